@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* arch/x86_64.h - PKRU on x86-64; private to pkru.h, which describes what stands here. */
+
+PKEYGUARD_INLINE uint32_t pkeyguard_pkru_read(void)
+{
+    uint32_t pkru, zero;
+
+    /* RDPKRU wants ECX = 0 and clears EDX. */
+    __asm__ volatile("rdpkru" : "=a"(pkru), "=d"(zero) : "c"(0));
+    return pkru;
+}
+
+PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru)
+{
+    /* WRPKRU wants ECX = EDX = 0. Without the clobber compilers move guarded accesses across it. */
+    __asm__ volatile("wrpkru" : : "a"(pkru), "c"(0), "d"(0) : "memory");
+}

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * guard.h - guards: rights on a key, given back at the end of a scope
+ *
+ *     pkeyguard_scoped_write(int, secret, region) {
+ *         *secret = 123;
+ *     }
+ *     pkeyguard_scoped_read(int, secret, region) {
+ *         use(*secret);            assigning through it does not compile
+ *     }
+ *
+ * The rules
+ *  - Acquire widens, restrict narrows. A guard never takes rights away from one that is open: a
+ *    read scope inside a write scope changes nothing.
+ *  - A guard gives back exactly what it changed. Guards of any keys may nest and interleave.
+ *    Released out of order they end closed: releasing the guard that opened a key closes the key
+ *    for this thread, even while a later guard on it is held.
+ *  - pkeyguard_restrict(), and pkeyguard_key_set_rights() inside a guard, are last in, first out:
+ *    a guard that opened before a restrict and is released inside it would be opened again by the
+ *    restrict's end. Where PKEYGUARD_DEBUG is defined before this header, guards abort on the
+ *    misuse that can be seen: that one, and a guard released by another thread.
+ *  - Count on the guarded region alone. Under PKU a guard opens every region of the key, for this
+ *    thread; under mprotect it opens one region (a key guard: every region), for all threads.
+ *
+ * What differs under mprotect: another thread can reach an open region; restrict does not narrow
+ * what another guard holds; a signal handler sees what the process sees; a guard that is never
+ * released leaves the region open for everyone, for good; a closed region is not executable either.
+ *
+ * Signals. Under PKU a handler starts with every key closed, whatever the interrupted code had
+ * open, and what it opens ends when it returns. Guards may be opened and released in it. Under
+ * mprotect too, but a handler that interrupted this library gets -EDEADLK.
+ *
+ * Leaving a scope. return, break, continue and goto out of it close it; break and continue act on
+ * the scope, not on a loop around it. A function whose only return is inside a scope draws
+ * -Wreturn-type: use an auto form there. longjmp leaves it open. pthread_exit, deferred
+ * pthread_cancel and C++ exceptions close it if your file is compiled with -fexceptions, which the
+ * CMake target adds for C; without it a thread ends with its scopes open. Do not jump into one.
+ *
+ * A new thread starts with a copy of its creator's PKRU, so with every scope open that its creator
+ * had open. A fork child keeps the forking thread's guards and no other thread's.
+ */
+#ifndef PKEYGUARD_GUARD_H
+#define PKEYGUARD_GUARD_H
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <pkeyguard/key.h>
+#include <pkeyguard/pkru.h>
+#include <pkeyguard/region.h>
+
+#ifdef __cplusplus
+extern "C" {
+#define PKEYGUARD_CAST_(type, value) static_cast<type>(value)
+#define PKEYGUARD_STATIC_ASSERT_     static_assert
+#else
+#define PKEYGUARD_CAST_(type, value) ((type)(value))
+#define PKEYGUARD_STATIC_ASSERT_     _Static_assert
+#endif
+#pragma GCC visibility push(default)
+
+/*
+ * What a guard has changed. The caller allocates it and leaves its members alone; {0} is an empty
+ * guard. It must be released by the thread that acquired it, and may be moved in memory.
+ */
+struct pkeyguard_guard {
+    uint32_t cleared; /* deny bits to set again in PKRU */
+    uint32_t how;     /* 0: nothing but those; else pkeyguard_guard_leave() knows */
+    uint32_t set;     /* deny bits to clear again in PKRU */
+    uint32_t thread;  /* who acquired it */
+    struct pkeyguard_key *key;
+    struct pkeyguard_region *region;
+    uint64_t reserved[4];
+};
+PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_guard) == 48 + 2 * sizeof(void *),
+                         "frozen for the ABI");
+
+/*
+ * pkeyguard_acquire - open a region for at least these rights
+ * @rights: PKEYGUARD_NO_ACCESS asks for nothing and succeeds
+ * @ret_guard: empty on failure
+ *
+ * Page rights are not looked at: a write guard on a PROT_READ region opens it for reading only.
+ *
+ * Returns 0; -EINVAL: no region or unknown rights; and under mprotect -ENOMEM or -EACCES when the
+ * kernel refuses the page rights, -EDEADLK from a signal handler that interrupted this library.
+ * Thread: any. Signal: async-signal-safe. Since 0.1.
+ */
+__attribute__((warn_unused_result, nonnull(3))) PKEYGUARD_INLINE int
+pkeyguard_acquire(struct pkeyguard_region *region, enum pkeyguard_rights rights,
+                  struct pkeyguard_guard *ret_guard);
+
+/*
+ * pkeyguard_key_acquire - open every region of a key, also those that join it while it is open
+ *
+ * As pkeyguard_acquire(); -EINVAL: no key or unknown rights.
+ * Thread: any. Signal: async-signal-safe. Since 0.1.
+ */
+__attribute__((warn_unused_result, nonnull(3))) PKEYGUARD_INLINE int
+pkeyguard_key_acquire(struct pkeyguard_key *key, enum pkeyguard_rights rights,
+                      struct pkeyguard_guard *ret_guard);
+
+/*
+ * pkeyguard_restrict - hold a region to at most these rights
+ * @ret_guard: empty on failure
+ *
+ * Under PKU the whole key is narrowed, for the calling thread, whatever other guards it holds.
+ * Under mprotect the key's base rights are narrowed for this region, for the process; what open
+ * guards hold stays open. Never widens.
+ *
+ * Returns as pkeyguard_acquire().
+ * Thread: any. Signal: async-signal-safe. Since 0.1.
+ */
+__attribute__((warn_unused_result, nonnull(3))) int
+pkeyguard_restrict(struct pkeyguard_region *region, enum pkeyguard_rights rights,
+                   struct pkeyguard_guard *ret_guard);
+
+/*
+ * pkeyguard_release - give back what a guard changed
+ * @guard: an empty or already released guard does nothing; a released one is empty
+ *
+ * Keeps errno. If the rights cannot be taken away again, which is only ever the kernel refusing
+ * page rights under mprotect, it prints one line on stderr and aborts.
+ * Thread: the one that acquired. Signal: async-signal-safe. Since 0.1.
+ */
+__attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard);
+
+/*
+ * The scopes. Each takes the type of the object, the name of the pointer to it, and the region.
+ * scoped_* and auto_* print one line on stderr and abort if the guard cannot be had; try_* run
+ * their else branch with errno set instead. A type larger than the region, or an object that is not
+ * wholly inside it, is EINVAL. Every argument is evaluated once. Since 0.1.
+ */
+
+/* A block; name points to the region's start. */
+#define pkeyguard_scoped_read(T, name, region) \
+    PKEYGUARD_SCOPE_(__typeof__(T) const *, name, PKEYGUARD_OPEN_(T, region, PKEYGUARD_READ_ONLY))
+#define pkeyguard_scoped_write(T, name, region) \
+    PKEYGUARD_SCOPE_(__typeof__(T) *, name, PKEYGUARD_OPEN_(T, region, PKEYGUARD_READ_WRITE))
+
+/* A block; name is pointer, which points to a T inside the region. */
+#define pkeyguard_scoped_read_at(T, name, region, pointer) \
+    PKEYGUARD_SCOPE_(__typeof__(T) const *, name,          \
+                     PKEYGUARD_OPEN_AT_(T, region, pointer, PKEYGUARD_READ_ONLY))
+#define pkeyguard_scoped_write_at(T, name, region, pointer) \
+    PKEYGUARD_SCOPE_(__typeof__(T) *, name,                 \
+                     PKEYGUARD_OPEN_AT_(T, region, pointer, PKEYGUARD_READ_WRITE))
+
+/* A block for every region of the key; name is the guard's. */
+#define pkeyguard_scoped_key_read(name, key) \
+    PKEYGUARD_GUARD_SCOPE_(name,             \
+                           pkeyguard_key_scope_open(key, PKEYGUARD_READ_ONLY, PKEYGUARD_HERE_))
+#define pkeyguard_scoped_key_write(name, key) \
+    PKEYGUARD_GUARD_SCOPE_(name,              \
+                           pkeyguard_key_scope_open(key, PKEYGUARD_READ_WRITE, PKEYGUARD_HERE_))
+
+/* A block in which the region allows at most rights; name is the guard's. */
+#define pkeyguard_scoped_restrict(name, region, rights) \
+    PKEYGUARD_GUARD_SCOPE_(name, pkeyguard_restrict_scope_open(region, rights, PKEYGUARD_HERE_))
+
+/* try_scoped_read(...) { opened } else { errno says why not; name is NULL } */
+#define pkeyguard_try_scoped_read(T, name, region)    \
+    PKEYGUARD_TRY_SCOPE_(__typeof__(T) const *, name, \
+                         PKEYGUARD_TRY_OPEN_(T, region, PKEYGUARD_READ_ONLY))
+#define pkeyguard_try_scoped_write(T, name, region) \
+    PKEYGUARD_TRY_SCOPE_(__typeof__(T) *, name,     \
+                         PKEYGUARD_TRY_OPEN_(T, region, PKEYGUARD_READ_WRITE))
+#define pkeyguard_try_scoped_read_at(T, name, region, pointer) \
+    PKEYGUARD_TRY_SCOPE_(__typeof__(T) const *, name,          \
+                         PKEYGUARD_TRY_OPEN_AT_(T, region, pointer, PKEYGUARD_READ_ONLY))
+#define pkeyguard_try_scoped_write_at(T, name, region, pointer) \
+    PKEYGUARD_TRY_SCOPE_(__typeof__(T) *, name,                 \
+                         PKEYGUARD_TRY_OPEN_AT_(T, region, pointer, PKEYGUARD_READ_WRITE))
+
+/* Two declarations; open until the end of the enclosing block. */
+#define pkeyguard_auto_read(T, name, region) \
+    PKEYGUARD_AUTO_(__typeof__(T) const *, name, PKEYGUARD_OPEN_(T, region, PKEYGUARD_READ_ONLY))
+#define pkeyguard_auto_write(T, name, region) \
+    PKEYGUARD_AUTO_(__typeof__(T) *, name, PKEYGUARD_OPEN_(T, region, PKEYGUARD_READ_WRITE))
+#define pkeyguard_auto_read_at(T, name, region, pointer) \
+    PKEYGUARD_AUTO_(__typeof__(T) const *, name,         \
+                    PKEYGUARD_OPEN_AT_(T, region, pointer, PKEYGUARD_READ_ONLY))
+#define pkeyguard_auto_write_at(T, name, region, pointer) \
+    PKEYGUARD_AUTO_(__typeof__(T) *, name,                \
+                    PKEYGUARD_OPEN_AT_(T, region, pointer, PKEYGUARD_READ_WRITE))
+
+/* ---- What follows serves the inline code above; do not call it yourself. ---- */
+
+enum { PKEYGUARD_GUARD_RESTRICTS = 1, PKEYGUARD_GUARD_CHECKED = 2 };
+
+#ifdef PKEYGUARD_DEBUG
+#define PKEYGUARD_GUARD_CHECKS_ PKEYGUARD_GUARD_CHECKED
+#else
+#define PKEYGUARD_GUARD_CHECKS_ 0u
+#endif
+
+/* Whatever widening a dedicated key does not serve: other keys, narrowing, bad arguments, checks.
+ */
+__attribute__((cold)) int pkeyguard_guard_enter(struct pkeyguard_key *key,
+                                                struct pkeyguard_region *region,
+                                                enum pkeyguard_rights rights, unsigned flags,
+                                                struct pkeyguard_guard *ret_guard);
+__attribute__((cold)) void pkeyguard_guard_leave(struct pkeyguard_guard *guard);
+__attribute__((cold, noreturn)) void pkeyguard_scope_abort(const struct pkeyguard_region *region,
+                                                           const char *what, const char *where,
+                                                           int error);
+
+/* Widens a dedicated key in the register: what nearly every guard does. False: the rest does it. */
+static inline bool pkeyguard_guard_widen(const struct pkeyguard_key *key,
+                                         enum pkeyguard_rights rights,
+                                         struct pkeyguard_guard *ret_guard)
+{
+    const struct pkeyguard_key_head *bits = (const struct pkeyguard_key_head *)key;
+    uint32_t pkru, denied, cleared;
+
+    if (bits->ad_wd == 0)
+        return false;
+    pkru = pkeyguard_pkru_read();
+    denied = pkru & bits->ad_wd;
+    if (rights == PKEYGUARD_READ_WRITE)
+        cleared = denied;
+    else if (rights == PKEYGUARD_READ_ONLY && (denied & bits->ad) == 0)
+        cleared = 0;
+    else if (rights == PKEYGUARD_READ_ONLY && denied == bits->ad_wd)
+        cleared = bits->ad;
+    else
+        return false;
+    if (cleared != 0)
+        pkeyguard_pkru_write(pkru ^ cleared);
+    ret_guard->cleared = cleared;
+    ret_guard->how = 0;
+    return true;
+}
+
+PKEYGUARD_INLINE int pkeyguard_key_acquire(struct pkeyguard_key *key, enum pkeyguard_rights rights,
+                                           struct pkeyguard_guard *ret_guard)
+{
+#ifndef PKEYGUARD_DEBUG
+    if (key != NULL && pkeyguard_guard_widen(key, rights, ret_guard))
+        return 0;
+#endif
+    return pkeyguard_guard_enter(key, NULL, rights, PKEYGUARD_GUARD_CHECKS_, ret_guard);
+}
+
+PKEYGUARD_INLINE int pkeyguard_acquire(struct pkeyguard_region *region,
+                                       enum pkeyguard_rights rights,
+                                       struct pkeyguard_guard *ret_guard)
+{
+#ifndef PKEYGUARD_DEBUG
+    if (region != NULL && pkeyguard_guard_widen(((const struct pkeyguard_region_head *)region)->key,
+                                                rights, ret_guard))
+        return 0;
+#endif
+    return pkeyguard_guard_enter(NULL, region, rights, PKEYGUARD_GUARD_CHECKS_, ret_guard);
+}
+
+PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard)
+{
+    uint32_t cleared = guard->cleared;
+
+    if (guard->how != 0) {
+        pkeyguard_guard_leave(guard);
+    } else if (cleared != 0) {
+        guard->cleared = 0;
+        pkeyguard_pkru_write(pkeyguard_pkru_read() | cleared);
+    }
+}
+
+struct pkeyguard_scope {
+    struct pkeyguard_guard guard;
+    void *address; /* NULL: it could not be opened */
+};
+
+static inline int pkeyguard_scope_enter(struct pkeyguard_region *region, size_t offset, size_t size,
+                                        enum pkeyguard_rights rights,
+                                        struct pkeyguard_scope *ret_scope)
+{
+    const struct pkeyguard_region_head *head = (const struct pkeyguard_region_head *)region;
+    int error = -EINVAL;
+
+    if (region != NULL && size <= head->size && offset <= head->size - size)
+        error = pkeyguard_acquire(region, rights, &ret_scope->guard);
+    if (error == 0) {
+        ret_scope->address = PKEYGUARD_CAST_(char *, head->address) + offset;
+    } else {
+        ret_scope->guard.cleared = ret_scope->guard.how = 0;
+        ret_scope->address = NULL;
+    }
+    return error;
+}
+
+/* Wraps to a huge offset, which no region has, when the pointer lies before the region. */
+static inline size_t pkeyguard_scope_offset(const struct pkeyguard_region *region,
+                                            const void *pointer)
+{
+    const struct pkeyguard_region_head *head = (const struct pkeyguard_region_head *)region;
+
+    return region == NULL ? 0 : (uintptr_t)pointer - (uintptr_t)head->address;
+}
+
+static inline struct pkeyguard_scope pkeyguard_scope_open(struct pkeyguard_region *region,
+                                                          size_t offset, size_t size,
+                                                          enum pkeyguard_rights rights,
+                                                          const char *where)
+{
+    struct pkeyguard_scope scope;
+    int error = pkeyguard_scope_enter(region, offset, size, rights, &scope);
+
+    if (error != 0)
+        pkeyguard_scope_abort(region, rights == PKEYGUARD_READ_ONLY ? "read scope" : "write scope",
+                              where, error);
+    return scope;
+}
+
+static inline struct pkeyguard_scope pkeyguard_scope_open_at(struct pkeyguard_region *region,
+                                                             const void *pointer, size_t size,
+                                                             enum pkeyguard_rights rights,
+                                                             const char *where)
+{
+    return pkeyguard_scope_open(region, pkeyguard_scope_offset(region, pointer), size, rights,
+                                where);
+}
+
+static inline struct pkeyguard_scope pkeyguard_scope_try_open(struct pkeyguard_region *region,
+                                                              size_t offset, size_t size,
+                                                              enum pkeyguard_rights rights)
+{
+    struct pkeyguard_scope scope;
+    int error = pkeyguard_scope_enter(region, offset, size, rights, &scope);
+
+    if (error != 0)
+        errno = -error;
+    return scope;
+}
+
+static inline struct pkeyguard_scope pkeyguard_scope_try_open_at(struct pkeyguard_region *region,
+                                                                 const void *pointer, size_t size,
+                                                                 enum pkeyguard_rights rights)
+{
+    return pkeyguard_scope_try_open(region, pkeyguard_scope_offset(region, pointer), size, rights);
+}
+
+static inline void pkeyguard_scope_close(struct pkeyguard_scope *scope)
+{
+    pkeyguard_release(&scope->guard);
+}
+
+static inline struct pkeyguard_guard
+pkeyguard_key_scope_open(struct pkeyguard_key *key, enum pkeyguard_rights rights, const char *where)
+{
+    struct pkeyguard_guard guard;
+    int error = pkeyguard_key_acquire(key, rights, &guard);
+
+    if (error != 0)
+        pkeyguard_scope_abort(NULL, "key scope", where, error);
+    return guard;
+}
+
+static inline struct pkeyguard_guard pkeyguard_restrict_scope_open(struct pkeyguard_region *region,
+                                                                   enum pkeyguard_rights rights,
+                                                                   const char *where)
+{
+    struct pkeyguard_guard guard;
+    int error = pkeyguard_restrict(region, rights, &guard);
+
+    if (error != 0)
+        pkeyguard_scope_abort(region, "restrict scope", where, error);
+    return guard;
+}
+
+/* Made from the user's name, so that nesting on one line or in another macro shadows nothing. */
+#define PKEYGUARD_PASTE_(a, b)    a##b
+#define PKEYGUARD_HIDDEN_(a, b)   PKEYGUARD_PASTE_(a, b)
+#define PKEYGUARD_NAME_(name)     PKEYGUARD_HIDDEN_(name, _pkeyguard_scope)
+#define PKEYGUARD_ONCE_(name)     PKEYGUARD_HIDDEN_(name, _pkeyguard_once)
+#define PKEYGUARD_STRING_(line)   #line
+#define PKEYGUARD_AT_LINE_(line)  __FILE__ ":" PKEYGUARD_STRING_(line)
+#define PKEYGUARD_HERE_           PKEYGUARD_AT_LINE_(__LINE__)
+#define PKEYGUARD_CLEANUP_(close) __attribute__((cleanup(close)))
+
+#define PKEYGUARD_OPEN_(T, region, rights) \
+    pkeyguard_scope_open(region, 0, sizeof(T), rights, PKEYGUARD_HERE_)
+#define PKEYGUARD_OPEN_AT_(T, region, pointer, rights) \
+    pkeyguard_scope_open_at(region, pointer, sizeof(T), rights, PKEYGUARD_HERE_)
+#define PKEYGUARD_TRY_OPEN_(T, region, rights) \
+    pkeyguard_scope_try_open(region, 0, sizeof(T), rights)
+#define PKEYGUARD_TRY_OPEN_AT_(T, region, pointer, rights) \
+    pkeyguard_scope_try_open_at(region, pointer, sizeof(T), rights)
+
+/* Two loops that run once, because one cannot declare two types; break and continue leave both. */
+#define PKEYGUARD_SCOPE_(pointer_type, name, opened)                           \
+    for (struct pkeyguard_scope PKEYGUARD_NAME_(name)                          \
+             PKEYGUARD_CLEANUP_(pkeyguard_scope_close) = opened,               \
+             *PKEYGUARD_ONCE_(name) = &PKEYGUARD_NAME_(name);                  \
+         PKEYGUARD_ONCE_(name) != NULL; PKEYGUARD_ONCE_(name) = NULL)          \
+        for (pointer_type name __attribute__((unused)) =                       \
+                 PKEYGUARD_CAST_(pointer_type, PKEYGUARD_NAME_(name).address); \
+             PKEYGUARD_ONCE_(name) != NULL; PKEYGUARD_ONCE_(name) = NULL)
+#define PKEYGUARD_TRY_SCOPE_(pointer_type, name, opened) \
+    PKEYGUARD_SCOPE_(pointer_type, name, opened)         \
+    if (PKEYGUARD_NAME_(name).address != NULL)
+#define PKEYGUARD_AUTO_(pointer_type, name, opened)                                          \
+    struct pkeyguard_scope PKEYGUARD_NAME_(name) PKEYGUARD_CLEANUP_(pkeyguard_scope_close) = \
+        opened;                                                                              \
+    pointer_type name __attribute__((unused)) =                                              \
+        PKEYGUARD_CAST_(pointer_type, PKEYGUARD_NAME_(name).address)
+#define PKEYGUARD_GUARD_SCOPE_(name, opened)                                         \
+    for (struct pkeyguard_guard name PKEYGUARD_CLEANUP_(pkeyguard_release) = opened, \
+                                     *PKEYGUARD_ONCE_(name) = &name;                 \
+         PKEYGUARD_ONCE_(name) != NULL; PKEYGUARD_ONCE_(name) = NULL)
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * region.h - a region: whole pages that belong to one key
+ *
+ * A region's memory is reached through guards (guard.h). Its page rights (PROT_*) hold for every
+ * thread and bound what any guard can give; the key's rights bound it further.
+ *
+ * On each side of a region lies one inaccessible page, so that running off either end faults. The
+ * size is the one asked for; past it, up to the page's end, there is slack that does not fault.
+ */
+#ifndef PKEYGUARD_REGION_H
+#define PKEYGUARD_REGION_H
+
+#include <stddef.h>
+
+#include <pkeyguard/key.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+enum {
+    PKEYGUARD_REGION_DUMPABLE = 4,       /* in core dumps; the default is MADV_DONTDUMP */
+    PKEYGUARD_REGION_NO_GUARD_PAGES = 64 /* no inaccessible page on either side */
+};
+
+struct pkeyguard_region;
+
+/*
+ * The head of every struct pkeyguard_region, frozen for as long as the soname stands, because the
+ * inline guards read it.
+ */
+struct pkeyguard_region_head {
+    void *address;
+    size_t size;               /* bytes asked for */
+    struct pkeyguard_key *key; /* never NULL: a region without a key has a private one inside it */
+};
+
+/*
+ * pkeyguard_region_create - new memory that belongs to a key
+ * @key: NULL: a private software key, closed by default, guarded with mprotect
+ * @size: bytes wanted; whole pages are reserved
+ * @prot: page rights, PROT_NONE or any of PROT_READ, PROT_WRITE, PROT_EXEC
+ * @flags: 0 or PKEYGUARD_REGION_* together
+ * @ret_region: set on success only; destroy it with pkeyguard_region_destroy()
+ *
+ * The memory is zero-filled and is never reachable before it carries the key. Page rights are the
+ * CPU's: on x86 PROT_WRITE lets reads pass, and so does PROT_EXEC. Under mprotect a closed region
+ * cannot be executed; PKU never stops execution.
+ *
+ * Returns 0; -EINVAL: size 0 or too large to be rounded, unknown bits in prot or flags; -ENOMEM;
+ * -EACCES: a security policy refuses these page rights; -ENOTSUP: PROT_EXEC alone on a key that is
+ * not dedicated, for the kernel would take a pkey of its own for that; -EDEADLK: called from a
+ * signal handler that interrupted this library.
+ * Thread: any. Signal: not async-signal-safe. Fork: the child has a copy of the memory, as of any
+ * other. Since 0.1.
+ */
+__attribute__((warn_unused_result, nonnull(5))) int
+pkeyguard_region_create(struct pkeyguard_key *key, size_t size, int prot, unsigned flags,
+                        struct pkeyguard_region **ret_region);
+
+/*
+ * pkeyguard_region_create_with - new memory with given content
+ * @content: size bytes that the caller may read now; not NULL
+ *
+ * As pkeyguard_region_create(); page rights without PROT_WRITE are applied after the copy. Under
+ * PKU no other thread can reach the content at any time; under mprotect any can while it is copied,
+ * as through an open guard.
+ *
+ * Returns 0, or an errno of pkeyguard_region_create(); -EINVAL also for content NULL.
+ * Thread: any. Signal: not async-signal-safe. Since 0.1.
+ */
+__attribute__((warn_unused_result, nonnull(6))) int
+pkeyguard_region_create_with(struct pkeyguard_key *key, const void *content, size_t size, int prot,
+                             unsigned flags, struct pkeyguard_region **ret_region);
+
+/*
+ * pkeyguard_region_destroy - wipe a region and unmap it
+ * @region: NULL is allowed and does nothing
+ *
+ * Every page is overwritten with zeros first, whatever the page rights.
+ *
+ * Returns 0; -EBUSY: under mprotect, a guard on the region is open; -ENOMEM or -EACCES: the kernel
+ * refused page rights or the unmapping, the region stands as before but may be wiped: call again;
+ * -EDEADLK as for create.
+ * Thread: any, with no other use of this region at the same time. Signal: not async-signal-safe.
+ * Since 0.1.
+ */
+__attribute__((warn_unused_result)) int pkeyguard_region_destroy(struct pkeyguard_region *region);
+
+/*
+ * pkeyguard_region_associate - move a region to another key
+ * @key: the new key; NULL: back to a private software key, closed
+ *
+ * One change in the kernel: at no moment do the pages carry no key, and the old key's rights count
+ * for nothing afterwards. Content, page rights and name stay. The same key again changes nothing.
+ *
+ * Returns 0; -EINVAL: no region; -EBUSY: under mprotect, a guard on the region is open; -ENOTSUP:
+ * the page rights are PROT_EXEC alone and the new key is not dedicated; -ENOMEM, -EACCES, -EDEADLK
+ * as for create: in each case the region is where it was.
+ * Thread: any, with no other use of this region at the same time. Signal: not async-signal-safe.
+ * Since 0.1.
+ */
+__attribute__((warn_unused_result)) int pkeyguard_region_associate(struct pkeyguard_region *region,
+                                                                   struct pkeyguard_key *key);
+
+/*
+ * pkeyguard_region_protect - change the page rights, for every thread at once
+ * @prot: as for pkeyguard_region_create()
+ *
+ * Takes effect under open guards too, in all threads and in system calls that are blocked: with
+ * PROT_NONE it revokes the region from everyone.
+ *
+ * Returns 0; -EINVAL: no region or unknown bits in prot; -ENOTSUP, -ENOMEM, -EACCES, -EDEADLK as
+ * for create: the page rights are as before.
+ * Thread: any, also while others use the region. Signal: not async-signal-safe. Since 0.1.
+ */
+__attribute__((warn_unused_result)) int pkeyguard_region_protect(struct pkeyguard_region *region,
+                                                                 int prot);
+
+/*
+ * pkeyguard_region_name - name a region
+ * @name: 1 to 63 printable ASCII characters, copied; none of [ ] \ $ `, which the kernel refuses
+ *
+ * The name stands in the line a failed scope prints, and in /proc/PID/maps where the kernel is
+ * built with CONFIG_ANON_VMA_NAME (5.17).
+ *
+ * Returns 0; -EINVAL: no region, or a name that is not as above: the old one stays.
+ * Thread: any, with no other use of this region at the same time. Signal: not async-signal-safe.
+ * Since 0.1.
+ */
+__attribute__((warn_unused_result)) int pkeyguard_region_name(struct pkeyguard_region *region,
+                                                              const char *name);
+
+/*
+ * pkeyguard_region_size - bytes asked for at creation; 0 for NULL
+ * pkeyguard_region_prot - the page rights, PROT_* bits; PROT_NONE for NULL
+ * pkeyguard_region_key - the key; NULL for a private software key, and for NULL
+ *
+ * Thread: any. Signal: async-signal-safe. Since 0.1.
+ */
+size_t pkeyguard_region_size(const struct pkeyguard_region *region);
+int pkeyguard_region_prot(const struct pkeyguard_region *region);
+struct pkeyguard_key *pkeyguard_region_key(const struct pkeyguard_region *region);
+
+/*
+ * pkeyguard_region_address - the region's start, where its key's default lets everyone read
+ *
+ * Returns NULL where the key's default rights are PKEYGUARD_NO_ACCESS (and for NULL): there the
+ * address comes from a scope.
+ * Thread: any. Signal: async-signal-safe. Since 0.1.
+ */
+const void *pkeyguard_region_address(const struct pkeyguard_region *region);
+
+/*
+ * pkeyguard_region_unsafe_address - the region's start; the one way round the typed scopes
+ *
+ * An access with no guard open faults; a system call handed this pointer gets EFAULT. NULL for
+ * NULL. Thread: any. Signal: async-signal-safe. Since 0.1.
+ */
+void *pkeyguard_region_unsafe_address(const struct pkeyguard_region *region);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * enforcement.h - the back ends' contract: what a key and its pages are to those who enforce them
+ *
+ * Shared preconditions: rights, modes and page rights are valid; a function that takes the
+ * library's lock itself says so, every other one that changes a key or pages is called with the
+ * lock held.
+ */
+#ifndef ENFORCEMENT_H
+#define ENFORCEMENT_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include <pkeyguard/key.h>
+
+#include "holds.h"
+#include "list.h"
+#include "pages.h"
+
+/* The deny bits a guard has changed in PKRU. */
+struct pkru_change {
+    uint32_t cleared, set;
+};
+
+struct enforcement {
+    enum pkeyguard_enforcement kind;
+
+    /* Readies a new key with its default rights. -ENOTSUP: not here; -ENOSPC: no pkey left. */
+    int (*bind)(struct pkeyguard_key *key);
+
+    /* Lets go of a key that has no pages. -EBUSY while a guard on it is known to be open. */
+    int (*unbind)(struct pkeyguard_key *key);
+
+    /* Needs no lock. */
+    enum pkeyguard_rights (*rights)(const struct pkeyguard_key *key);
+
+    /* Takes the lock if it needs it. On failure nothing has changed. */
+    int (*set_rights)(struct pkeyguard_key *key, enum pkeyguard_rights rights);
+
+    /*
+     * Gives the pages to the key with the page rights pages->prot, whatever they carried before. On
+     * failure they are as they were.
+     */
+    int (*apply)(const struct pkeyguard_key *key, struct pages *pages);
+
+    /* Opens pages, or the whole key for NULL. Takes the lock if it needs it. */
+    int (*enter)(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
+                 enum guard_mode mode, struct pkru_change *ret_change);
+
+    /* Undoes enter, or aborts. Takes the lock if it needs it. */
+    void (*leave)(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
+                  enum guard_mode mode, const struct pkru_change *change);
+};
+
+struct pkeyguard_key {
+    struct pkeyguard_key_head head;
+    const struct enforcement *enforcement;
+    enum pkeyguard_rights default_rights;
+    int pkey; /* -1: none */
+    struct list pages;
+
+    /* mprotect enforcement */
+    enum pkeyguard_rights base; /* what is allowed with no guard open */
+    struct holds held;
+    atomic_int open; /* rights on every region: the base and the guards on the whole key */
+    struct list of_process;
+};
+
+extern const struct enforcement pku_enforcement;
+extern const struct enforcement mprotect_enforcement;
+extern const struct enforcement no_enforcement;
+
+/* The -errno that rules PKU out before the kernel is asked for a pkey, or 0. */
+int pku_ruled_out(void);
+
+/* pkeys in the library's own keeping that could be handed out now. Needs the lock. */
+unsigned pku_idle_keys(void);
+
+#endif

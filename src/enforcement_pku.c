@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/* PKU: the kernel tags pages with a pkey, the thread's PKRU says what each pkey allows. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <pkeyguard/pkru.h>
+
+#include "enforcement.h"
+#include "os.h"
+
+#define AD(pkey) (1u << (2 * (pkey)))
+#define WD(pkey) (2u << (2 * (pkey)))
+
+/*
+ * pkeys of destroyed keys, a bit each. They are not freed: another thread may still hold rights on
+ * them, and the kernel would hand the same number to whoever asks next.
+ */
+static unsigned idle;
+
+static pthread_once_t environment_once = PTHREAD_ONCE_INIT;
+static bool environment_wants_mprotect;
+
+static void read_environment(void)
+{
+    const char *wanted = secure_getenv("PKEYGUARD_ENFORCEMENT");
+
+    environment_wants_mprotect = wanted != NULL && strcmp(wanted, "mprotect") == 0;
+}
+
+int pku_ruled_out(void)
+{
+    pthread_once(&environment_once, read_environment);
+    if (environment_wants_mprotect)
+        return -ECANCELED;
+    return pkeyguard_pkru_supported() ? 0 : -ENOTSUP;
+}
+
+unsigned pku_idle_keys(void)
+{
+    return os_single_threaded() ? (unsigned)__builtin_popcount(idle) : 0;
+}
+
+/* Only these bits, of the register as it is now. */
+static void change_pkru(uint32_t clear, uint32_t set)
+{
+    uint32_t pkru = pkeyguard_pkru_read();
+    uint32_t changed = (pkru & ~clear) | set;
+
+    if (changed != pkru)
+        pkeyguard_pkru_write(changed);
+}
+
+static uint32_t deny_bits(int pkey, enum pkeyguard_rights rights)
+{
+    switch (rights) {
+    case PKEYGUARD_READ_WRITE:
+        return 0;
+    case PKEYGUARD_READ_ONLY:
+        return WD(pkey);
+    default:
+        /* Both, so that opening for reading finds write-disable set already. */
+        return AD(pkey) | WD(pkey);
+    }
+}
+
+static int set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
+{
+    change_pkru(key->head.ad_wd, deny_bits(key->pkey, rights));
+    return 0;
+}
+
+static int take_idle_pkey(void)
+{
+    int pkey;
+
+    if (pku_idle_keys() == 0)
+        return -ENOSPC;
+    pkey = __builtin_ctz(idle);
+    idle &= idle - 1;
+    return pkey;
+}
+
+static int bind(struct pkeyguard_key *key)
+{
+    int pkey;
+
+    if (pku_ruled_out() != 0)
+        return -ENOTSUP;
+    pkey = os_pkey_alloc(key->default_rights);
+    if (pkey == -ENOSPC)
+        pkey = take_idle_pkey();
+    if (pkey < 0)
+        return pkey == -ENOSPC ? -ENOSPC : -ENOTSUP;
+    key->pkey = pkey;
+    key->head.ad = AD(pkey);
+    key->head.ad_wd = AD(pkey) | WD(pkey);
+    return set_rights(key, key->default_rights);
+}
+
+static int unbind(struct pkeyguard_key *key)
+{
+    set_rights(key, PKEYGUARD_NO_ACCESS);
+    idle |= 1u << key->pkey;
+    return 0;
+}
+
+static enum pkeyguard_rights rights(const struct pkeyguard_key *key)
+{
+    uint32_t denied = pkeyguard_pkru_read() & key->head.ad_wd;
+
+    if (denied & key->head.ad)
+        return PKEYGUARD_NO_ACCESS;
+    return denied != 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_READ_WRITE;
+}
+
+static int apply(const struct pkeyguard_key *key, struct pages *pages)
+{
+    return pages_protect(pages, pages->prot, key->pkey);
+}
+
+static int enter(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
+                 enum guard_mode mode, struct pkru_change *ret_change)
+{
+    uint32_t wd = key->head.ad_wd ^ key->head.ad;
+    uint32_t denied = pkeyguard_pkru_read() & key->head.ad_wd;
+    uint32_t wanted = denied;
+
+    (void)pages;
+    if (mode == GUARD_RESTRICTS) {
+        /* Access-disable alone denies everything already. */
+        if (!(denied & key->head.ad))
+            wanted |= deny_bits(key->pkey, rights);
+    } else if (rights == PKEYGUARD_READ_WRITE) {
+        wanted = 0;
+    } else if (rights == PKEYGUARD_READ_ONLY && (denied & key->head.ad)) {
+        /* Handlers and threads older than the key have access-disable alone. */
+        wanted = wd;
+    }
+    *ret_change = (struct pkru_change){.cleared = denied & ~wanted, .set = wanted & ~denied};
+    change_pkru(ret_change->cleared, ret_change->set);
+    return 0;
+}
+
+static void leave(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
+                  enum guard_mode mode, const struct pkru_change *change)
+{
+    (void)key, (void)pages, (void)rights, (void)mode;
+    change_pkru(change->set, change->cleared);
+}
+
+const struct enforcement pku_enforcement = {
+    .kind = PKEYGUARD_PKU,
+    .bind = bind,
+    .unbind = unbind,
+    .rights = rights,
+    .set_rights = set_rights,
+    .apply = apply,
+    .enter = enter,
+    .leave = leave,
+};

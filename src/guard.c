@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+#include <pkeyguard/guard.h>
+
+#include <pkeyguard.h>
+
+#include "enforcement.h"
+#include "os.h"
+#include "region_private.h"
+
+/* struct pkeyguard_guard.how: 0 for what the inline code undoes by itself. */
+enum { HELD = 1, RESTRICTS = 2, CHECKED = 4, RIGHTS_SHIFT = 8 };
+
+static void empty(struct pkeyguard_guard *guard)
+{
+    *guard = (struct pkeyguard_guard){0};
+}
+
+int pkeyguard_guard_enter(struct pkeyguard_key *key, struct pkeyguard_region *region,
+                          enum pkeyguard_rights rights, unsigned flags,
+                          struct pkeyguard_guard *ret_guard)
+{
+    bool restricts = flags & PKEYGUARD_GUARD_RESTRICTS;
+    bool checked = flags & PKEYGUARD_GUARD_CHECKED;
+    struct pkru_change change;
+    int error;
+
+    empty(ret_guard);
+    if (region != NULL)
+        key = region->head.key;
+    if (key == NULL || rights < PKEYGUARD_NO_ACCESS || rights > PKEYGUARD_READ_WRITE)
+        return -EINVAL;
+    if (rights == (restricts ? PKEYGUARD_READ_WRITE : PKEYGUARD_NO_ACCESS))
+        return 0;
+    error = key->enforcement->enter(key, region != NULL ? &region->pages : NULL, rights,
+                                    restricts ? GUARD_RESTRICTS : GUARD_WIDENS, &change);
+    if (error != 0)
+        return error;
+    *ret_guard = (struct pkeyguard_guard){
+        .cleared = change.cleared,
+        .set = change.set,
+        .how = HELD | (restricts ? RESTRICTS : 0) | (checked ? CHECKED : 0) |
+               (uint32_t)rights << RIGHTS_SHIFT,
+        .thread = checked ? (uint32_t)os_thread_id() : 0,
+        .key = key,
+        .region = region,
+    };
+    return 0;
+}
+
+/* The misuse that a guard can see when it is released. */
+static void check(const struct pkeyguard_guard *guard)
+{
+    uint32_t pkru;
+
+    if (guard->thread != (uint32_t)os_thread_id())
+        os_abort("a guard released by a thread that did not acquire it", NULL);
+    if (guard->key->enforcement->kind != PKEYGUARD_PKU)
+        return;
+    pkru = pkeyguard_pkru_read();
+    if ((pkru & guard->cleared) != 0 || (guard->how & RESTRICTS && (~pkru & guard->set) != 0))
+        os_abort("a guard released out of order around a restrict guard or a change of rights",
+                 NULL);
+}
+
+void pkeyguard_guard_leave(struct pkeyguard_guard *guard)
+{
+    struct pkru_change change = {.cleared = guard->cleared, .set = guard->set};
+    int saved_errno = errno;
+
+    if (guard->how & CHECKED)
+        check(guard);
+    guard->key->enforcement->leave(guard->key, guard->region != NULL ? &guard->region->pages : NULL,
+                                   (enum pkeyguard_rights)(guard->how >> RIGHTS_SHIFT),
+                                   guard->how & RESTRICTS ? GUARD_RESTRICTS : GUARD_WIDENS,
+                                   &change);
+    empty(guard);
+    errno = saved_errno;
+}
+
+int pkeyguard_restrict(struct pkeyguard_region *region, enum pkeyguard_rights rights,
+                       struct pkeyguard_guard *ret_guard)
+{
+    return pkeyguard_guard_enter(NULL, region, rights,
+                                 PKEYGUARD_GUARD_RESTRICTS | PKEYGUARD_GUARD_CHECKS_, ret_guard);
+}
+
+void pkeyguard_scope_abort(const struct pkeyguard_region *region, const char *what,
+                           const char *where, int error)
+{
+    bool named = region != NULL && region->name[0] != '\0';
+
+    os_abort(where, ": cannot open a ", what, named ? " on region '" : "",
+             named ? region->name : "", named ? "': " : ": ", pkeyguard_strerror(error), NULL);
+}

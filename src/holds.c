@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+#include "holds.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stddef.h>
+
+#include "os.h"
+
+struct own_hold {
+    const struct holds *of; /* compared, never followed */
+    struct holds count;
+};
+
+/*
+ * The calling thread's own, in pages of their own: a guard may be acquired in a signal handler that
+ * interrupted malloc. Few at a time, so they are searched from the newest.
+ */
+static __thread struct {
+    struct own_hold *entries;
+    size_t count, room;
+} own __attribute__((tls_model("initial-exec")));
+
+static pthread_key_t at_thread_exit;
+static pthread_once_t at_thread_exit_once = PTHREAD_ONCE_INIT;
+
+static void free_own(void *entries)
+{
+    os_free_pages(entries, own.room * sizeof(*own.entries));
+    own.entries = NULL;
+    own.count = own.room = 0;
+}
+
+static void create_thread_exit_key(void)
+{
+    /* Without the key the pages of ended threads are lost, and nothing else. */
+    pthread_key_create(&at_thread_exit, free_own);
+}
+
+static struct own_hold *find_own(const struct holds *held)
+{
+    for (size_t i = own.count; i-- > 0;) {
+        if (own.entries[i].of == held)
+            return &own.entries[i];
+    }
+    return NULL;
+}
+
+static int make_room(void)
+{
+    size_t size = own.room * sizeof(*own.entries);
+    size_t grown = size == 0 ? os_page_size() : 2 * size;
+    void *entries = own.entries;
+    int error;
+
+    if (own.count < own.room)
+        return 0;
+    error = size == 0 ? os_allocate_pages(grown, &entries) : os_grow_pages(size, grown, &entries);
+    if (error != 0)
+        return error;
+    own.entries = entries;
+    own.room = grown / sizeof(*own.entries);
+    pthread_once(&at_thread_exit_once, create_thread_exit_key);
+    pthread_setspecific(at_thread_exit, entries);
+    return 0;
+}
+
+static unsigned *counter(struct holds *held, enum pkeyguard_rights rights, enum guard_mode mode)
+{
+    if (mode == GUARD_WIDENS)
+        return rights == PKEYGUARD_READ_WRITE ? &held->writers : &held->readers;
+    return rights == PKEYGUARD_READ_ONLY ? &held->to_read : &held->to_nothing;
+}
+
+bool holds_any(const struct holds *held)
+{
+    return (held->readers | held->writers | held->to_read | held->to_nothing) != 0;
+}
+
+enum pkeyguard_rights holds_widest(const struct holds *held)
+{
+    if (held->writers != 0)
+        return PKEYGUARD_READ_WRITE;
+    return held->readers != 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_NO_ACCESS;
+}
+
+enum pkeyguard_rights holds_limit(const struct holds *held)
+{
+    if (held->to_nothing != 0)
+        return PKEYGUARD_NO_ACCESS;
+    return held->to_read != 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_READ_WRITE;
+}
+
+int holds_add(struct holds *held, enum pkeyguard_rights rights, enum guard_mode mode)
+{
+    struct own_hold *mine = find_own(held);
+
+    if (mine == NULL) {
+        int error = make_room();
+
+        if (error != 0)
+            return error;
+        mine = &own.entries[own.count++];
+        *mine = (struct own_hold){.of = held};
+    }
+    ++*counter(&mine->count, rights, mode);
+    ++*counter(held, rights, mode);
+    return 0;
+}
+
+bool holds_remove(struct holds *held, enum pkeyguard_rights rights, enum guard_mode mode)
+{
+    struct own_hold *mine = find_own(held);
+
+    if (*counter(held, rights, mode) == 0)
+        return false;
+    --*counter(held, rights, mode);
+    /* A guard that another thread acquired is in that thread's own count. */
+    if (mine != NULL && *counter(&mine->count, rights, mode) != 0) {
+        --*counter(&mine->count, rights, mode);
+        if (!holds_any(&mine->count))
+            *mine = own.entries[--own.count];
+    }
+    return true;
+}
+
+void holds_keep_own(struct holds *held)
+{
+    const struct own_hold *mine = find_own(held);
+
+    *held = mine == NULL ? (struct holds){0} : mine->count;
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+#include <pkeyguard/key.h>
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "enforcement.h"
+#include "lock.h"
+
+static bool rights_valid(enum pkeyguard_rights rights)
+{
+    return rights == PKEYGUARD_NO_ACCESS || rights == PKEYGUARD_READ_ONLY ||
+           rights == PKEYGUARD_READ_WRITE;
+}
+
+static int bind(struct pkeyguard_key *key, const struct enforcement *enforcement)
+{
+    key->enforcement = enforcement;
+    return enforcement->bind(key);
+}
+
+static int bind_as_asked(struct pkeyguard_key *key, unsigned flags)
+{
+    int error;
+
+    if (flags == PKEYGUARD_KEY_SOFTWARE)
+        return bind(key, &mprotect_enforcement);
+    error = bind(key, &pku_enforcement);
+    if (error == -ENOTSUP && flags == PKEYGUARD_KEY_OPTIONAL)
+        return bind(key, &no_enforcement);
+    if (error == -ENOTSUP && flags == 0)
+        return bind(key, &mprotect_enforcement);
+    return error;
+}
+
+int pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
+                         struct pkeyguard_key **ret_key)
+{
+    struct pkeyguard_key *key;
+    int error;
+
+    /* The flags exclude one another. */
+    if (!rights_valid(default_rights) ||
+        (flags != 0 && flags != PKEYGUARD_KEY_HARDWARE && flags != PKEYGUARD_KEY_SOFTWARE &&
+         flags != PKEYGUARD_KEY_OPTIONAL))
+        return -EINVAL;
+    key = calloc(1, sizeof(*key));
+    if (key == NULL)
+        return -ENOMEM;
+    key->default_rights = default_rights;
+    key->pkey = -1;
+    list_init(&key->pages);
+    error = library_lock();
+    if (error == 0) {
+        error = bind_as_asked(key, flags);
+        library_unlock();
+    }
+    if (error != 0) {
+        free(key);
+        return error;
+    }
+    *ret_key = key;
+    return 0;
+}
+
+int pkeyguard_key_destroy(struct pkeyguard_key *key)
+{
+    int error;
+
+    if (key == NULL)
+        return 0;
+    error = library_lock();
+    if (error != 0)
+        return error;
+    error = list_empty(&key->pages) ? key->enforcement->unbind(key) : -EBUSY;
+    library_unlock();
+    if (error == 0)
+        free(key);
+    return error;
+}
+
+enum pkeyguard_enforcement pkeyguard_key_enforcement(const struct pkeyguard_key *key)
+{
+    return key == NULL ? PKEYGUARD_MPROTECT : key->enforcement->kind;
+}
+
+int pkeyguard_key_number(const struct pkeyguard_key *key)
+{
+    return key == NULL ? -1 : key->pkey;
+}
+
+enum pkeyguard_rights pkeyguard_key_rights(const struct pkeyguard_key *key)
+{
+    return key == NULL ? PKEYGUARD_NO_ACCESS : key->enforcement->rights(key);
+}
+
+int pkeyguard_key_set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
+{
+    if (key == NULL || !rights_valid(rights))
+        return -EINVAL;
+    return key->enforcement->set_rights(key, rights);
+}

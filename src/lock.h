@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lock.h - the library's one lock
+ *
+ * It orders everything but the inline guards: keys and their pages, the idle pkeys, the account of
+ * software guards. One is enough, for what takes long under it is mprotect(2), which the kernel
+ * makes wait for the process's one mmap_lock anyway.
+ */
+#ifndef LOCK_H
+#define LOCK_H
+
+/* 0; -EDEADLK in a signal handler that interrupted the library in this thread. */
+int library_lock(void);
+void library_unlock(void);
+
+/* What a fork child must do, under the lock, for every other thread is gone. Set under the lock. */
+void library_set_fork_child(void (*tidy)(void));
+
+#endif

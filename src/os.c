@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+#include "os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Newer than Debian 12's headers; the numbers are those of every architecture. */
+#ifndef SYS_memfd_secret
+#define SYS_memfd_secret 447
+#endif
+#ifndef SYS_mseal
+#define SYS_mseal 462
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+#ifndef PR_SET_VMA
+#define PR_SET_VMA           0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+
+static int memory_error(void)
+{
+    return errno == EACCES ? -EACCES : -ENOMEM;
+}
+
+size_t os_page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static int map(size_t length, int prot, int flags, int file, void **ret_address)
+{
+    void *address = mmap(NULL, length, prot, flags, file, 0);
+
+    if (address == MAP_FAILED)
+        return -ENOMEM;
+    *ret_address = address;
+    return 0;
+}
+
+int os_reserve(size_t length, void **ret_address)
+{
+    return map(length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, ret_address);
+}
+
+int os_allocate_pages(size_t length, void **ret_address)
+{
+    return map(length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, ret_address);
+}
+
+int os_allocate_shared_pages(size_t length, void **ret_address)
+{
+    return map(length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, ret_address);
+}
+
+int os_allocate_secret_pages(size_t length, void **ret_address)
+{
+    int error = -ENOTSUP;
+    int file = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
+
+    if (file < 0)
+        return -ENOTSUP;
+    if (ftruncate(file, (off_t)length) == 0)
+        error = map(length, PROT_READ | PROT_WRITE, MAP_SHARED, file, ret_address);
+    close(file);
+    return error == 0 ? 0 : -ENOTSUP;
+}
+
+int os_grow_pages(size_t length, size_t grown, void **address)
+{
+    void *moved = mremap(*address, length, grown, MREMAP_MAYMOVE);
+
+    if (moved == MAP_FAILED)
+        return -ENOMEM;
+    *address = moved;
+    return 0;
+}
+
+int os_unmap(void *address, size_t length)
+{
+    return munmap(address, length) == 0 ? 0 : -ENOMEM;
+}
+
+void os_free_pages(void *address, size_t length)
+{
+    munmap(address, length);
+}
+
+int os_protect(void *address, size_t length, int prot)
+{
+    return mprotect(address, length, prot) == 0 ? 0 : memory_error();
+}
+
+/* The pkey calls are made raw: musl has no wrappers. */
+int os_protect_with_pkey(void *address, size_t length, int prot, int pkey)
+{
+    return syscall(SYS_pkey_mprotect, address, length, prot, pkey) == 0 ? 0 : memory_error();
+}
+
+int os_exclude_from_dumps(void *address, size_t length)
+{
+    return madvise(address, length, MADV_DONTDUMP) == 0 ? 0 : -ENOMEM;
+}
+
+int os_seal(void *address, size_t length)
+{
+    return syscall(SYS_mseal, address, length, 0UL) == 0 ? 0 : -ENOTSUP;
+}
+
+int os_install_guard(void *address, size_t length)
+{
+    return madvise(address, length, MADV_GUARD_INSTALL) == 0 ? 0 : -ENOTSUP;
+}
+
+void os_name(void *address, size_t length, const char *name)
+{
+    prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, address, length, name);
+}
+
+int os_pkey_alloc(enum pkeyguard_rights rights)
+{
+    /* As PKEY_DISABLE_ACCESS and PKEY_DISABLE_WRITE, in the register's own bits. */
+    static const unsigned deny[] = {
+        [PKEYGUARD_NO_ACCESS] = 3, [PKEYGUARD_READ_ONLY] = 2, [PKEYGUARD_READ_WRITE] = 0};
+    long pkey = syscall(SYS_pkey_alloc, 0UL, (unsigned long)deny[rights]);
+
+    return pkey < 0 ? -errno : (int)pkey;
+}
+
+bool os_single_threaded(void)
+{
+    struct stat task;
+
+    /* One link for each thread, beside "." and "..". */
+    return stat("/proc/self/task", &task) == 0 && task.st_nlink == 3;
+}
+
+pid_t os_thread_id(void)
+{
+    return (pid_t)syscall(SYS_gettid);
+}
+
+void os_signal_self(int signal)
+{
+    /* Not raise(3): its thread id may be a remembered one. */
+    syscall(SYS_tgkill, syscall(SYS_getpid), os_thread_id(), signal);
+}
+
+int os_fork_quietly(pid_t *ret_child)
+{
+    /* clone(2) with no flags and no exit signal: every argument 0, so their order does not matter.
+     */
+    long child = syscall(SYS_clone, 0UL, 0UL, 0UL, 0UL, 0UL);
+
+    if (child < 0)
+        return errno == EAGAIN ? -EAGAIN : -ENOMEM;
+    *ret_child = (pid_t)child;
+    return 0;
+}
+
+int os_reap(pid_t child)
+{
+    int status;
+
+    while (waitpid(child, &status, __WALL) != child) {
+        if (errno != EINTR)
+            return -EIO;
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -EIO;
+}
+
+static struct iovec text(const char *string)
+{
+    return (struct iovec){.iov_base = (void *)string, .iov_len = strlen(string)};
+}
+
+void os_abort(const char *piece, ...)
+{
+    struct iovec line[10] = {text("libpkeyguard: ")};
+    int count = 1;
+    va_list pieces;
+
+    va_start(pieces, piece);
+    for (; piece != NULL && count < 9; piece = va_arg(pieces, const char *))
+        line[count++] = text(piece);
+    va_end(pieces);
+    line[count++] = text("\n");
+    /* A process that cannot say why it aborts still aborts. */
+    if (writev(STDERR_FILENO, line, count) < 0)
+        abort();
+    abort();
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os.h - the kernel's calls, each wrapped once
+ *
+ * Results are 0 or -errno from a closed set: what the kernel may answer beyond it reads as -ENOMEM,
+ * its word for "no room in the kernel's tables".
+ */
+#ifndef OS_H
+#define OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include <pkeyguard/key.h>
+
+size_t os_page_size(void);
+
+/* Address space that nothing can reach. -ENOMEM. */
+int os_reserve(size_t length, void **ret_address);
+int os_unmap(void *address, size_t length);
+
+/* Zeroed memory in whole pages, from outside malloc. -ENOMEM. */
+int os_allocate_pages(size_t length, void **ret_address);
+int os_allocate_shared_pages(size_t length, void **ret_address); /* with children to come */
+int os_grow_pages(size_t length, size_t grown, void **address);
+void os_free_pages(void *address, size_t length);
+
+/* Page rights, with a pkey where there is one; pkey 0 takes one away. -ENOMEM, -EACCES. */
+int os_protect(void *address, size_t length, int prot);
+int os_protect_with_pkey(void *address, size_t length, int prot, int pkey);
+int os_exclude_from_dumps(void *address, size_t length);
+
+/* What newer kernels offer: memory that they cannot read themselves; mappings that nobody can
+ * change; guard pages inside a mapping. Each -ENOTSUP where it does not work. */
+int os_allocate_secret_pages(size_t length, void **ret_address);
+int os_seal(void *address, size_t length);
+int os_install_guard(void *address, size_t length);
+
+/* Names anonymous memory in /proc/PID/maps, where the kernel can. */
+void os_name(void *address, size_t length, const char *name);
+
+/* A pkey, opened for the calling thread as told; or -errno as the kernel said it. */
+int os_pkey_alloc(enum pkeyguard_rights rights);
+
+/* Whether no other thread shares this process; false where /proc cannot tell. */
+bool os_single_threaded(void);
+
+pid_t os_thread_id(void);
+
+/* Sends the calling thread a signal; works in a child that os_fork_quietly() made, too. */
+void os_signal_self(int signal);
+
+/* A child process that shares nothing, sends no SIGCHLD and runs no fork handler. -EAGAIN, -ENOMEM.
+ */
+int os_fork_quietly(pid_t *ret_child);
+
+/* Waits for it; returns its exit status, or -EIO when it died otherwise. */
+int os_reap(pid_t child);
+
+/* "libpkeyguard: " and these pieces (NULL ends them) as a line on stderr; then abort(). In a signal
+ * handler too. */
+__attribute__((noreturn, sentinel)) void os_abort(const char *piece, ...);
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+#include "pages.h"
+
+#include "os.h"
+
+static int protect(const struct pages *pages, int prot, int pkey)
+{
+    /* Machines without PKU refuse pkey_mprotect(2) even with pkey 0. */
+    if (pkey == 0 && pages->pkey == 0)
+        return os_protect(pages->address, pages->length, prot);
+    return os_protect_with_pkey(pages->address, pages->length, prot, pkey);
+}
+
+int pages_protect(struct pages *pages, int prot, int pkey)
+{
+    int error = protect(pages, prot, pkey);
+
+    if (error != 0) {
+        if (protect(pages, pages->applied, pages->pkey) != 0)
+            os_abort("the kernel refuses to take page rights back", NULL);
+        return error;
+    }
+    pages->applied = prot;
+    pages->pkey = pkey;
+    return 0;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+#include <pkeyguard.h>
+
+#include <errno.h>
+
+#define STRING_(x) #x
+#define STRING(x)  STRING_(x)
+
+const char *pkeyguard_version(void)
+{
+    return STRING(PKEYGUARD_VERSION_MAJOR) "." STRING(PKEYGUARD_VERSION_MINOR) "." STRING(
+        PKEYGUARD_VERSION_PATCH);
+}
+
+const char *pkeyguard_strerror(int error)
+{
+    switch (error) {
+    case 0:
+        return "success";
+    case -EINVAL:
+        return "invalid argument: a missing key or region, unknown rights or flags, or a size that "
+               "does not fit";
+    case -ENOMEM:
+        return "out of memory, or of memory mappings";
+    case -EACCES:
+        return "a security policy refuses these page rights";
+    case -ENOSPC:
+        return "no protection key is left for this process";
+    case -ENOTSUP:
+        return "not supported by this machine, or not by this kind of key";
+    case -EBUSY:
+        return "still in use by a region or an open guard";
+    case -EDEADLK:
+        return "called from a signal handler that interrupted the library";
+    case -EAGAIN:
+        return "the system has no room for another process now";
+    case -EIO:
+        return "protection keys are present but do not protect";
+    case -ECANCELED:
+        return "PKEYGUARD_ENFORCEMENT=mprotect rules protection keys out";
+    case -ENOSYS:
+        return "the kernel has no protection keys";
+    case -EPERM:
+        return "the kernel or a sandbox forbids protection keys";
+    default:
+        return "unknown error";
+    }
+}

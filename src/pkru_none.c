@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+#include <pkeyguard/pkru.h>
+
+#include "pkru_frame.h"
+
+#ifndef __x86_64__
+
+bool pkeyguard_pkru_supported(void)
+{
+    return false;
+}
+
+bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru)
+{
+    (void)ucontext, (void)ret_pkru;
+    return false;
+}
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+#include <pkeyguard/pkru.h>
+
+#include <string.h>
+#include <ucontext.h>
+
+#include "pkru_frame.h"
+
+#ifdef __x86_64__
+
+#include <cpuid.h>
+
+enum { OSPKE = 1 << 4 };     /* CPUID.(7,0):ECX */
+enum { PKRU_COMPONENT = 9 }; /* of XSAVE; CPUID.(0xD,9):EBX is its offset (SDM vol. 1, ch. 13) */
+enum { SW_RESERVED = 464 };  /* struct _fpx_sw_bytes in the legacy area (asm/sigcontext.h) */
+enum { XSAVE_HEADER = 512 }; /* XSTATE_BV stands first in it */
+enum { XSTATE_MAGIC = 0x46505853 };
+
+bool pkeyguard_pkru_supported(void)
+{
+    unsigned eax, ebx, ecx, edx;
+
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ecx & OSPKE);
+}
+
+bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru)
+{
+    const ucontext_t *context = ucontext;
+    const char *frame = (const char *)context->uc_mcontext.fpregs;
+    unsigned eax, ebx, ecx, edx;
+    uint32_t magic;
+    uint64_t components;
+
+    if (frame == NULL || !__get_cpuid_count(0xd, PKRU_COMPONENT, &eax, &ebx, &ecx, &edx))
+        return false;
+    memcpy(&magic, frame + SW_RESERVED, sizeof(magic));
+    memcpy(&components, frame + XSAVE_HEADER, sizeof(components));
+    if (magic != XSTATE_MAGIC || !(components & 1u << PKRU_COMPONENT))
+        return false;
+    memcpy(ret_pkru, frame + ebx, sizeof(*ret_pkru));
+    return true;
+}
+
+#endif

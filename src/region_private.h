@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* region_private.h - a region as guards see it, behind its frozen head */
+#ifndef REGION_PRIVATE_H
+#define REGION_PRIVATE_H
+
+#include <pkeyguard/region.h>
+
+#include "enforcement.h"
+
+enum { REGION_NAME_SIZE = 64 };
+
+struct pkeyguard_region {
+    struct pkeyguard_region_head head;
+    struct pages pages;
+    size_t guard_size;                /* bytes reserved on each side */
+    struct pkeyguard_key private_key; /* in use while head.key points to it */
+    char name[REGION_NAME_SIZE];      /* empty: none */
+};
+
+#endif
