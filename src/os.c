@@ -169,15 +169,11 @@ int os_fork_quietly(pid_t *ret_child)
     return 0;
 }
 
-int os_reap(pid_t child)
+void os_reap(pid_t child)
 {
-    int status;
-
-    while (waitpid(child, &status, __WALL) != child) {
-        if (errno != EINTR)
-            return -EIO;
-    }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -EIO;
+    /* Raw, for waitpid(3) is a cancellation point. */
+    while (syscall(SYS_wait4, child, NULL, __WALL, NULL) < 0 && errno == EINTR)
+        ;
 }
 
 static struct iovec text(const char *string)
@@ -196,8 +192,8 @@ void os_abort(const char *piece, ...)
         line[count++] = text(piece);
     va_end(pieces);
     line[count++] = text("\n");
-    /* A process that cannot say why it aborts still aborts. */
-    if (writev(STDERR_FILENO, line, count) < 0)
-        abort();
+    /* Raw, for writev(3) is a cancellation point. Aborts whether or not the line could be written.
+     */
+    syscall(SYS_writev, STDERR_FILENO, line, count);
     abort();
 }

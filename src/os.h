@@ -55,8 +55,8 @@ void os_signal_self(int signal);
  */
 int os_fork_quietly(pid_t *ret_child);
 
-/* Waits for it; returns its exit status, or -EIO when it died otherwise. */
-int os_reap(pid_t child);
+/* Waits for it to end. */
+void os_reap(pid_t child);
 
 /* "libpkeyguard: " and these pieces (NULL ends them) as a line on stderr; then abort(). In a signal
  * handler too. */

@@ -38,7 +38,8 @@ static int reserve(struct pkeyguard_region *region, size_t size, unsigned flags)
     error = os_reserve(reserved, &address);
     if (error != 0)
         return error;
-    region->head.address = region->pages.address = (char *)address + region->guard_size;
+    region->head.address = (char *)address + region->guard_size;
+    region->pages.address = region->head.address;
     region->head.size = size;
     region->pages.length = length;
     region->pages.applied = PROT_NONE;
@@ -51,7 +52,7 @@ static int reserve(struct pkeyguard_region *region, size_t size, unsigned flags)
 
 static int release_address_space(const struct pkeyguard_region *region)
 {
-    return os_unmap((char *)region->pages.address - region->guard_size,
+    return os_unmap(region->head.address - region->guard_size,
                     region->pages.length + 2 * region->guard_size);
 }
 

@@ -55,7 +55,7 @@ extern "C" {
 #define PKEYGUARD_CAST_(type, value) static_cast<type>(value)
 #define PKEYGUARD_STATIC_ASSERT_     static_assert
 #else
-#define PKEYGUARD_CAST_(type, value) ((type)(value))
+#define PKEYGUARD_CAST_(type, value) (value)
 #define PKEYGUARD_STATIC_ASSERT_     _Static_assert
 #endif
 #pragma GCC visibility push(default)
@@ -134,56 +134,59 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
  */
 
 /* A block; name points to the region's start. */
-#define pkeyguard_scoped_read(T, name, region) \
-    PKEYGUARD_SCOPE_(__typeof__(T) const *, name, PKEYGUARD_OPEN_(T, region, PKEYGUARD_READ_ONLY))
+#define pkeyguard_scoped_read(T, name, region)    \
+    PKEYGUARD_SCOPE_(__typeof__(T) const *, name, \
+                     PKEYGUARD_OPEN_(T, name, region, PKEYGUARD_READ_ONLY))
 #define pkeyguard_scoped_write(T, name, region) \
-    PKEYGUARD_SCOPE_(__typeof__(T) *, name, PKEYGUARD_OPEN_(T, region, PKEYGUARD_READ_WRITE))
+    PKEYGUARD_SCOPE_(__typeof__(T) *, name, PKEYGUARD_OPEN_(T, name, region, PKEYGUARD_READ_WRITE))
 
 /* A block; name is pointer, which points to a T inside the region. */
 #define pkeyguard_scoped_read_at(T, name, region, pointer) \
     PKEYGUARD_SCOPE_(__typeof__(T) const *, name,          \
-                     PKEYGUARD_OPEN_AT_(T, region, pointer, PKEYGUARD_READ_ONLY))
+                     PKEYGUARD_OPEN_AT_(T, name, region, pointer, PKEYGUARD_READ_ONLY))
 #define pkeyguard_scoped_write_at(T, name, region, pointer) \
     PKEYGUARD_SCOPE_(__typeof__(T) *, name,                 \
-                     PKEYGUARD_OPEN_AT_(T, region, pointer, PKEYGUARD_READ_WRITE))
+                     PKEYGUARD_OPEN_AT_(T, name, region, pointer, PKEYGUARD_READ_WRITE))
 
 /* A block for every region of the key; name is the guard's. */
 #define pkeyguard_scoped_key_read(name, key) \
-    PKEYGUARD_GUARD_SCOPE_(name,             \
-                           pkeyguard_key_scope_open(key, PKEYGUARD_READ_ONLY, PKEYGUARD_HERE_))
+    PKEYGUARD_GUARD_SCOPE_(                  \
+        name, pkeyguard_key_scope_open(&name, key, PKEYGUARD_READ_ONLY, PKEYGUARD_HERE_))
 #define pkeyguard_scoped_key_write(name, key) \
-    PKEYGUARD_GUARD_SCOPE_(name,              \
-                           pkeyguard_key_scope_open(key, PKEYGUARD_READ_WRITE, PKEYGUARD_HERE_))
+    PKEYGUARD_GUARD_SCOPE_(                   \
+        name, pkeyguard_key_scope_open(&name, key, PKEYGUARD_READ_WRITE, PKEYGUARD_HERE_))
 
 /* A block in which the region allows at most rights; name is the guard's. */
 #define pkeyguard_scoped_restrict(name, region, rights) \
-    PKEYGUARD_GUARD_SCOPE_(name, pkeyguard_restrict_scope_open(region, rights, PKEYGUARD_HERE_))
+    PKEYGUARD_GUARD_SCOPE_(name,                        \
+                           pkeyguard_restrict_scope_open(&name, region, rights, PKEYGUARD_HERE_))
 
 /* try_scoped_read(...) { opened } else { errno says why not; name is NULL } */
 #define pkeyguard_try_scoped_read(T, name, region)    \
     PKEYGUARD_TRY_SCOPE_(__typeof__(T) const *, name, \
-                         PKEYGUARD_TRY_OPEN_(T, region, PKEYGUARD_READ_ONLY))
+                         PKEYGUARD_TRY_OPEN_(T, name, region, PKEYGUARD_READ_ONLY))
 #define pkeyguard_try_scoped_write(T, name, region) \
     PKEYGUARD_TRY_SCOPE_(__typeof__(T) *, name,     \
-                         PKEYGUARD_TRY_OPEN_(T, region, PKEYGUARD_READ_WRITE))
+                         PKEYGUARD_TRY_OPEN_(T, name, region, PKEYGUARD_READ_WRITE))
 #define pkeyguard_try_scoped_read_at(T, name, region, pointer) \
     PKEYGUARD_TRY_SCOPE_(__typeof__(T) const *, name,          \
-                         PKEYGUARD_TRY_OPEN_AT_(T, region, pointer, PKEYGUARD_READ_ONLY))
+                         PKEYGUARD_TRY_OPEN_AT_(T, name, region, pointer, PKEYGUARD_READ_ONLY))
 #define pkeyguard_try_scoped_write_at(T, name, region, pointer) \
     PKEYGUARD_TRY_SCOPE_(__typeof__(T) *, name,                 \
-                         PKEYGUARD_TRY_OPEN_AT_(T, region, pointer, PKEYGUARD_READ_WRITE))
+                         PKEYGUARD_TRY_OPEN_AT_(T, name, region, pointer, PKEYGUARD_READ_WRITE))
 
 /* Two declarations; open until the end of the enclosing block. */
-#define pkeyguard_auto_read(T, name, region) \
-    PKEYGUARD_AUTO_(__typeof__(T) const *, name, PKEYGUARD_OPEN_(T, region, PKEYGUARD_READ_ONLY))
+#define pkeyguard_auto_read(T, name, region)     \
+    PKEYGUARD_AUTO_(__typeof__(T) const *, name, \
+                    PKEYGUARD_OPEN_(T, name, region, PKEYGUARD_READ_ONLY))
 #define pkeyguard_auto_write(T, name, region) \
-    PKEYGUARD_AUTO_(__typeof__(T) *, name, PKEYGUARD_OPEN_(T, region, PKEYGUARD_READ_WRITE))
+    PKEYGUARD_AUTO_(__typeof__(T) *, name, PKEYGUARD_OPEN_(T, name, region, PKEYGUARD_READ_WRITE))
 #define pkeyguard_auto_read_at(T, name, region, pointer) \
     PKEYGUARD_AUTO_(__typeof__(T) const *, name,         \
-                    PKEYGUARD_OPEN_AT_(T, region, pointer, PKEYGUARD_READ_ONLY))
+                    PKEYGUARD_OPEN_AT_(T, name, region, pointer, PKEYGUARD_READ_ONLY))
 #define pkeyguard_auto_write_at(T, name, region, pointer) \
     PKEYGUARD_AUTO_(__typeof__(T) *, name,                \
-                    PKEYGUARD_OPEN_AT_(T, region, pointer, PKEYGUARD_READ_WRITE))
+                    PKEYGUARD_OPEN_AT_(T, name, region, pointer, PKEYGUARD_READ_WRITE))
 
 /* ---- What follows serves the inline code above; do not call it yourself. ---- */
 
@@ -195,8 +198,7 @@ enum { PKEYGUARD_GUARD_RESTRICTS = 1, PKEYGUARD_GUARD_CHECKED = 2 };
 #define PKEYGUARD_GUARD_CHECKS_ 0u
 #endif
 
-/* Whatever widening a dedicated key does not serve: other keys, narrowing, bad arguments, checks.
- */
+/* Whatever widening a dedicated key does not serve: other keys, narrowing, bad input, checks. */
 __attribute__((cold)) int pkeyguard_guard_enter(struct pkeyguard_key *key,
                                                 struct pkeyguard_region *region,
                                                 enum pkeyguard_rights rights, unsigned flags,
@@ -282,7 +284,7 @@ static inline int pkeyguard_scope_enter(struct pkeyguard_region *region, size_t 
     if (region != NULL && size <= head->size && offset <= head->size - size)
         error = pkeyguard_acquire(region, rights, &ret_scope->guard);
     if (error == 0) {
-        ret_scope->address = PKEYGUARD_CAST_(char *, head->address) + offset;
+        ret_scope->address = head->address + offset;
     } else {
         ret_scope->guard.cleared = ret_scope->guard.how = 0;
         ret_scope->address = NULL;
@@ -299,13 +301,11 @@ static inline size_t pkeyguard_scope_offset(const struct pkeyguard_region *regio
     return region == NULL ? 0 : (uintptr_t)pointer - (uintptr_t)head->address;
 }
 
-static inline struct pkeyguard_scope pkeyguard_scope_open(struct pkeyguard_region *region,
-                                                          size_t offset, size_t size,
-                                                          enum pkeyguard_rights rights,
-                                                          const char *where)
+static inline struct pkeyguard_scope *
+pkeyguard_scope_open(struct pkeyguard_scope *scope, struct pkeyguard_region *region, size_t offset,
+                     size_t size, enum pkeyguard_rights rights, const char *where)
 {
-    struct pkeyguard_scope scope;
-    int error = pkeyguard_scope_enter(region, offset, size, rights, &scope);
+    int error = pkeyguard_scope_enter(region, offset, size, rights, scope);
 
     if (error != 0)
         pkeyguard_scope_abort(region, rights == PKEYGUARD_READ_ONLY ? "read scope" : "write scope",
@@ -313,32 +313,35 @@ static inline struct pkeyguard_scope pkeyguard_scope_open(struct pkeyguard_regio
     return scope;
 }
 
-static inline struct pkeyguard_scope pkeyguard_scope_open_at(struct pkeyguard_region *region,
-                                                             const void *pointer, size_t size,
-                                                             enum pkeyguard_rights rights,
-                                                             const char *where)
+static inline struct pkeyguard_scope *pkeyguard_scope_open_at(struct pkeyguard_scope *scope,
+                                                              struct pkeyguard_region *region,
+                                                              const void *pointer, size_t size,
+                                                              enum pkeyguard_rights rights,
+                                                              const char *where)
 {
-    return pkeyguard_scope_open(region, pkeyguard_scope_offset(region, pointer), size, rights,
-                                where);
+    return pkeyguard_scope_open(scope, region, pkeyguard_scope_offset(region, pointer), size,
+                                rights, where);
 }
 
-static inline struct pkeyguard_scope pkeyguard_scope_try_open(struct pkeyguard_region *region,
-                                                              size_t offset, size_t size,
-                                                              enum pkeyguard_rights rights)
+static inline struct pkeyguard_scope *pkeyguard_scope_try_open(struct pkeyguard_scope *scope,
+                                                               struct pkeyguard_region *region,
+                                                               size_t offset, size_t size,
+                                                               enum pkeyguard_rights rights)
 {
-    struct pkeyguard_scope scope;
-    int error = pkeyguard_scope_enter(region, offset, size, rights, &scope);
+    int error = pkeyguard_scope_enter(region, offset, size, rights, scope);
 
     if (error != 0)
         errno = -error;
     return scope;
 }
 
-static inline struct pkeyguard_scope pkeyguard_scope_try_open_at(struct pkeyguard_region *region,
-                                                                 const void *pointer, size_t size,
-                                                                 enum pkeyguard_rights rights)
+static inline struct pkeyguard_scope *pkeyguard_scope_try_open_at(struct pkeyguard_scope *scope,
+                                                                  struct pkeyguard_region *region,
+                                                                  const void *pointer, size_t size,
+                                                                  enum pkeyguard_rights rights)
 {
-    return pkeyguard_scope_try_open(region, pkeyguard_scope_offset(region, pointer), size, rights);
+    return pkeyguard_scope_try_open(scope, region, pkeyguard_scope_offset(region, pointer), size,
+                                    rights);
 }
 
 static inline void pkeyguard_scope_close(struct pkeyguard_scope *scope)
@@ -346,23 +349,24 @@ static inline void pkeyguard_scope_close(struct pkeyguard_scope *scope)
     pkeyguard_release(&scope->guard);
 }
 
-static inline struct pkeyguard_guard
-pkeyguard_key_scope_open(struct pkeyguard_key *key, enum pkeyguard_rights rights, const char *where)
+static inline struct pkeyguard_guard *pkeyguard_key_scope_open(struct pkeyguard_guard *guard,
+                                                               struct pkeyguard_key *key,
+                                                               enum pkeyguard_rights rights,
+                                                               const char *where)
 {
-    struct pkeyguard_guard guard;
-    int error = pkeyguard_key_acquire(key, rights, &guard);
+    int error = pkeyguard_key_acquire(key, rights, guard);
 
     if (error != 0)
         pkeyguard_scope_abort(NULL, "key scope", where, error);
     return guard;
 }
 
-static inline struct pkeyguard_guard pkeyguard_restrict_scope_open(struct pkeyguard_region *region,
-                                                                   enum pkeyguard_rights rights,
-                                                                   const char *where)
+static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyguard_guard *guard,
+                                                                    struct pkeyguard_region *region,
+                                                                    enum pkeyguard_rights rights,
+                                                                    const char *where)
 {
-    struct pkeyguard_guard guard;
-    int error = pkeyguard_restrict(region, rights, &guard);
+    int error = pkeyguard_restrict(region, rights, guard);
 
     if (error != 0)
         pkeyguard_scope_abort(region, "restrict scope", where, error);
@@ -379,35 +383,37 @@ static inline struct pkeyguard_guard pkeyguard_restrict_scope_open(struct pkeygu
 #define PKEYGUARD_HERE_           PKEYGUARD_AT_LINE_(__LINE__)
 #define PKEYGUARD_CLEANUP_(close) __attribute__((cleanup(close)))
 
-#define PKEYGUARD_OPEN_(T, region, rights) \
-    pkeyguard_scope_open(region, 0, sizeof(T), rights, PKEYGUARD_HERE_)
-#define PKEYGUARD_OPEN_AT_(T, region, pointer, rights) \
-    pkeyguard_scope_open_at(region, pointer, sizeof(T), rights, PKEYGUARD_HERE_)
-#define PKEYGUARD_TRY_OPEN_(T, region, rights) \
-    pkeyguard_scope_try_open(region, 0, sizeof(T), rights)
-#define PKEYGUARD_TRY_OPEN_AT_(T, region, pointer, rights) \
-    pkeyguard_scope_try_open_at(region, pointer, sizeof(T), rights)
+/* The hidden variable is declared and, by the second declarator, opened in one declaration. */
+#define PKEYGUARD_OPEN_(T, name, region, rights) \
+    pkeyguard_scope_open(&PKEYGUARD_NAME_(name), region, 0, sizeof(T), rights, PKEYGUARD_HERE_)
+#define PKEYGUARD_OPEN_AT_(T, name, region, pointer, rights)                            \
+    pkeyguard_scope_open_at(&PKEYGUARD_NAME_(name), region, pointer, sizeof(T), rights, \
+                            PKEYGUARD_HERE_)
+#define PKEYGUARD_TRY_OPEN_(T, name, region, rights) \
+    pkeyguard_scope_try_open(&PKEYGUARD_NAME_(name), region, 0, sizeof(T), rights)
+#define PKEYGUARD_TRY_OPEN_AT_(T, name, region, pointer, rights) \
+    pkeyguard_scope_try_open_at(&PKEYGUARD_NAME_(name), region, pointer, sizeof(T), rights)
+#define PKEYGUARD_DECLARE_(name, opened)                                                    \
+    struct pkeyguard_scope PKEYGUARD_NAME_(name) PKEYGUARD_CLEANUP_(pkeyguard_scope_close), \
+        *PKEYGUARD_ONCE_(name) = opened
 
 /* Two loops that run once, because one cannot declare two types; break and continue leave both. */
 #define PKEYGUARD_SCOPE_(pointer_type, name, opened)                           \
-    for (struct pkeyguard_scope PKEYGUARD_NAME_(name)                          \
-             PKEYGUARD_CLEANUP_(pkeyguard_scope_close) = opened,               \
-             *PKEYGUARD_ONCE_(name) = &PKEYGUARD_NAME_(name);                  \
-         PKEYGUARD_ONCE_(name) != NULL; PKEYGUARD_ONCE_(name) = NULL)          \
+    for (PKEYGUARD_DECLARE_(name, opened); PKEYGUARD_ONCE_(name) != NULL;      \
+         PKEYGUARD_ONCE_(name) = NULL)                                         \
         for (pointer_type name __attribute__((unused)) =                       \
                  PKEYGUARD_CAST_(pointer_type, PKEYGUARD_NAME_(name).address); \
              PKEYGUARD_ONCE_(name) != NULL; PKEYGUARD_ONCE_(name) = NULL)
 #define PKEYGUARD_TRY_SCOPE_(pointer_type, name, opened) \
     PKEYGUARD_SCOPE_(pointer_type, name, opened)         \
     if (PKEYGUARD_NAME_(name).address != NULL)
-#define PKEYGUARD_AUTO_(pointer_type, name, opened)                                          \
-    struct pkeyguard_scope PKEYGUARD_NAME_(name) PKEYGUARD_CLEANUP_(pkeyguard_scope_close) = \
-        opened;                                                                              \
-    pointer_type name __attribute__((unused)) =                                              \
-        PKEYGUARD_CAST_(pointer_type, PKEYGUARD_NAME_(name).address)
-#define PKEYGUARD_GUARD_SCOPE_(name, opened)                                         \
-    for (struct pkeyguard_guard name PKEYGUARD_CLEANUP_(pkeyguard_release) = opened, \
-                                     *PKEYGUARD_ONCE_(name) = &name;                 \
+#define PKEYGUARD_AUTO_(pointer_type, name, opened) \
+    PKEYGUARD_DECLARE_(name, opened);               \
+    pointer_type name __attribute__((unused)) =     \
+        PKEYGUARD_CAST_(pointer_type, PKEYGUARD_ONCE_(name)->address)
+#define PKEYGUARD_GUARD_SCOPE_(name, opened)                                \
+    for (struct pkeyguard_guard name PKEYGUARD_CLEANUP_(pkeyguard_release), \
+         *PKEYGUARD_ONCE_(name) = opened;                                   \
          PKEYGUARD_ONCE_(name) != NULL; PKEYGUARD_ONCE_(name) = NULL)
 
 #pragma GCC visibility pop

@@ -32,7 +32,7 @@ struct pkeyguard_region;
  * inline guards read it.
  */
 struct pkeyguard_region_head {
-    void *address;
+    char *address;
     size_t size;               /* bytes asked for */
     struct pkeyguard_key *key; /* never NULL: a region without a key has a private one inside it */
 };

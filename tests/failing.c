@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+#include "failing.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+static enum call failing_call;
+static int to_skip, failing_error, times_left;
+static bool failed;
+
+static enum call hooked_call;
+static void (*hook)(void *address, unsigned long length);
+
+void fail_call(enum call call, int skip, int error, int times)
+{
+    failing_call = call;
+    to_skip = skip;
+    failing_error = error;
+    times_left = times;
+    failed = false;
+}
+
+bool stop_failing(void)
+{
+    times_left = 0;
+    return failed;
+}
+
+void before_call(enum call call, void (*run)(void *address, unsigned long length))
+{
+    hooked_call = call;
+    hook = run;
+}
+
+static bool fails(enum call call, void *address, unsigned long length)
+{
+    if (hook != NULL && call == hooked_call) {
+        void (*run)(void *, unsigned long) = hook;
+
+        hook = NULL;
+        run(address, length);
+    }
+    if (times_left == 0 || (failing_call != ANY_CALL && failing_call != call))
+        return false;
+    if (to_skip > 0) {
+        to_skip--;
+        return false;
+    }
+    times_left--;
+    failed = true;
+    errno = failing_error;
+    return true;
+}
+
+void *__real_calloc(size_t count, size_t size);
+void *__real_mmap(void *address, size_t length, int prot, int flags, int file, off_t offset);
+void *__real_mremap(void *address, size_t length, size_t grown, int flags);
+int __real_munmap(void *address, size_t length);
+int __real_mprotect(void *address, size_t length, int prot);
+int __real_madvise(void *address, size_t length, int advice);
+long __real_syscall(long number, ...);
+
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return fails(CALL_CALLOC, NULL, size) ? NULL : __real_calloc(count, size);
+}
+
+void *__wrap_mmap(void *address, size_t length, int prot, int flags, int file, off_t offset);
+void *__wrap_mmap(void *address, size_t length, int prot, int flags, int file, off_t offset)
+{
+    return fails(CALL_MMAP, address, length)
+               ? MAP_FAILED
+               : __real_mmap(address, length, prot, flags, file, offset);
+}
+
+void *__wrap_mremap(void *address, size_t length, size_t grown, int flags);
+void *__wrap_mremap(void *address, size_t length, size_t grown, int flags)
+{
+    return fails(CALL_MREMAP, address, length) ? MAP_FAILED
+                                               : __real_mremap(address, length, grown, flags);
+}
+
+int __wrap_munmap(void *address, size_t length);
+int __wrap_munmap(void *address, size_t length)
+{
+    return fails(CALL_MUNMAP, address, length) ? -1 : __real_munmap(address, length);
+}
+
+int __wrap_mprotect(void *address, size_t length, int prot);
+int __wrap_mprotect(void *address, size_t length, int prot)
+{
+    return fails(CALL_MPROTECT, address, length) ? -1 : __real_mprotect(address, length, prot);
+}
+
+int __wrap_madvise(void *address, size_t length, int advice);
+int __wrap_madvise(void *address, size_t length, int advice)
+{
+    return fails(CALL_MADVISE, address, length) ? -1 : __real_madvise(address, length, advice);
+}
+
+/* The calls that libc has no function for, or not every libc. */
+long __wrap_syscall(long number, ...);
+long __wrap_syscall(long number, ...)
+{
+    long a[6];
+    va_list arguments;
+
+    va_start(arguments, number);
+    for (int i = 0; i < 6; i++)
+        a[i] = va_arg(arguments, long);
+    va_end(arguments);
+    if ((number == SYS_pkey_alloc && fails(CALL_PKEY_ALLOC, NULL, 0)) ||
+        (number == SYS_pkey_mprotect &&
+         fails(CALL_PKEY_MPROTECT, (void *)a[0], (unsigned long)a[1])) ||
+        (number == SYS_clone && fails(CALL_CLONE, NULL, 0)))
+        return failing_error == 0 ? 0 : -1;
+    return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}

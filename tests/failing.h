@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * failing.h - makes one of the library's calls to the system fail, or runs something in its stead
+ *
+ * The linker sends these calls through here (--wrap).
+ */
+#ifndef FAILING_H
+#define FAILING_H
+
+#include <stdbool.h>
+
+enum call {
+    ANY_CALL,
+    CALL_CALLOC,
+    CALL_MMAP,
+    CALL_MREMAP,
+    CALL_MUNMAP,
+    CALL_MPROTECT,
+    CALL_MADVISE,
+    CALL_PKEY_ALLOC,
+    CALL_PKEY_MPROTECT,
+    CALL_CLONE
+};
+
+/*
+ * The call after `skip` more of its kind returns this error, and the `times - 1` next ones too.
+ * With error 0 a pkey call does nothing and says that it succeeded.
+ */
+void fail_call(enum call call, int skip, int error, int times);
+
+/* Ends that; whether any call failed. */
+bool stop_failing(void);
+
+/* Before the next call of this kind, once. */
+void before_call(enum call call, void (*run)(void *address, unsigned long length));
+
+#endif

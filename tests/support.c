@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+#include "support.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int left_out;
+
+/* In a child, because the library reads the environment once and some tests set it. */
+enum pkeyguard_enforcement test_enforcement(void)
+{
+    static int known = -1;
+
+    if (known < 0) {
+        pid_t child = fork();
+        int status;
+
+        if (child == 0) {
+            struct pkeyguard_platform platform;
+
+            _exit(pkeyguard_platform_probe(&platform) == 0 ? (int)platform.enforcement : 99);
+        }
+        if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) ||
+            WEXITSTATUS(status) > PKEYGUARD_UNENFORCED) {
+            fprintf(stderr, "cannot tell what enforcement this machine has\n");
+            exit(1);
+        }
+        known = WEXITSTATUS(status);
+    }
+    return (enum pkeyguard_enforcement)known;
+}
+
+void add_pku_loop_test(TCase *tcase, const TTest *test, int start, int end)
+{
+    if (test_enforcement() == PKEYGUARD_PKU)
+        tcase_add_loop_test(tcase, test, start, end);
+    else
+        left_out += end - start;
+}
+
+int run_suite(Suite *suite)
+{
+    bool pku = test_enforcement() == PKEYGUARD_PKU;
+    const char *expected = getenv("PKEYGUARD_TEST_EXPECT");
+    SRunner *runner = srunner_create(suite);
+    int failed;
+
+    /* Faults are part of the tests: a failed check in a forked test must not be lost in a buffer.
+     */
+    setvbuf(stdout, NULL, _IONBF, 0);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    printf("enforcement: %s; checks: %d; failed: %d; left to the PKU guest: %d\n",
+           pku ? "PKU" : "mprotect", srunner_ntests_run(runner), failed, left_out);
+    if (srunner_ntests_run(runner) == 0)
+        failed++;
+    srunner_free(runner);
+    if (expected != NULL && strcmp(expected, pku ? "pku" : "mprotect") != 0) {
+        printf("this run was to have %s enforcement\n", expected);
+        failed++;
+    }
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static __thread sigjmp_buf after_fault;
+static __thread siginfo_t fault_info;
+
+static void on_fault(int signal, siginfo_t *info, void *context)
+{
+    (void)signal, (void)context;
+    fault_info = *info;
+    siglongjmp(after_fault, 1);
+}
+
+struct fault try_access(enum access access, const volatile void *address)
+{
+    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO}, before;
+    volatile uint32_t pkru = pkeyguard_pkru_supported() ? pkeyguard_pkru_read() : 0;
+    struct fault fault = {.pkey = -1};
+
+    sigaction(SIGSEGV, &action, &before);
+    if (sigsetjmp(after_fault, 1) == 0) {
+        if (access == READ_BYTE)
+            (void)*(const volatile char *)address;
+        else if (access == WRITE_BYTE)
+            *(volatile char *)(uintptr_t)address = 'w';
+        else
+            ((void (*)(void))(uintptr_t)address)();
+    } else {
+        /* The handler's PKRU stays after siglongjmp; the test's is wanted back. */
+        if (pkeyguard_pkru_supported())
+            pkeyguard_pkru_write(pkru);
+        fault.happened = true;
+        fault.code = fault_info.si_code;
+        fault.address = fault_info.si_addr;
+        if (fault.code == SEGV_PKUERR)
+            fault.pkey = (int)fault_info.si_pkey;
+    }
+    sigaction(SIGSEGV, &before, NULL);
+    return fault;
+}
+
+int denial_code(const struct pkeyguard_key *key)
+{
+    return pkeyguard_key_enforcement(key) == PKEYGUARD_PKU ? SEGV_PKUERR : SEGV_ACCERR;
+}
+
+int denial_pkey(const struct pkeyguard_key *key)
+{
+    return pkeyguard_key_enforcement(key) == PKEYGUARD_PKU ? pkeyguard_key_number(key) : -1;
+}
+
+struct resources count_resources(void)
+{
+    struct pkeyguard_platform platform;
+    struct resources count = {0};
+    struct pkeyguard_region *region = new_region(NULL);
+    struct pkeyguard_guard guard;
+    FILE *maps;
+    char line[512];
+
+    /* A thread keeps the page that its first software guard is accounted in. */
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_ONLY, &guard), 0);
+    pkeyguard_release(&guard);
+    destroy(region, NULL);
+    maps = fopen("/proc/self/maps", "r");
+    ck_assert_ptr_nonnull(maps);
+    while (fgets(line, sizeof(line), maps) != NULL) {
+        /* The heap and the stack are the test's own. */
+        if (strstr(line, "[heap]") == NULL && strstr(line, "[stack]") == NULL)
+            count.mappings++;
+    }
+    fclose(maps);
+    ck_assert_int_eq(pkeyguard_platform_probe(&platform), 0);
+    count.pkeys = (int)platform.hardware_keys_free;
+    return count;
+}
+
+void assert_resources(struct resources before)
+{
+    struct resources now = count_resources();
+
+    ck_assert_int_eq(now.mappings, before.mappings);
+    ck_assert_int_eq(now.pkeys, before.pkeys);
+}
+
+void read_smaps(const void *address, const char *field, char *buffer, size_t size)
+{
+    FILE *smaps = fopen("/proc/self/smaps", "r");
+    bool here = false;
+    char line[512];
+
+    ck_assert_ptr_nonnull(smaps);
+    buffer[0] = '\0';
+    while (fgets(line, sizeof(line), smaps) != NULL) {
+        unsigned long start, end;
+
+        if (sscanf(line, "%lx-%lx ", &start, &end) == 2) {
+            here = (uintptr_t)address >= start && (uintptr_t)address < end;
+            if (here && field == NULL)
+                snprintf(buffer, size, "%s", line);
+        } else if (here && field != NULL && strncmp(line, field, strlen(field)) == 0) {
+            snprintf(buffer, size, "%s", line + strlen(field));
+        }
+    }
+    fclose(smaps);
+}
+
+int pkey_of_mapping(const void *address)
+{
+    char text[512];
+
+    read_smaps(address, "ProtectionKey:", text, sizeof(text));
+    return text[0] == '\0' ? -1 : atoi(text);
+}
+
+void assert_aborts(void (*call)(void *argument), void *argument, const char *line)
+{
+    char said[1024];
+    size_t length = 0;
+    ssize_t got;
+    int pipe_ends[2], status;
+    pid_t child;
+
+    ck_assert_int_eq(pipe(pipe_ends), 0);
+    child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        dup2(pipe_ends[1], STDERR_FILENO);
+        close(pipe_ends[0]);
+        close(pipe_ends[1]);
+        call(argument);
+        _exit(0);
+    }
+    close(pipe_ends[1]);
+    while ((got = read(pipe_ends[0], said + length, sizeof(said) - 1 - length)) > 0)
+        length += (size_t)got;
+    said[length] = '\0';
+    close(pipe_ends[0]);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_str_eq(said, line);
+    ck_assert(WIFSIGNALED(status));
+    ck_assert_int_eq(WTERMSIG(status), SIGABRT);
+}
+
+void assert_exits(int child, int expected)
+{
+    int status;
+
+    ck_assert_int_gt(child, 0);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_msg(WIFEXITED(status), "child died of signal %d", WTERMSIG(status));
+    ck_assert_int_eq(WEXITSTATUS(status), expected);
+}
+
+struct pkeyguard_key *new_key(enum pkeyguard_rights default_rights, unsigned flags)
+{
+    struct pkeyguard_key *key = NULL;
+
+    ck_assert_int_eq(pkeyguard_key_create(default_rights, flags, &key), 0);
+    ck_assert_ptr_nonnull(key);
+    return key;
+}
+
+struct pkeyguard_region *new_region(struct pkeyguard_key *key)
+{
+    struct pkeyguard_region *region = NULL;
+
+    ck_assert_int_eq(pkeyguard_region_create(key, PAGE_BYTES, PAGE_RW, 0, &region), 0);
+    ck_assert_ptr_nonnull(region);
+    return region;
+}
+
+char *address_of(const struct pkeyguard_region *region)
+{
+    return pkeyguard_region_unsafe_address(region);
+}
+
+void destroy(struct pkeyguard_region *region, struct pkeyguard_key *key)
+{
+    ck_assert_int_eq(pkeyguard_region_destroy(region), 0);
+    ck_assert_int_eq(pkeyguard_key_destroy(key), 0);
+}
