@@ -48,9 +48,9 @@ struct enforcement {
     int (*enter)(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
                  enum guard_mode mode, struct pkru_change *ret_change);
 
-    /* Undoes enter, or aborts. Takes the lock if it needs it. */
-    void (*leave)(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
-                  enum guard_mode mode, const struct pkru_change *change);
+    /* Undoes enter. On failure it is as before. Takes the lock if it needs it. */
+    int (*leave)(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
+                 enum guard_mode mode, const struct pkru_change *change);
 };
 
 struct pkeyguard_key {

@@ -152,17 +152,26 @@ static int enter(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_
     return error;
 }
 
-static void leave(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
-                  enum guard_mode mode, const struct pkru_change *change)
+static int leave(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
+                 enum guard_mode mode, const struct pkru_change *change)
 {
+    struct holds *held = pages != NULL ? &pages->held : &key->held;
+    int error = library_lock();
+
     (void)change;
-    if (library_lock() != 0)
-        os_abort("a guard released by a signal handler that interrupted the library", NULL);
-    if (!holds_remove(pages != NULL ? &pages->held : &key->held, rights, mode))
+    if (error != 0)
+        return error;
+    if (!holds_remove(held, rights, mode))
         os_abort("a guard released twice, through a copy of it", NULL);
-    if (refresh(key, pages) != 0)
-        os_abort("the kernel refuses to close a region", NULL);
+    error = refresh(key, pages);
+    if (error != 0) {
+        /* The room that it left is still there. */
+        if (holds_add(held, rights, mode) != 0)
+            os_abort("the account of an open guard is lost", NULL);
+        restore(key);
+    }
     library_unlock();
+    return error;
 }
 
 const struct enforcement mprotect_enforcement = {

@@ -34,10 +34,11 @@ static int enter(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_
     return 0;
 }
 
-static void leave(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
-                  enum guard_mode mode, const struct pkru_change *change)
+static int leave(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
+                 enum guard_mode mode, const struct pkru_change *change)
 {
     (void)key, (void)pages, (void)rights, (void)mode, (void)change;
+    return 0;
 }
 
 const struct enforcement no_enforcement = {

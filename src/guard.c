@@ -66,13 +66,16 @@ void pkeyguard_guard_leave(struct pkeyguard_guard *guard)
 {
     struct pkru_change change = {.cleared = guard->cleared, .set = guard->set};
     int saved_errno = errno;
+    int error;
 
     if (guard->how & CHECKED)
         check(guard);
-    guard->key->enforcement->leave(guard->key, guard->region != NULL ? &guard->region->pages : NULL,
-                                   (enum pkeyguard_rights)(guard->how >> RIGHTS_SHIFT),
-                                   guard->how & RESTRICTS ? GUARD_RESTRICTS : GUARD_WIDENS,
-                                   &change);
+    error = guard->key->enforcement->leave(
+        guard->key, guard->region != NULL ? &guard->region->pages : NULL,
+        (enum pkeyguard_rights)(guard->how >> RIGHTS_SHIFT),
+        guard->how & RESTRICTS ? GUARD_RESTRICTS : GUARD_WIDENS, &change);
+    if (error != 0)
+        os_abort("a guard cannot be released: ", pkeyguard_strerror(error), NULL);
     empty(guard);
     errno = saved_errno;
 }

@@ -130,15 +130,13 @@ int pkeyguard_region_create(struct pkeyguard_key *key, size_t size, int prot, un
     return 0;
 }
 
-/* The region's pages, writable for this thread at least, whatever page rights it asks for. */
+/* Makes the content writable, for this thread at least, whatever the page rights were. */
 static int open_to_fill(struct pkeyguard_region *region, struct pkru_change *ret_change)
 {
     struct pkeyguard_key *key = region->head.key;
     int prot = region->pages.prot;
-    int error = 0;
+    int error = pkeyguard_region_protect(region, PROT_READ | PROT_WRITE);
 
-    if ((prot & PROT_WRITE) == 0)
-        error = pkeyguard_region_protect(region, PROT_READ | PROT_WRITE);
     if (error != 0)
         return error;
     error = key->enforcement->enter(key, &region->pages, PKEYGUARD_READ_WRITE, GUARD_WIDENS,
@@ -148,11 +146,35 @@ static int open_to_fill(struct pkeyguard_region *region, struct pkru_change *ret
     return error;
 }
 
-static void close_filled(struct pkeyguard_region *region, const struct pkru_change *change)
+static int close_filled(struct pkeyguard_region *region, const struct pkru_change *change)
 {
     struct pkeyguard_key *key = region->head.key;
 
-    key->enforcement->leave(key, &region->pages, PKEYGUARD_READ_WRITE, GUARD_WIDENS, change);
+    return key->enforcement->leave(key, &region->pages, PKEYGUARD_READ_WRITE, GUARD_WIDENS, change);
+}
+
+/* Ends a region that is open to be filled. On failure it stands, wiped and closed. */
+static int wipe_and_unmap(struct pkeyguard_region *region, const struct pkru_change *change)
+{
+    int error, not_closed;
+
+    explicit_bzero(region->pages.address, region->pages.length);
+    not_closed = close_filled(region, change);
+    error = library_lock();
+    if (error == 0) {
+        error = release_address_space(region);
+        if (error == 0) {
+            if (not_closed != 0)
+                holds_remove(&region->pages.held, PKEYGUARD_READ_WRITE, GUARD_WIDENS);
+            part(region);
+        }
+        library_unlock();
+    }
+    if (error == 0)
+        free(region);
+    else if (not_closed != 0)
+        os_abort("a region can be neither closed nor unmapped", NULL);
+    return error;
 }
 
 int pkeyguard_region_create_with(struct pkeyguard_key *key, const void *content, size_t size,
@@ -170,13 +192,17 @@ int pkeyguard_region_create_with(struct pkeyguard_key *key, const void *content,
     error = open_to_fill(region, &change);
     if (error == 0) {
         memcpy(region->head.address, content, size);
-        close_filled(region, &change);
-        if (prot != (PROT_READ | PROT_WRITE))
-            error = pkeyguard_region_protect(region, prot);
+        error = close_filled(region, &change);
+        if (error != 0) {
+            if (wipe_and_unmap(region, &change) != 0)
+                os_abort("a region can be neither created nor unmapped", NULL);
+            return error;
+        }
+        error = pkeyguard_region_protect(region, prot);
     }
     if (error != 0) {
         if (pkeyguard_region_destroy(region) != 0)
-            os_abort("a region that could not be created cannot be taken back", NULL);
+            os_abort("a region can be neither created nor unmapped", NULL);
         return error;
     }
     *ret_region = region;
@@ -196,22 +222,10 @@ int pkeyguard_region_destroy(struct pkeyguard_region *region)
     error = open_to_fill(region, &change);
     if (error != 0)
         return error;
-    explicit_bzero(region->pages.address, region->pages.length);
-    close_filled(region, &change);
-    error = library_lock();
-    if (error == 0) {
-        error = release_address_space(region);
-        if (error == 0)
-            part(region);
-        library_unlock();
-    }
-    if (error != 0) {
-        if (prot != region->pages.prot && pkeyguard_region_protect(region, prot) != 0)
-            os_abort("the kernel refuses to take page rights back", NULL);
-        return error;
-    }
-    free(region);
-    return 0;
+    error = wipe_and_unmap(region, &change);
+    if (error != 0 && pkeyguard_region_protect(region, prot) != 0)
+        os_abort("the kernel refuses to take page rights back", NULL);
+    return error;
 }
 
 int pkeyguard_region_associate(struct pkeyguard_region *region, struct pkeyguard_key *key)

@@ -602,6 +602,16 @@ static void release_without_the_kernel(void *unused)
     pkeyguard_release(&guard);
 }
 
+static void release_at_a_bad_moment(void *unused)
+{
+    struct pkeyguard_region *software = new_region(NULL);
+    struct pkeyguard_guard guard = acquire(software, PKEYGUARD_READ_WRITE);
+
+    (void)unused;
+    fail_call(CALL_MPROTECT, 0, ENOMEM, 1);
+    pkeyguard_release(&guard);
+}
+
 static void release_a_copy(void *unused)
 {
     struct pkeyguard_region *software = new_region(NULL);
@@ -616,6 +626,9 @@ START_TEST(release_aborts_when_rights_cannot_be_taken_away)
 {
     assert_aborts(release_without_the_kernel, NULL,
                   "libpkeyguard: the kernel refuses to take page rights back\n");
+    assert_aborts(
+        release_at_a_bad_moment, NULL,
+        "libpkeyguard: a guard cannot be released: out of memory, or of memory mappings\n");
     assert_aborts(release_a_copy, NULL,
                   "libpkeyguard: a guard released twice, through a copy of it\n");
 }
@@ -892,8 +905,8 @@ static void release_inside_library(void *unused)
 START_TEST(a_release_that_interrupts_the_library_aborts)
 {
     assert_aborts(release_inside_library, NULL,
-                  "libpkeyguard: a guard released by a signal handler that interrupted the "
-                  "library\n");
+                  "libpkeyguard: a guard cannot be released: called from a signal handler that "
+                  "interrupted the library\n");
 }
 END_TEST
 

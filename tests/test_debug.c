@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* The misuse that guards see where PKEYGUARD_DEBUG is defined. */
+#define PKEYGUARD_DEBUG
+
+#include <pthread.h>
+
+#include "support.h"
+
+static struct pkeyguard_key *key;
+static struct pkeyguard_region *region;
+static struct pkeyguard_guard first, second;
+
+static void set_up(void)
+{
+    key = new_key(PKEYGUARD_NO_ACCESS, 0);
+    region = new_region(key);
+}
+
+static void tear_down(void)
+{
+    destroy(region, key);
+}
+
+static void *release_first(void *unused)
+{
+    (void)unused;
+    pkeyguard_release(&first);
+    return NULL;
+}
+
+static void release_on_another_thread(void *unused)
+{
+    pthread_t thread;
+
+    (void)unused;
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_ONLY, &first), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, release_first, NULL), 0);
+    pthread_join(thread, NULL);
+}
+
+START_TEST(a_guard_released_on_another_thread)
+{
+    assert_aborts(release_on_another_thread, NULL,
+                  "libpkeyguard: a guard released by a thread that did not acquire it\n");
+}
+END_TEST
+
+static void release_inside_restrict(void *by_rights)
+{
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &first), 0);
+    if (by_rights != NULL)
+        ck_assert_int_eq(pkeyguard_key_set_rights(key, PKEYGUARD_READ_ONLY), 0);
+    else
+        ck_assert_int_eq(pkeyguard_restrict(region, PKEYGUARD_READ_ONLY, &second), 0);
+    pkeyguard_release(&first);
+}
+
+static void release_restrict_inside_acquire(void *unused)
+{
+    (void)unused;
+    ck_assert_int_eq(pkeyguard_key_set_rights(key, PKEYGUARD_READ_WRITE), 0);
+    ck_assert_int_eq(pkeyguard_restrict(region, PKEYGUARD_READ_ONLY, &first), 0);
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &second), 0);
+    pkeyguard_release(&first);
+}
+
+START_TEST(guards_released_out_of_order_around_a_restrict)
+{
+    static const char line[] =
+        "libpkeyguard: a guard released out of order around a restrict guard "
+        "or a change of rights\n";
+
+    assert_aborts(release_inside_restrict, NULL, line);
+    assert_aborts(release_inside_restrict, &key, line);
+    assert_aborts(release_restrict_inside_acquire, NULL, line);
+}
+END_TEST
+
+START_TEST(what_is_allowed_passes)
+{
+    struct pkeyguard_guard third;
+
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_ONLY, &first), 0);
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &second), 0);
+    ck_assert_int_eq(pkeyguard_restrict(region, PKEYGUARD_NO_ACCESS, &third), 0);
+    pkeyguard_release(&third);
+    pkeyguard_release(&first);
+    pkeyguard_release(&second);
+    pkeyguard_release(&second);
+    pkeyguard_scoped_write (int, number, region) {
+        pkeyguard_scoped_restrict (narrow, region, PKEYGUARD_READ_ONLY) {
+        }
+        *number = 1;
+    }
+    assert_denied(READ_BYTE, address_of(region), key);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("debug");
+    TCase *tests = tcase_create("debug");
+
+    suite_add_tcase(suite, tests);
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, a_guard_released_on_another_thread);
+    add_pku_test(tests, guards_released_out_of_order_around_a_restrict);
+    tcase_add_test(tests, what_is_allowed_passes);
+    return run_suite(suite);
+}

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: MIT */
+/* Each call to the system fails once, at each place where the library makes one. */
+#include <errno.h>
+#include <signal.h>
+#include <sys/mman.h>
+
+#include "failing.h"
+#include "support.h"
+
+/* key is a plain one with a region; software has two regions. All are closed. */
+static struct pkeyguard_key *key, *software;
+static struct pkeyguard_region *region, *second, *third;
+
+static void set_up(void)
+{
+    key = new_key(PKEYGUARD_NO_ACCESS, 0);
+    software = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_SOFTWARE);
+    region = new_region(key);
+    second = new_region(software);
+    third = new_region(software);
+}
+
+static void tear_down(void)
+{
+    destroy(region, key);
+    destroy(second, NULL);
+    destroy(third, software);
+}
+
+static void assert_all_closed(void)
+{
+    ck_assert_ptr_eq(pkeyguard_region_key(region), key);
+    ck_assert_int_eq(pkeyguard_region_prot(region), PAGE_RW);
+    ck_assert_ptr_eq(pkeyguard_region_key(second), software);
+    ck_assert_int_eq(pkeyguard_key_rights(software), PKEYGUARD_NO_ACCESS);
+    assert_denied(READ_BYTE, address_of(region), key);
+    assert_denied(READ_BYTE, address_of(second), software);
+    assert_denied(READ_BYTE, address_of(third), software);
+}
+
+/* What the operations make. */
+static struct pkeyguard_key *made_key;
+static struct pkeyguard_region *made;
+static struct pkeyguard_guard guard;
+
+static void assert_nothing_made(void)
+{
+    ck_assert_ptr_null(made_key);
+    ck_assert_ptr_null(made);
+    assert_all_closed();
+}
+
+static void unmake(void)
+{
+    destroy(made, made_key);
+    made = NULL;
+    made_key = NULL;
+}
+
+static int create_plain_key(void)
+{
+    return pkeyguard_key_create(PKEYGUARD_READ_ONLY, 0, &made_key);
+}
+
+static int create_region(void)
+{
+    return pkeyguard_region_create(key, 3 * PAGE_BYTES, PAGE_RW, 0, &made);
+}
+
+static int create_private_region_with(void)
+{
+    return pkeyguard_region_create_with(NULL, "content", 8, PROT_READ, 0, &made);
+}
+
+static int create_region_with(void)
+{
+    return pkeyguard_region_create_with(key, "content", 8, PROT_READ, 0, &made);
+}
+
+static void open_software(void)
+{
+    ck_assert_int_eq(pkeyguard_key_set_rights(software, PKEYGUARD_READ_WRITE), 0);
+}
+
+static void close_software(void)
+{
+    ck_assert_int_eq(pkeyguard_key_set_rights(software, PKEYGUARD_NO_ACCESS), 0);
+}
+
+static int create_open_region(void)
+{
+    return pkeyguard_region_create(software, 1, PAGE_RW, PKEYGUARD_REGION_NO_GUARD_PAGES, &made);
+}
+
+static void assert_nothing_made_but_open(void)
+{
+    ck_assert_ptr_null(made);
+    assert_allowed(WRITE_BYTE, address_of(second));
+}
+
+static void unmake_and_close(void)
+{
+    unmake();
+    close_software();
+}
+
+static void make_read_only(void)
+{
+    ck_assert_int_eq(create_region_with(), 0);
+}
+
+static int destroy_read_only(void)
+{
+    return pkeyguard_region_destroy(made);
+}
+
+static void forget(void)
+{
+    made = NULL;
+}
+
+static void assert_still_read_only(void)
+{
+    struct pkeyguard_guard reading;
+
+    ck_assert_int_eq(pkeyguard_region_prot(made), PROT_READ);
+    assert_denied(READ_BYTE, address_of(made), key);
+    ck_assert_int_eq(pkeyguard_acquire(made, PKEYGUARD_READ_WRITE, &reading), 0);
+    assert_allowed(READ_BYTE, address_of(made));
+    assert_page_denied(WRITE_BYTE, address_of(made));
+    pkeyguard_release(&reading);
+}
+
+static int associate_with_open_software(void)
+{
+    return pkeyguard_region_associate(region, software);
+}
+
+static void assert_not_associated(void)
+{
+    ck_assert_ptr_eq(pkeyguard_region_key(region), key);
+    assert_denied(READ_BYTE, address_of(region), key);
+}
+
+static void associate_back(void)
+{
+    ck_assert_int_eq(pkeyguard_region_associate(region, key), 0);
+    close_software();
+}
+
+static int associate_with_none(void)
+{
+    return pkeyguard_region_associate(region, NULL);
+}
+
+static void open_key(void)
+{
+    ck_assert_int_eq(pkeyguard_key_set_rights(key, PKEYGUARD_READ_WRITE), 0);
+}
+
+static void assert_key_still_open(void)
+{
+    ck_assert_int_eq(pkeyguard_region_prot(region), PAGE_RW);
+    ck_assert_int_eq(pkeyguard_key_rights(key), PKEYGUARD_READ_WRITE);
+    assert_allowed(WRITE_BYTE, address_of(region));
+}
+
+static void close_key(void)
+{
+    ck_assert_int_eq(pkeyguard_region_associate(region, key), 0);
+    ck_assert_int_eq(pkeyguard_region_protect(region, PAGE_RW), 0);
+    ck_assert_int_eq(pkeyguard_key_set_rights(key, PKEYGUARD_NO_ACCESS), 0);
+}
+
+static int protect(void)
+{
+    return pkeyguard_region_protect(region, PROT_READ);
+}
+
+static int acquire(void)
+{
+    return pkeyguard_acquire(second, PKEYGUARD_READ_WRITE, &guard);
+}
+
+static int acquire_key(void)
+{
+    return pkeyguard_key_acquire(software, PKEYGUARD_READ_ONLY, &guard);
+}
+
+static void assert_guard_empty(void)
+{
+    ck_assert_uint_eq(guard.how | guard.cleared | guard.set, 0);
+    assert_all_closed();
+}
+
+static void release(void)
+{
+    pkeyguard_release(&guard);
+}
+
+static int set_rights(void)
+{
+    return pkeyguard_key_set_rights(software, PKEYGUARD_READ_WRITE);
+}
+
+static int take_rights_back(void)
+{
+    return pkeyguard_key_set_rights(software, PKEYGUARD_NO_ACCESS);
+}
+
+static void assert_software_still_open(void)
+{
+    ck_assert_int_eq(pkeyguard_key_rights(software), PKEYGUARD_READ_WRITE);
+    assert_allowed(WRITE_BYTE, address_of(second));
+    assert_allowed(WRITE_BYTE, address_of(third));
+}
+
+static int restrict_open(void)
+{
+    return pkeyguard_restrict(second, PKEYGUARD_NO_ACCESS, &guard);
+}
+
+static void release_and_close(void)
+{
+    pkeyguard_release(&guard);
+    close_software();
+}
+
+static void nothing(void)
+{
+}
+
+/*
+ * run fails at its first call to the system, then at its second, and so on until it makes no more.
+ * least is how many it makes at least, for a test of nothing proves nothing; absorbed is how many
+ * of them may fail without failing it, in the mprotect run.
+ */
+static const struct operation {
+    void (*prepare)(void);
+    int (*run)(void);
+    void (*assert_unchanged)(void);
+    void (*undo)(void);
+    int least, absorbed;
+} operations[] = {
+    {nothing, create_plain_key, assert_nothing_made, unmake, 1, 0},
+    {nothing, create_region, assert_nothing_made, unmake, 3, 0},
+    {nothing, create_region_with, assert_nothing_made, unmake, 4, 0},
+    {nothing, create_private_region_with, assert_nothing_made, unmake, 5, 0},
+    {open_software, create_open_region, assert_nothing_made_but_open, unmake_and_close, 3, 0},
+    {make_read_only, destroy_read_only, assert_still_read_only, forget, 2, 1},
+    {open_software, associate_with_open_software, assert_not_associated, associate_back, 1, 0},
+    {open_key, associate_with_none, assert_key_still_open, close_key, 1, 0},
+    {open_key, protect, assert_key_still_open, close_key, 1, 0},
+    {nothing, acquire, assert_guard_empty, release, 1, 0},
+    {nothing, acquire_key, assert_guard_empty, release, 2, 0},
+    {nothing, set_rights, assert_all_closed, close_software, 2, 0},
+    {open_software, take_rights_back, assert_software_still_open, nothing, 2, 0},
+    {open_software, restrict_open, assert_software_still_open, release_and_close, 1, 0},
+};
+enum { OPERATIONS = sizeof(operations) / sizeof(*operations) };
+
+START_TEST(an_operation_that_fails_changes_nothing)
+{
+    const struct operation *operation = &operations[_i % OPERATIONS];
+    int error = _i < OPERATIONS ? ENOMEM : EACCES, calls = 0, absorbed = 0;
+    struct resources before;
+
+    operation->prepare();
+    before = count_resources();
+    for (;; calls++) {
+        int result;
+        bool failed;
+
+        fail_call(ANY_CALL, calls, error, 1);
+        result = operation->run();
+        failed = stop_failing();
+        if (!failed)
+            break;
+        if (result != 0) {
+            ck_assert(result == -ENOMEM || (error == EACCES && result == -EACCES));
+            operation->assert_unchanged();
+        } else {
+            absorbed++;
+            operation->undo();
+            operation->prepare();
+        }
+        assert_resources(before);
+        ck_assert_int_lt(calls, 100);
+    }
+    ck_assert_int_ge(calls, operation->least);
+    ck_assert_int_eq(absorbed, test_enforcement() == PKEYGUARD_PKU ? 0 : operation->absorbed);
+    operation->undo();
+    assert_all_closed();
+}
+END_TEST
+
+/* A thread's first software guard wants a page for its account. */
+START_TEST(an_account_that_cannot_begin)
+{
+    fail_call(CALL_MMAP, 0, ENOMEM, 1);
+    ck_assert_int_eq(acquire(), -ENOMEM);
+    ck_assert(stop_failing());
+    assert_guard_empty();
+    ck_assert_int_eq(acquire(), 0);
+    release();
+    assert_all_closed();
+}
+END_TEST
+
+/* The account of what a thread holds fills its first page, and cannot grow. */
+START_TEST(an_account_that_cannot_grow)
+{
+    enum { MANY = 400 };
+    static struct pkeyguard_region *regions[MANY];
+    static struct pkeyguard_guard guards[MANY];
+    struct pkeyguard_guard one_more;
+    int held = 0;
+
+    fail_call(CALL_MREMAP, 0, ENOMEM, 1);
+    for (;; held++) {
+        int error;
+
+        ck_assert_int_lt(held, MANY);
+        regions[held] = new_region(NULL);
+        error = pkeyguard_acquire(regions[held], PKEYGUARD_READ_ONLY, &guards[held]);
+        if (error != 0) {
+            ck_assert_int_eq(error, -ENOMEM);
+            break;
+        }
+    }
+    ck_assert(stop_failing());
+    assert_denied(READ_BYTE, address_of(regions[held]), NULL);
+    ck_assert_int_eq(pkeyguard_acquire(regions[0], PKEYGUARD_READ_WRITE, &one_more), 0);
+    pkeyguard_release(&one_more);
+    ck_assert_int_eq(pkeyguard_acquire(regions[held], PKEYGUARD_READ_ONLY, &guards[held]), 0);
+    for (int i = 0; i <= held; i++) {
+        assert_allowed(READ_BYTE, address_of(regions[i]));
+        pkeyguard_release(&guards[i]);
+        destroy(regions[i], NULL);
+    }
+}
+END_TEST
+
+/* Nothing is left after many rounds of everything, either. */
+START_TEST(nothing_leaks)
+{
+    struct resources before = count_resources();
+
+    for (int i = 0; i < 200; i++) {
+        ck_assert_int_eq(create_plain_key(), 0);
+        ck_assert_int_eq(create_region_with(), 0);
+        ck_assert_int_eq(pkeyguard_region_associate(made, made_key), 0);
+        ck_assert_int_eq(pkeyguard_region_associate(made, NULL), 0);
+        unmake();
+    }
+    assert_resources(before);
+}
+END_TEST
+
+static void fail_for_good(void *unused)
+{
+    (void)unused;
+    fail_call(CALL_MPROTECT, 1, ENOMEM, 1000);
+    (void)!pkeyguard_key_set_rights(software, PKEYGUARD_READ_WRITE);
+}
+
+/* One region opened, the second refused, and the first refused when it is to be closed again. */
+START_TEST(a_change_that_cannot_be_undone_aborts)
+{
+    assert_aborts(fail_for_good, NULL,
+                  "libpkeyguard: the kernel refuses to take page rights back\n");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("failures");
+    TCase *tests = tcase_create("failures");
+
+    suite_add_tcase(suite, tests);
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_loop_test(tests, an_operation_that_fails_changes_nothing, 0, 2 * OPERATIONS);
+    tcase_add_test(tests, an_account_that_cannot_begin);
+    tcase_add_test(tests, an_account_that_cannot_grow);
+    tcase_add_test(tests, nothing_leaks);
+    tcase_add_test(tests, a_change_that_cannot_be_undone_aborts);
+    return run_suite(suite);
+}
