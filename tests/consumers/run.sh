@@ -1,0 +1,72 @@
+#!/bin/sh
+# Links programs against the library as its users do.
+#
+# usage: run.sh install BUILD WORK          installs BUILD into a prefix under WORK, and moves it
+#        run.sh find_package WORK           each of these builds and runs against that
+#        run.sh pkg-config WORK
+#        run.sh plain WORK
+#        run.sh add_subdirectory WORK       this one against the source tree
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+source=$(cd "$here/../.." && pwd)
+
+configure_and_build() {
+    rm -rf "$work/$1"
+    cmake -S "$here" -B "$work/$1" "$2"
+    cmake --build "$work/$1"
+}
+
+if [ "$1" = install ]; then
+    rm -rf "$3"
+    mkdir -p "$3"
+    cmake --install "$2" --prefix "$3/first"
+    mv "$3/first" "$3/moved"
+    cd "$3/moved"
+    # Exactly the public names, and nothing of where it was built or first installed.
+    nm -D --defined-only "$(find . -name 'libpkeyguard.so.0')" | sed -n 's/.* T \(.*\)@@.*/\1/p' |
+        sort > ../exported
+    sed -n 's/^ *\(pkeyguard_[a-z_]*\);$/\1/p' "$source/src/pkeyguard.map" | sort > ../expected
+    diff ../expected ../exported
+    if grep -rl -e "$3/first" .; then
+        echo "these files know the prefix that the tree was moved from" >&2
+        exit 1
+    fi
+    exit 0
+fi
+
+work=$2
+prefix=$work/moved
+libdir=
+if [ -d "$prefix" ]; then
+    libdir=$(dirname "$(find "$prefix" -name libpkeyguard.a)")
+fi
+
+case $1 in
+find_package)
+    configure_and_build find_package "-DCMAKE_PREFIX_PATH=$prefix"
+    ;;
+pkg-config)
+    rm -rf "$work/pkg-config"
+    mkdir "$work/pkg-config"
+    PKG_CONFIG_PATH=$libdir/pkgconfig make -C "$work/pkg-config" -f "$here/Makefile" SOURCE="$here"
+    ;;
+plain)
+    ${CC:-cc} -I"$prefix/include" -o "$work/plain" "$here/consumer.c" -L"$libdir" -lpkeyguard
+    LD_LIBRARY_PATH=$libdir "$work/plain"
+    ;;
+add_subdirectory)
+    configure_and_build add_subdirectory "-DPKEYGUARD_SOURCE=$source"
+    # Our tests and install rules stay off.
+    (cd "$work/add_subdirectory" && ctest -N) | grep 'Total Tests: 0'
+    cmake --install "$work/add_subdirectory" --prefix "$work/nothing"
+    if find "$work/nothing" -type f 2> /dev/null | grep .; then
+        echo "a parent project's install took these along" >&2
+        exit 1
+    fi
+    ;;
+*)
+    echo "run.sh: $1?" >&2
+    exit 2
+    ;;
+esac
