@@ -80,13 +80,6 @@ void pkeyguard_guard_leave(struct pkeyguard_guard *guard)
     errno = saved_errno;
 }
 
-int pkeyguard_restrict(struct pkeyguard_region *region, enum pkeyguard_rights rights,
-                       struct pkeyguard_guard *ret_guard)
-{
-    return pkeyguard_guard_enter(NULL, region, rights,
-                                 PKEYGUARD_GUARD_RESTRICTS | PKEYGUARD_GUARD_CHECKS_, ret_guard);
-}
-
 void pkeyguard_scope_abort(const struct pkeyguard_region *region, const char *what,
                            const char *where, int error)
 {

@@ -59,7 +59,6 @@ START_TEST(page_rights_bound_what_guards_give)
     address = address_of(region);
     ck_assert_int_eq(pkeyguard_region_prot(region), prot);
 
-    /* Page rights are looked at first where both deny. */
     if (pku && read)
         assert_denied(READ_BYTE, address, key);
     assert_if(pku && execute, EXECUTE, address);
@@ -154,7 +153,10 @@ START_TEST(content_is_given_at_creation)
     assert_denied(READ_BYTE, address_of(region), key);
     pkeyguard_scoped_read (char[sizeof(content)], bytes, region) {
         ck_assert_mem_eq(*bytes, content, sizeof(content));
-        assert_page_denied(WRITE_BYTE, *bytes);
+        assert_denied(WRITE_BYTE, *bytes, key);
+        pkeyguard_scoped_write (char[sizeof(content)], same, region) {
+            assert_page_denied(WRITE_BYTE, *same);
+        }
     }
     destroy(region, key);
 }

@@ -112,7 +112,7 @@ pkeyguard_key_acquire(struct pkeyguard_key *key, enum pkeyguard_rights rights,
  * Returns as pkeyguard_acquire().
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
-__attribute__((warn_unused_result, nonnull(3))) int
+__attribute__((warn_unused_result, nonnull(3))) PKEYGUARD_INLINE int
 pkeyguard_restrict(struct pkeyguard_region *region, enum pkeyguard_rights rights,
                    struct pkeyguard_guard *ret_guard);
 
@@ -255,6 +255,14 @@ PKEYGUARD_INLINE int pkeyguard_acquire(struct pkeyguard_region *region,
         return 0;
 #endif
     return pkeyguard_guard_enter(NULL, region, rights, PKEYGUARD_GUARD_CHECKS_, ret_guard);
+}
+
+PKEYGUARD_INLINE int pkeyguard_restrict(struct pkeyguard_region *region,
+                                        enum pkeyguard_rights rights,
+                                        struct pkeyguard_guard *ret_guard)
+{
+    return pkeyguard_guard_enter(NULL, region, rights,
+                                 PKEYGUARD_GUARD_RESTRICTS | PKEYGUARD_GUARD_CHECKS_, ret_guard);
 }
 
 PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard)

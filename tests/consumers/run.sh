@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 source=$(cd "$here/../.." && pwd)
 
 configure_and_build() {
-    rm -rf "$work/$1"
+    rm -rf "${work:?}/$1"
     cmake -S "$here" -B "$work/$1" "$2"
     cmake --build "$work/$1"
 }

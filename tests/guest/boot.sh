@@ -1,0 +1,121 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# boot.sh WORKDIR JOBS [FILE...]
+#
+# Runs programs of this machine in an emulated one whose processor has protection keys. WORKDIR must
+# have vmlinuz (fetch-kernel.sh) and init (init.c, linked statically).
+#
+# Each line of JOBS is a job: NAME, TIMEOUT in seconds, ENVIRONMENT and COMMAND, with tabs between.
+# ENVIRONMENT is VAR=value words or -. COMMAND is words without quoting, the first of them a program's
+# absolute path. The programs and every FILE (absolute paths too) are in the guest at the same paths,
+# with the shared libraries they need.
+#
+# Leaves WORKDIR/results/NAME.log, what the job wrote to stdout and stderr; NAME.status, which is
+# "exit N", "signal N", "timeout", or "lost" when the guest stopped meanwhile; and WORKDIR/console.log.
+# Succeeds when the guest has run all jobs, however they ended. See result.sh.
+#
+# GUEST_TIMEOUT  seconds for all of it (300)
+# GUEST_MEMORY   MiB (512)
+# GUEST_ICOUNT   1: one processor whose clock counts instructions, one a nanosecond, repeatably
+set -eu
+export LC_ALL=C
+
+fail() {
+    echo "boot.sh: $*" >&2
+    exit 1
+}
+
+if [ $# -lt 2 ]; then
+    fail "usage: boot.sh WORKDIR JOBS [FILE...]"
+fi
+work=$1
+jobs=$2
+shift 2
+limit=${GUEST_TIMEOUT:-300}
+tab=$(printf '\t')
+
+command -v qemu-system-x86_64 >/dev/null ||
+    fail "there is no qemu-system-x86_64: install qemu-system-x86"
+command -v cpio >/dev/null || fail "there is no cpio: install cpio"
+
+rm -rf "$work/results" "$work/root" "$work/console.log" "$work/output"
+mkdir -p "$work/results" "$work/root"
+
+# The initial file system.
+programs=$(awk -F '\t' 'NF != 4 { exit 1 } { split($4, word, " "); print word[1] }' "$jobs") ||
+    fail "$jobs: lines must be NAME, TIMEOUT, ENVIRONMENT and COMMAND with tabs between"
+files=$(printf '%s\n' "$@" "$programs" | sort -u)
+if echo "$files" | grep -v '^/' >&2; then
+    fail "these are not absolute paths"
+fi
+# ldd fails for what is not a dynamic program, which is fine.
+needed=$(echo "$files" | xargs -d '\n' ldd 2>/dev/null) || :
+if echo "$needed" | grep ' => not found' >&2; then
+    fail "these libraries are missing"
+fi
+# Besides what ldd names: libgcc_s, which pthread_cancel loads, and the loader's cache.
+{
+    echo "$files"
+    echo "$needed" | sed -n 's|^[^/]*\(/.*\) (0x[0-9a-f]*)$|\1|p'
+    PATH=$PATH:/usr/sbin:/sbin ldconfig -p | sed -n 's/.*libgcc_s\.so\.1 (libc6,x86-64) => //p'
+    echo /etc/ld.so.cache
+} | sort -u | xargs -d '\n' cp -L --parents -t "$work/root" || fail "cannot copy all files"
+cp "$work/init" "$work/root/init"
+cp "$jobs" "$work/root/jobs"
+(cd "$work/root" && find . | cpio -o -H newc -R 0:0 --quiet) >"$work/initramfs"
+rm -rf "$work/root"
+
+# The boot.
+token=$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
+options='console=ttyS0 quiet panic=-1 secretmem.enable=1'
+if [ "${GUEST_ICOUNT:-0}" = 1 ]; then
+    set -- -accel tcg -icount shift=0 -smp 1
+    options="$options nokaslr norandmaps randomize_kstack_offset=off"
+else
+    set -- -accel tcg,thread=multi -smp 2
+fi
+ended=0
+timeout --foreground -k 5 "$limit" qemu-system-x86_64 "$@" -cpu max -m "${GUEST_MEMORY:-512}" \
+    -nodefaults -no-user-config -display none -no-reboot \
+    -kernel "$work/vmlinuz" -initrd "$work/initramfs" -append "$options -- $token" \
+    -serial "file:$work/console.log" -serial "file:$work/output" </dev/null || ended=$?
+
+# The results: each is what lies between a start marker and an end marker or the end of everything.
+# save BEGIN END STATUS: the log is the output's bytes from BEGIN up to END.
+save() {
+    mkdir -p "$(dirname "$work/results/$running")"
+    dd if="$work/output" of="$work/results/$running.log" bs=64k status=none \
+        iflag=skip_bytes,count_bytes skip="$1" count="$(($2 - $1))"
+    echo "$3" >"$work/results/$running.status"
+}
+touch "$work/output" "$work/console.log"
+grep -abo "^$token$tab.*" "$work/output" >"$work/markers" || :
+running=
+while IFS=: read -r offset marker; do
+    job=${marker#*"$tab"*"$tab"}
+    case $marker in
+    "$token${tab}start$tab"*)
+        running=$job
+        begin=$((offset + ${#marker} + 1))
+        ;;
+    *)
+        save "$begin" "$((offset - 1))" "${job#*"$tab"}"
+        running=
+        ;;
+    esac
+done <"$work/markers"
+
+if ! grep -qx "$token${tab}done" "$work/console.log"; then
+    if [ -n "$running" ]; then
+        save "$begin" "$(wc -c <"$work/output")" lost
+    fi
+    case $ended in
+    124 | 137) reason="did not finish in $limit seconds" ;;
+    0) reason="stopped before it was done" ;;
+    *) reason="was lost: QEMU's status is $ended" ;;
+    esac
+    echo "boot.sh: the guest $reason; job that was running: ${running:-none}; its console:" >&2
+    tail -n 40 "$work/console.log" >&2
+    exit 1
+fi

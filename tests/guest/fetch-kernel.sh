@@ -1,0 +1,56 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# fetch-kernel.sh DIR
+#
+# Makes DIR/vmlinuz exist: Debian's newest cloud kernel, downloaded but never installed.
+set -eu
+export LC_ALL=C
+
+if [ $# -ne 1 ]; then
+    echo "usage: fetch-kernel.sh DIR" >&2
+    exit 1
+fi
+dir=$1
+kernel=$dir/vmlinuz
+
+if [ -s "$kernel" ]; then
+    exit 0
+fi
+
+fail() {
+    echo "fetch-kernel.sh: $1; $2, or put a Linux kernel for x86-64 at $kernel" >&2
+    exit 1
+}
+
+# Prints the package that has the newest kernel; nothing when the package lists do not know it.
+newest_package() {
+    apt-cache depends linux-image-cloud-amd64 2>/dev/null |
+        sed -n 's/.*Depends: \(linux-image-[0-9].*-cloud-amd64\)$/\1/p'
+}
+
+for tool in apt-get apt-cache dpkg-deb; do
+    command -v "$tool" >/dev/null || fail "there is no $tool" "run this on Debian"
+done
+
+package=$(newest_package)
+if [ -z "$package" ]; then
+    error=$(apt-get -qq update 2>&1) || fail "apt-get update failed: $error" "run it as root"
+    package=$(newest_package)
+fi
+if [ -z "$package" ]; then
+    fail "the package lists do not know linux-image-cloud-amd64" "add Debian's main to apt's sources"
+fi
+
+mkdir -p "$dir"
+tmp=$(mktemp -d "$dir/fetch.XXXXXX")
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# Root's apt would download as the user _apt, who cannot write here; for others the option is void.
+error=$(cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root download "$package" 2>&1) ||
+    fail "cannot download $package: $error" "check the network and run apt-get update"
+
+dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -xO --wildcards './boot/vmlinuz-*' >"$tmp/vmlinuz" ||
+    fail "there is no kernel in $package" "run apt-get update and try again"
+mv "$tmp/vmlinuz" "$kernel"

@@ -1,0 +1,15 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Sets up, builds and tests libpkeyguard: native suites, sanitizers, valgrind, the PKU guest, and
+# programs that link the installed library. Ends with ctest's summary.
+set -eu
+
+cd "$(dirname "$0")/.."
+. tests/packages.sh
+
+need_packages gcc g++ clang make cmake pkg-config check valgrind qemu-system-x86 cpio
+echo "== building into .build/tests"
+cmake -S . -B .build/tests -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPKEYGUARD_WERROR=ON
+cmake --build .build/tests --parallel "$(nproc)"
+echo "== testing"
+ctest --test-dir .build/tests --output-on-failure --parallel "$(nproc)"
