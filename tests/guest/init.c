@@ -4,9 +4,10 @@
  * off. See boot.sh for the form of /jobs and for what becomes of the output.
  *
  * A job's output goes to ttyS1 between two marker lines. Markers start with a token that boot.sh
- * makes up for each boot and passes as the only argument, so that no output looks like a marker.
+ * makes up for each boot, so that no output looks like a marker. It is the last argument: before it
+ * come kernel options that the kernel takes for init's, such as nokaslr.
  */
-#define _GNU_SOURCE
+#define _GNU_SOURCE 1
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,8 +54,7 @@ static void mount_at(const char *type, const char *directory)
 {
     if (mkdir(directory, 0755) != 0 && errno != EEXIST)
         fail(directory);
-    /* The kernel may have mounted /dev itself. */
-    if (mount(type, directory, type, 0, NULL) != 0 && errno != EBUSY)
+    if (mount(type, directory, type, 0, NULL) != 0)
         fail(directory);
 }
 
@@ -199,9 +199,9 @@ int main(int argc, char *argv[])
     console = open_tty("/dev/ttyS0");
     output = open_tty("/dev/ttyS1");
     errno = EINVAL;
-    if (argc != 2)
+    if (argc < 2)
         fail("arguments");
-    token = argv[1];
+    token = argv[argc - 1];
     if (sigaction(SIGALRM, &action, NULL) != 0)
         fail("sigaction");
 
