@@ -226,6 +226,17 @@ START_TEST(the_sixteenth_key_and_recovery)
 }
 END_TEST
 
+START_TEST(a_destroyed_key_is_closed_in_the_calling_thread)
+{
+    struct pkeyguard_key *key = new_key(PKEYGUARD_READ_WRITE, 0);
+    uint32_t bits = 3u << (2 * pkeyguard_key_number(key));
+
+    ck_assert_uint_eq(pkeyguard_pkru_read() & bits, 0);
+    destroy(NULL, key);
+    ck_assert_uint_eq(pkeyguard_pkru_read() & bits, bits);
+}
+END_TEST
+
 static void *wait_for_byte(void *file)
 {
     char byte;
@@ -358,6 +369,7 @@ int main(void)
     tcase_add_loop_test(keys, destroy_is_refused_while_a_region_uses_the_key, 2, 3);
     tcase_add_test(keys, destroy_is_refused_while_a_guard_is_known);
     add_pku_test(keys, the_sixteenth_key_and_recovery);
+    add_pku_test(keys, a_destroyed_key_is_closed_in_the_calling_thread);
     add_pku_test(keys, a_used_pkey_waits_for_a_single_thread);
     add_pku_test(keys, never_used_pkeys_come_first);
     add_pku_test(keys, no_page_keeps_a_destroyed_keys_tag);

@@ -7,13 +7,13 @@
 # have vmlinuz (fetch-kernel.sh) and init (init.c, linked statically).
 #
 # Each line of JOBS is a job: NAME, TIMEOUT in seconds, ENVIRONMENT and COMMAND, with tabs between.
-# ENVIRONMENT is VAR=value words or -. COMMAND is words without quoting, the first of them a program's
-# absolute path. The programs and every FILE (absolute paths too) are in the guest at the same paths,
-# with the shared libraries they need.
+# ENVIRONMENT is VAR=value words or -. COMMAND is words without quoting, the first of them a
+# program's absolute path. The programs and every FILE (absolute paths too) are in the guest at the
+# same paths, with the shared libraries they need.
 #
 # Leaves WORKDIR/results/NAME.log, what the job wrote to stdout and stderr; NAME.status, which is
-# "exit N", "signal N", "timeout", or "lost" when the guest stopped meanwhile; and WORKDIR/console.log.
-# Succeeds when the guest has run all jobs, however they ended. See result.sh.
+# "exit N", "signal N", "timeout", or "lost" when the guest stopped meanwhile; and
+# WORKDIR/console.log. Succeeds when the guest has run all jobs, however they ended. See result.sh.
 #
 # GUEST_TIMEOUT  seconds for all of it (300)
 # GUEST_MEMORY   MiB (512)

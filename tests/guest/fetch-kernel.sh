@@ -33,23 +33,24 @@ for tool in apt-get apt-cache dpkg-deb; do
     command -v "$tool" >/dev/null || fail "there is no $tool" "run this on Debian"
 done
 
-package=$(newest_package)
-if [ -z "$package" ]; then
-    error=$(apt-get -qq update 2>&1) || fail "apt-get update failed: $error" "run it as root"
-    package=$(newest_package)
-fi
-if [ -z "$package" ]; then
-    fail "the package lists do not know linux-image-cloud-amd64" "add Debian's main to apt's sources"
-fi
-
 mkdir -p "$dir"
 tmp=$(mktemp -d "$dir/fetch.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 
 # Root's apt would download as the user _apt, who cannot write here; for others the option is void.
-error=$(cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root download "$package" 2>&1) ||
-    fail "cannot download $package: $error" "check the network and run apt-get update"
+download() {
+    package=$(newest_package)
+    [ -n "$package" ] &&
+        error=$(cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root download "$package" 2>&1)
+}
+
+# The package lists may be missing, or too old to name a kernel that is still there.
+error='apt does not know linux-image-cloud-amd64'
+if ! download; then
+    update=$(apt-get -qq update 2>&1) || fail "apt-get update: $update" "run it as root"
+    download || fail "cannot download a kernel: $error" "check the network and apt's sources"
+fi
 
 dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -xO --wildcards './boot/vmlinuz-*' >"$tmp/vmlinuz" ||
     fail "there is no kernel in $package" "run apt-get update and try again"
