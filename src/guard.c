@@ -10,11 +10,6 @@
 /* struct pkeyguard_guard.how: 0 for what the inline code undoes by itself. */
 enum { HELD = 1, RESTRICTS = 2, CHECKED = 4, RIGHTS_SHIFT = 8 };
 
-static void empty(struct pkeyguard_guard *guard)
-{
-    *guard = (struct pkeyguard_guard){0};
-}
-
 int pkeyguard_guard_enter(struct pkeyguard_key *key, struct pkeyguard_region *region,
                           enum pkeyguard_rights rights, unsigned flags,
                           struct pkeyguard_guard *ret_guard)
@@ -24,7 +19,7 @@ int pkeyguard_guard_enter(struct pkeyguard_key *key, struct pkeyguard_region *re
     struct pkru_change change;
     int error;
 
-    empty(ret_guard);
+    *ret_guard = (struct pkeyguard_guard){0};
     if (region != NULL)
         key = region->head.key;
     if (key == NULL || rights < PKEYGUARD_NO_ACCESS || rights > PKEYGUARD_READ_WRITE)
@@ -36,8 +31,7 @@ int pkeyguard_guard_enter(struct pkeyguard_key *key, struct pkeyguard_region *re
     if (error != 0)
         return error;
     *ret_guard = (struct pkeyguard_guard){
-        .cleared = change.cleared,
-        .set = change.set,
+        .changed = {change.cleared, change.set},
         .how = HELD | (restricts ? RESTRICTS : 0) | (checked ? CHECKED : 0) |
                (uint32_t)rights << RIGHTS_SHIFT,
         .thread = checked ? (uint32_t)os_thread_id() : 0,
@@ -57,14 +51,15 @@ static void check(const struct pkeyguard_guard *guard)
     if (guard->key->enforcement->kind != PKEYGUARD_PKU)
         return;
     pkru = pkeyguard_pkru_read();
-    if ((pkru & guard->cleared) != 0 || (guard->how & RESTRICTS && (~pkru & guard->set) != 0))
+    if ((pkru & guard->changed[0]) != 0 ||
+        (guard->how & RESTRICTS && (~pkru & guard->changed[1]) != 0))
         os_abort("a guard released out of order around a restrict guard or a change of rights",
                  NULL);
 }
 
-void pkeyguard_guard_leave(struct pkeyguard_guard *guard)
+void pkeyguard_guard_leave(const struct pkeyguard_guard *guard)
 {
-    struct pkru_change change = {.cleared = guard->cleared, .set = guard->set};
+    struct pkru_change change = {.cleared = guard->changed[0], .set = guard->changed[1]};
     int saved_errno = errno;
     int error;
 
@@ -76,7 +71,6 @@ void pkeyguard_guard_leave(struct pkeyguard_guard *guard)
         guard->how & RESTRICTS ? GUARD_RESTRICTS : GUARD_WIDENS, &change);
     if (error != 0)
         os_abort("a guard cannot be released: ", pkeyguard_strerror(error), NULL);
-    empty(guard);
     errno = saved_errno;
 }
 

@@ -65,13 +65,14 @@ extern "C" {
  * guard. It must be released by the thread that acquired it, and may be moved in memory.
  */
 struct pkeyguard_guard {
-    uint32_t cleared; /* deny bits to set again in PKRU */
-    uint32_t how;     /* 0: nothing but those; else pkeyguard_guard_leave() knows */
-    uint32_t set;     /* deny bits to clear again in PKRU */
-    uint32_t thread;  /* who acquired it */
+    uint32_t cleared; /* deny bits to set again in PKRU: all that a widened dedicated key needs */
+    uint32_t how;     /* else how pkeyguard_guard_leave() undoes it; 0: nothing to undo */
+    uint32_t changed[2]; /* deny bits that it is to set again, and to clear again */
+    uint32_t thread;     /* who acquired it, where that is checked */
+    uint32_t reserved;
     struct pkeyguard_key *key;
     struct pkeyguard_region *region;
-    uint64_t reserved[4];
+    uint64_t reserved_too[3];
 };
 PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_guard) == 48 + 2 * sizeof(void *),
                          "frozen for the ABI");
@@ -203,7 +204,7 @@ __attribute__((cold)) int pkeyguard_guard_enter(struct pkeyguard_key *key,
                                                 struct pkeyguard_region *region,
                                                 enum pkeyguard_rights rights, unsigned flags,
                                                 struct pkeyguard_guard *ret_guard);
-__attribute__((cold)) void pkeyguard_guard_leave(struct pkeyguard_guard *guard);
+__attribute__((cold)) void pkeyguard_guard_leave(const struct pkeyguard_guard *guard);
 __attribute__((cold, noreturn)) void pkeyguard_scope_abort(const struct pkeyguard_region *region,
                                                            const char *what, const char *where,
                                                            int error);
@@ -214,25 +215,41 @@ static inline bool pkeyguard_guard_widen(const struct pkeyguard_key *key,
                                          struct pkeyguard_guard *ret_guard)
 {
     const struct pkeyguard_key_head *bits = (const struct pkeyguard_key_head *)key;
-    uint32_t pkru, denied, cleared;
+    uint32_t ad_wd = bits->ad_wd, cleared = 0;
 
-    if (bits->ad_wd == 0)
+    if (ad_wd == 0)
         return false;
-    pkru = pkeyguard_pkru_read();
-    denied = pkru & bits->ad_wd;
-    if (rights == PKEYGUARD_READ_WRITE)
-        cleared = denied;
-    else if (rights == PKEYGUARD_READ_ONLY && (denied & bits->ad) == 0)
-        cleared = 0;
-    else if (rights == PKEYGUARD_READ_ONLY && denied == bits->ad_wd)
-        cleared = bits->ad;
-    else
+    if (rights == PKEYGUARD_READ_WRITE) {
+        cleared = pkeyguard_pkru_clear_bits(ad_wd);
+    } else if (rights == PKEYGUARD_READ_ONLY) {
+        uint32_t pkru = pkeyguard_pkru_read();
+
+        if ((pkru & ad_wd) == ad_wd) {
+            cleared = bits->ad;
+            pkeyguard_pkru_write(pkru ^ cleared);
+        } else if (pkru & bits->ad) {
+            return false; /* access-disable alone: write-disable is to be set, too */
+        }
+    } else {
         return false;
-    if (cleared != 0)
-        pkeyguard_pkru_write(pkru ^ cleared);
+    }
     ret_guard->cleared = cleared;
     ret_guard->how = 0;
     return true;
+}
+
+/* Through a copy, so that only the copy's address leaves and the guard itself can be in registers.
+ */
+static inline int pkeyguard_guard_enter_copy(struct pkeyguard_key *key,
+                                             struct pkeyguard_region *region,
+                                             enum pkeyguard_rights rights, unsigned flags,
+                                             struct pkeyguard_guard *ret_guard)
+{
+    struct pkeyguard_guard copy;
+    int error = pkeyguard_guard_enter(key, region, rights, flags, &copy);
+
+    *ret_guard = copy;
+    return error;
 }
 
 PKEYGUARD_INLINE int pkeyguard_key_acquire(struct pkeyguard_key *key, enum pkeyguard_rights rights,
@@ -242,7 +259,7 @@ PKEYGUARD_INLINE int pkeyguard_key_acquire(struct pkeyguard_key *key, enum pkeyg
     if (key != NULL && pkeyguard_guard_widen(key, rights, ret_guard))
         return 0;
 #endif
-    return pkeyguard_guard_enter(key, NULL, rights, PKEYGUARD_GUARD_CHECKS_, ret_guard);
+    return pkeyguard_guard_enter_copy(key, NULL, rights, PKEYGUARD_GUARD_CHECKS_, ret_guard);
 }
 
 PKEYGUARD_INLINE int pkeyguard_acquire(struct pkeyguard_region *region,
@@ -254,26 +271,27 @@ PKEYGUARD_INLINE int pkeyguard_acquire(struct pkeyguard_region *region,
                                                 rights, ret_guard))
         return 0;
 #endif
-    return pkeyguard_guard_enter(NULL, region, rights, PKEYGUARD_GUARD_CHECKS_, ret_guard);
+    return pkeyguard_guard_enter_copy(NULL, region, rights, PKEYGUARD_GUARD_CHECKS_, ret_guard);
 }
 
 PKEYGUARD_INLINE int pkeyguard_restrict(struct pkeyguard_region *region,
                                         enum pkeyguard_rights rights,
                                         struct pkeyguard_guard *ret_guard)
 {
-    return pkeyguard_guard_enter(NULL, region, rights,
-                                 PKEYGUARD_GUARD_RESTRICTS | PKEYGUARD_GUARD_CHECKS_, ret_guard);
+    return pkeyguard_guard_enter_copy(
+        NULL, region, rights, PKEYGUARD_GUARD_RESTRICTS | PKEYGUARD_GUARD_CHECKS_, ret_guard);
 }
 
 PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard)
 {
-    uint32_t cleared = guard->cleared;
-
-    if (guard->how != 0) {
-        pkeyguard_guard_leave(guard);
-    } else if (cleared != 0) {
+    if (guard->cleared != 0) {
+        pkeyguard_pkru_set_bits(guard->cleared);
         guard->cleared = 0;
-        pkeyguard_pkru_write(pkeyguard_pkru_read() | cleared);
+    } else if (guard->how != 0) {
+        struct pkeyguard_guard copy = *guard;
+
+        pkeyguard_guard_leave(&copy);
+        guard->how = 0;
     }
 }
 

@@ -52,6 +52,13 @@ PKEYGUARD_INLINE uint32_t pkeyguard_pkru_read(void);
  */
 PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru);
 
+/*
+ * For the guards: read, change and write at once. clear_bits returns those of the bits that were
+ * set, and writes nothing when none was.
+ */
+static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits);
+static inline void pkeyguard_pkru_set_bits(uint32_t bits);
+
 #if defined(__x86_64__)
 #include <pkeyguard/arch/x86_64.h>
 #else
