@@ -2,6 +2,14 @@
 # SPDX-License-Identifier: MIT
 # packages.sh - sourced by the run scripts: installs what a bare Debian machine lacks, and says what
 
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
 need_packages() {
     missing=
     for package in "$@"; do
@@ -11,10 +19,14 @@ need_packages() {
     done
     [ -n "$missing" ] || return 0
     echo "== installing Debian packages:$missing"
-    as_root=
-    [ "$(id -u)" = 0 ] || as_root=sudo
-    # shellcheck disable=SC2086 # a list of words, and a word that may be missing
-    $as_root apt-get -q update &&
-        $as_root env DEBIAN_FRONTEND=noninteractive \
+    # shellcheck disable=SC2086 # a list of words
+    as_root apt-get -q update &&
+        as_root env DEBIAN_FRONTEND=noninteractive \
             apt-get -qy --no-install-recommends install $missing
+}
+
+# Prints the package of the highest version among those whose names match.
+newest_package() {
+    [ -n "$(find /var/lib/apt/lists -name '*_Packages*' -print -quit)" ] || as_root apt-get -qq update
+    apt-cache pkgnames | grep -xE "$1" | sort -V | tail -n 1
 }

@@ -54,9 +54,16 @@
 extern "C" {
 #define PKEYGUARD_CAST_(type, value) static_cast<type>(value)
 #define PKEYGUARD_STATIC_ASSERT_     static_assert
+#define PKEYGUARD_EMPTY_ \
+    {                    \
+    }
 #else
 #define PKEYGUARD_CAST_(type, value) (value)
 #define PKEYGUARD_STATIC_ASSERT_     _Static_assert
+#define PKEYGUARD_EMPTY_ \
+    {                    \
+        0                \
+    }
 #endif
 #pragma GCC visibility push(default)
 
@@ -137,17 +144,21 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
 /* A block; name points to the region's start. */
 #define pkeyguard_scoped_read(T, name, region)    \
     PKEYGUARD_SCOPE_(__typeof__(T) const *, name, \
-                     PKEYGUARD_OPEN_(T, name, region, PKEYGUARD_READ_ONLY))
+                     PKEYGUARD_OPEN_(T, name, pkeyguard_assume_read(region), PKEYGUARD_READ_ONLY))
 #define pkeyguard_scoped_write(T, name, region) \
-    PKEYGUARD_SCOPE_(__typeof__(T) *, name, PKEYGUARD_OPEN_(T, name, region, PKEYGUARD_READ_WRITE))
+    PKEYGUARD_SCOPE_(                           \
+        __typeof__(T) *, name,                  \
+        PKEYGUARD_OPEN_(T, name, pkeyguard_assume_write(region), PKEYGUARD_READ_WRITE))
 
 /* A block; name is pointer, which points to a T inside the region. */
 #define pkeyguard_scoped_read_at(T, name, region, pointer) \
-    PKEYGUARD_SCOPE_(__typeof__(T) const *, name,          \
-                     PKEYGUARD_OPEN_AT_(T, name, region, pointer, PKEYGUARD_READ_ONLY))
-#define pkeyguard_scoped_write_at(T, name, region, pointer) \
-    PKEYGUARD_SCOPE_(__typeof__(T) *, name,                 \
-                     PKEYGUARD_OPEN_AT_(T, name, region, pointer, PKEYGUARD_READ_WRITE))
+    PKEYGUARD_SCOPE_(                                      \
+        __typeof__(T) const *, name,                       \
+        PKEYGUARD_OPEN_AT_(T, name, pkeyguard_assume_read(region), pointer, PKEYGUARD_READ_ONLY))
+#define pkeyguard_scoped_write_at(T, name, region, pointer)                               \
+    PKEYGUARD_SCOPE_(__typeof__(T) *, name,                                               \
+                     PKEYGUARD_OPEN_AT_(T, name, pkeyguard_assume_write(region), pointer, \
+                                        PKEYGUARD_READ_WRITE))
 
 /* A block for every region of the key; name is the guard's. */
 #define pkeyguard_scoped_key_read(name, key) \
@@ -163,41 +174,86 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
                            pkeyguard_restrict_scope_open(&name, region, rights, PKEYGUARD_HERE_))
 
 /* try_scoped_read(...) { opened } else { errno says why not; name is NULL } */
-#define pkeyguard_try_scoped_read(T, name, region)    \
-    PKEYGUARD_TRY_SCOPE_(__typeof__(T) const *, name, \
-                         PKEYGUARD_TRY_OPEN_(T, name, region, PKEYGUARD_READ_ONLY))
+#define pkeyguard_try_scoped_read(T, name, region) \
+    PKEYGUARD_TRY_SCOPE_(                          \
+        __typeof__(T) const *, name,               \
+        PKEYGUARD_TRY_OPEN_(T, name, pkeyguard_assume_read(region), PKEYGUARD_READ_ONLY))
 #define pkeyguard_try_scoped_write(T, name, region) \
-    PKEYGUARD_TRY_SCOPE_(__typeof__(T) *, name,     \
-                         PKEYGUARD_TRY_OPEN_(T, name, region, PKEYGUARD_READ_WRITE))
-#define pkeyguard_try_scoped_read_at(T, name, region, pointer) \
-    PKEYGUARD_TRY_SCOPE_(__typeof__(T) const *, name,          \
-                         PKEYGUARD_TRY_OPEN_AT_(T, name, region, pointer, PKEYGUARD_READ_ONLY))
-#define pkeyguard_try_scoped_write_at(T, name, region, pointer) \
-    PKEYGUARD_TRY_SCOPE_(__typeof__(T) *, name,                 \
-                         PKEYGUARD_TRY_OPEN_AT_(T, name, region, pointer, PKEYGUARD_READ_WRITE))
+    PKEYGUARD_TRY_SCOPE_(                           \
+        __typeof__(T) *, name,                      \
+        PKEYGUARD_TRY_OPEN_(T, name, pkeyguard_assume_write(region), PKEYGUARD_READ_WRITE))
+#define pkeyguard_try_scoped_read_at(T, name, region, pointer)                                   \
+    PKEYGUARD_TRY_SCOPE_(__typeof__(T) const *, name,                                            \
+                         PKEYGUARD_TRY_OPEN_AT_(T, name, pkeyguard_assume_read(region), pointer, \
+                                                PKEYGUARD_READ_ONLY))
+#define pkeyguard_try_scoped_write_at(T, name, region, pointer)                                   \
+    PKEYGUARD_TRY_SCOPE_(__typeof__(T) *, name,                                                   \
+                         PKEYGUARD_TRY_OPEN_AT_(T, name, pkeyguard_assume_write(region), pointer, \
+                                                PKEYGUARD_READ_WRITE))
 
 /* Two declarations; open until the end of the enclosing block. */
 #define pkeyguard_auto_read(T, name, region)     \
     PKEYGUARD_AUTO_(__typeof__(T) const *, name, \
-                    PKEYGUARD_OPEN_(T, name, region, PKEYGUARD_READ_ONLY))
+                    PKEYGUARD_OPEN_(T, name, pkeyguard_assume_read(region), PKEYGUARD_READ_ONLY))
 #define pkeyguard_auto_write(T, name, region) \
-    PKEYGUARD_AUTO_(__typeof__(T) *, name, PKEYGUARD_OPEN_(T, name, region, PKEYGUARD_READ_WRITE))
+    PKEYGUARD_AUTO_(                          \
+        __typeof__(T) *, name,                \
+        PKEYGUARD_OPEN_(T, name, pkeyguard_assume_write(region), PKEYGUARD_READ_WRITE))
 #define pkeyguard_auto_read_at(T, name, region, pointer) \
-    PKEYGUARD_AUTO_(__typeof__(T) const *, name,         \
-                    PKEYGUARD_OPEN_AT_(T, name, region, pointer, PKEYGUARD_READ_ONLY))
-#define pkeyguard_auto_write_at(T, name, region, pointer) \
-    PKEYGUARD_AUTO_(__typeof__(T) *, name,                \
-                    PKEYGUARD_OPEN_AT_(T, name, region, pointer, PKEYGUARD_READ_WRITE))
+    PKEYGUARD_AUTO_(                                     \
+        __typeof__(T) const *, name,                     \
+        PKEYGUARD_OPEN_AT_(T, name, pkeyguard_assume_read(region), pointer, PKEYGUARD_READ_ONLY))
+#define pkeyguard_auto_write_at(T, name, region, pointer)                                \
+    PKEYGUARD_AUTO_(__typeof__(T) *, name,                                               \
+                    PKEYGUARD_OPEN_AT_(T, name, pkeyguard_assume_write(region), pointer, \
+                                       PKEYGUARD_READ_WRITE))
+
+/*
+ * The compile-time half: Clang's thread safety analysis (-Wthread-safety) checks these; to every
+ * other compiler, and without the warning, they are nothing.
+ *
+ *     static struct pkeyguard_region *vault;
+ *     static struct secret *secret PKEYGUARD_GUARDED_BY(vault);
+ *     static void rotate(void) PKEYGUARD_NEEDS_WRITE(vault);
+ *
+ * Reaching *secret with no scope on vault open, writing it in a read scope, using it after the
+ * scope or in try's else branch, and calling rotate() outside a write scope each draw a warning.
+ * The analysis compares expressions as they are written: session->vault is not another's vault.
+ * Its limits: it takes a region for open from an auto form to the end of the function; in C a
+ * member that guards stands for that member of every such struct; and a function that NEEDS_READ
+ * draws a warning where it opens a write scope on the same region.
+ *
+ * PKEYGUARD_GUARDED_BY         on a pointer: what it points at needs the region open
+ * PKEYGUARD_GUARDED_BY_MEMBER  the same in a struct whose member the region is; before Clang 19
+ *                              nothing in C, which has no name for the member there
+ * PKEYGUARD_NEEDS_READ, _WRITE on a function: its caller has the region open. The expression may
+ *                              use the parameters: PKEYGUARD_NEEDS_READ(session->vault)
+ */
+#define PKEYGUARD_GUARDED_BY(region) PKEYGUARD_ANALYSIS_(pt_guarded_by(*&region))
+#if !defined(__clang__) || defined(__cplusplus) || __clang_major__ >= 19
+#define PKEYGUARD_GUARDED_BY_MEMBER(region) PKEYGUARD_GUARDED_BY(region)
+#else
+#define PKEYGUARD_GUARDED_BY_MEMBER(region)
+#endif
+#define PKEYGUARD_NEEDS_READ(region)  PKEYGUARD_ANALYSIS_(requires_shared_capability(region))
+#define PKEYGUARD_NEEDS_WRITE(region) PKEYGUARD_ANALYSIS_(requires_capability(region))
+
+/*
+ * pkeyguard_assume_read, pkeyguard_assume_write - tell the analysis that a region is open
+ *
+ * For what it cannot see: a bare pkeyguard_acquire(), a guard on the whole key, a callback that
+ * runs inside somebody's scope. It believes it to the end of the function, or to where a path joins
+ * on which it was not told. They check nothing and do nothing; each returns its argument.
+ *
+ * Thread: any. Signal: async-signal-safe. Since 0.1.
+ */
+#define pkeyguard_assume_read(region) pkeyguard_analysis_shared(region)
+#define pkeyguard_assume_write(region) \
+    pkeyguard_analysis_exclusive(pkeyguard_analysis_nothing(region))
 
 /* ---- What follows serves the inline code above; do not call it yourself. ---- */
 
 enum { PKEYGUARD_GUARD_RESTRICTS = 1, PKEYGUARD_GUARD_CHECKED = 2 };
-
-#ifdef PKEYGUARD_DEBUG
-#define PKEYGUARD_GUARD_CHECKS_ PKEYGUARD_GUARD_CHECKED
-#else
-#define PKEYGUARD_GUARD_CHECKS_ 0u
-#endif
 
 /* Whatever widening a dedicated key does not serve: other keys, narrowing, bad input, checks. */
 __attribute__((cold)) int pkeyguard_guard_enter(struct pkeyguard_key *key,
@@ -209,82 +265,93 @@ __attribute__((cold, noreturn)) void pkeyguard_scope_abort(const struct pkeyguar
                                                            const char *what, const char *where,
                                                            int error);
 
+/* Before anything that could fail, throw or end the thread. */
+static inline struct pkeyguard_guard *pkeyguard_guard_empty(struct pkeyguard_guard *guard)
+{
+    guard->cleared = guard->how = 0;
+    return guard;
+}
+
 /* Widens a dedicated key in the register: what nearly every guard does. False: the rest does it. */
 static inline bool pkeyguard_guard_widen(const struct pkeyguard_key *key,
                                          enum pkeyguard_rights rights,
-                                         struct pkeyguard_guard *ret_guard)
+                                         struct pkeyguard_guard *empty_guard)
 {
     const struct pkeyguard_key_head *bits = (const struct pkeyguard_key_head *)key;
-    uint32_t ad_wd = bits->ad_wd, cleared = 0;
+    uint32_t ad_wd = bits->ad_wd;
 
     if (ad_wd == 0)
         return false;
     if (rights == PKEYGUARD_READ_WRITE) {
-        cleared = pkeyguard_pkru_clear_bits(ad_wd);
-    } else if (rights == PKEYGUARD_READ_ONLY) {
+        empty_guard->cleared = pkeyguard_pkru_clear_bits(ad_wd);
+        return true;
+    }
+    if (rights == PKEYGUARD_READ_ONLY) {
         uint32_t pkru = pkeyguard_pkru_read();
 
         if ((pkru & ad_wd) == ad_wd) {
-            cleared = bits->ad;
-            pkeyguard_pkru_write(pkru ^ cleared);
-        } else if (pkru & bits->ad) {
-            return false; /* access-disable alone: write-disable is to be set, too */
+            empty_guard->cleared = bits->ad;
+            pkeyguard_pkru_write(pkru ^ bits->ad);
+            return true;
         }
-    } else {
-        return false;
+        /* Access-disable alone: write-disable is to be set, too. */
+        return (pkru & bits->ad) == 0;
     }
-    ret_guard->cleared = cleared;
-    ret_guard->how = 0;
-    return true;
+    return false;
 }
 
-/* Through a copy, so that only the copy's address leaves and the guard itself can be in registers.
- */
-static inline int pkeyguard_guard_enter_copy(struct pkeyguard_key *key,
-                                             struct pkeyguard_region *region,
-                                             enum pkeyguard_rights rights, unsigned flags,
-                                             struct pkeyguard_guard *ret_guard)
+/* On a whole key, or on a region and its key; the guard must be empty. */
+static inline int pkeyguard_guard_acquire(struct pkeyguard_key *key,
+                                          struct pkeyguard_region *region,
+                                          enum pkeyguard_rights rights, unsigned flags,
+                                          struct pkeyguard_guard *empty_guard)
 {
     struct pkeyguard_guard copy;
-    int error = pkeyguard_guard_enter(key, region, rights, flags, &copy);
+    int error;
 
-    *ret_guard = copy;
+#ifndef PKEYGUARD_DEBUG
+    if (flags == 0 && (region != NULL || key != NULL) &&
+        __builtin_expect(pkeyguard_guard_widen(key, rights, empty_guard), 1))
+        return 0;
+#else
+    flags |= PKEYGUARD_GUARD_CHECKED;
+#endif
+    /* The address of a copy leaves, so that the guard itself can be in registers. */
+    error = pkeyguard_guard_enter(key, region, rights, flags, &copy);
+    *empty_guard = copy;
     return error;
+}
+
+static inline struct pkeyguard_key *pkeyguard_guard_key(const struct pkeyguard_region *region)
+{
+    return region == NULL ? NULL : ((const struct pkeyguard_region_head *)region)->key;
 }
 
 PKEYGUARD_INLINE int pkeyguard_key_acquire(struct pkeyguard_key *key, enum pkeyguard_rights rights,
                                            struct pkeyguard_guard *ret_guard)
 {
-#ifndef PKEYGUARD_DEBUG
-    if (key != NULL && pkeyguard_guard_widen(key, rights, ret_guard))
-        return 0;
-#endif
-    return pkeyguard_guard_enter_copy(key, NULL, rights, PKEYGUARD_GUARD_CHECKS_, ret_guard);
+    return pkeyguard_guard_acquire(key, NULL, rights, 0, pkeyguard_guard_empty(ret_guard));
 }
 
 PKEYGUARD_INLINE int pkeyguard_acquire(struct pkeyguard_region *region,
                                        enum pkeyguard_rights rights,
                                        struct pkeyguard_guard *ret_guard)
 {
-#ifndef PKEYGUARD_DEBUG
-    if (region != NULL && pkeyguard_guard_widen(((const struct pkeyguard_region_head *)region)->key,
-                                                rights, ret_guard))
-        return 0;
-#endif
-    return pkeyguard_guard_enter_copy(NULL, region, rights, PKEYGUARD_GUARD_CHECKS_, ret_guard);
+    return pkeyguard_guard_acquire(pkeyguard_guard_key(region), region, rights, 0,
+                                   pkeyguard_guard_empty(ret_guard));
 }
 
 PKEYGUARD_INLINE int pkeyguard_restrict(struct pkeyguard_region *region,
                                         enum pkeyguard_rights rights,
                                         struct pkeyguard_guard *ret_guard)
 {
-    return pkeyguard_guard_enter_copy(
-        NULL, region, rights, PKEYGUARD_GUARD_RESTRICTS | PKEYGUARD_GUARD_CHECKS_, ret_guard);
+    return pkeyguard_guard_acquire(pkeyguard_guard_key(region), region, rights,
+                                   PKEYGUARD_GUARD_RESTRICTS, pkeyguard_guard_empty(ret_guard));
 }
 
 PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard)
 {
-    if (guard->cleared != 0) {
+    if (__builtin_expect(guard->cleared != 0, 1)) {
         pkeyguard_pkru_set_bits(guard->cleared);
         guard->cleared = 0;
     } else if (guard->how != 0) {
@@ -295,27 +362,69 @@ PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard)
     }
 }
 
-struct pkeyguard_scope {
-    struct pkeyguard_guard guard;
-    void *address; /* NULL: it could not be opened */
-};
+/* Each tells the analysis of the region it is given, which it returns. */
+static inline struct pkeyguard_region *pkeyguard_analysis_nothing(struct pkeyguard_region *region)
+    PKEYGUARD_ANALYSIS_(assert_shared_capability(region))
+        PKEYGUARD_ANALYSIS_(release_generic_capability(region))
+            PKEYGUARD_ANALYSIS_(lock_returned(region))
+                PKEYGUARD_ANALYSIS_(no_thread_safety_analysis);
+static inline struct pkeyguard_region *pkeyguard_analysis_shared(struct pkeyguard_region *region)
+    PKEYGUARD_ANALYSIS_(assert_shared_capability(region))
+        PKEYGUARD_ANALYSIS_(lock_returned(region));
+static inline struct pkeyguard_region *pkeyguard_analysis_exclusive(struct pkeyguard_region *region)
+    PKEYGUARD_ANALYSIS_(assert_capability(region)) PKEYGUARD_ANALYSIS_(lock_returned(region));
 
-static inline int pkeyguard_scope_enter(struct pkeyguard_region *region, size_t offset, size_t size,
-                                        enum pkeyguard_rights rights,
-                                        struct pkeyguard_scope *ret_scope)
+static inline struct pkeyguard_region *pkeyguard_analysis_nothing(struct pkeyguard_region *region)
+{
+    return region;
+}
+
+static inline struct pkeyguard_region *pkeyguard_analysis_shared(struct pkeyguard_region *region)
+{
+    return region;
+}
+
+static inline struct pkeyguard_region *pkeyguard_analysis_exclusive(struct pkeyguard_region *region)
+{
+    return region;
+}
+
+/* For [offset, offset + size) of the region; the guard must be empty. */
+static inline int pkeyguard_scope_acquire(struct pkeyguard_guard *guard,
+                                          struct pkeyguard_region *region, size_t offset,
+                                          size_t size, enum pkeyguard_rights rights)
 {
     const struct pkeyguard_region_head *head = (const struct pkeyguard_region_head *)region;
-    int error = -EINVAL;
 
-    if (region != NULL && size <= head->size && offset <= head->size - size)
-        error = pkeyguard_acquire(region, rights, &ret_scope->guard);
-    if (error == 0) {
-        ret_scope->address = head->address + offset;
-    } else {
-        ret_scope->guard.cleared = ret_scope->guard.how = 0;
-        ret_scope->address = NULL;
+    if (region == NULL || size > head->size || offset > head->size - size)
+        return -EINVAL;
+    return pkeyguard_guard_acquire(pkeyguard_guard_key(region), region, rights, 0, guard);
+}
+
+static inline void *pkeyguard_scope_open(struct pkeyguard_guard *guard,
+                                         struct pkeyguard_region *region, size_t offset,
+                                         size_t size, enum pkeyguard_rights rights,
+                                         const char *where)
+{
+    int error = pkeyguard_scope_acquire(guard, region, offset, size, rights);
+
+    if (error != 0)
+        pkeyguard_scope_abort(region, rights == PKEYGUARD_READ_ONLY ? "read scope" : "write scope",
+                              where, error);
+    return ((const struct pkeyguard_region_head *)region)->address + offset;
+}
+
+static inline void *pkeyguard_scope_try_open(struct pkeyguard_guard *guard,
+                                             struct pkeyguard_region *region, size_t offset,
+                                             size_t size, enum pkeyguard_rights rights)
+{
+    int error = pkeyguard_scope_acquire(guard, region, offset, size, rights);
+
+    if (error != 0) {
+        errno = -error;
+        return NULL;
     }
-    return error;
+    return ((const struct pkeyguard_region_head *)region)->address + offset;
 }
 
 /* Wraps to a huge offset, which no region has, when the pointer lies before the region. */
@@ -327,52 +436,22 @@ static inline size_t pkeyguard_scope_offset(const struct pkeyguard_region *regio
     return region == NULL ? 0 : (uintptr_t)pointer - (uintptr_t)head->address;
 }
 
-static inline struct pkeyguard_scope *
-pkeyguard_scope_open(struct pkeyguard_scope *scope, struct pkeyguard_region *region, size_t offset,
-                     size_t size, enum pkeyguard_rights rights, const char *where)
+static inline void *pkeyguard_scope_try_open_at(struct pkeyguard_guard *guard,
+                                                struct pkeyguard_region *region,
+                                                const void *pointer, size_t size,
+                                                enum pkeyguard_rights rights)
 {
-    int error = pkeyguard_scope_enter(region, offset, size, rights, scope);
-
-    if (error != 0)
-        pkeyguard_scope_abort(region, rights == PKEYGUARD_READ_ONLY ? "read scope" : "write scope",
-                              where, error);
-    return scope;
-}
-
-static inline struct pkeyguard_scope *pkeyguard_scope_open_at(struct pkeyguard_scope *scope,
-                                                              struct pkeyguard_region *region,
-                                                              const void *pointer, size_t size,
-                                                              enum pkeyguard_rights rights,
-                                                              const char *where)
-{
-    return pkeyguard_scope_open(scope, region, pkeyguard_scope_offset(region, pointer), size,
-                                rights, where);
-}
-
-static inline struct pkeyguard_scope *pkeyguard_scope_try_open(struct pkeyguard_scope *scope,
-                                                               struct pkeyguard_region *region,
-                                                               size_t offset, size_t size,
-                                                               enum pkeyguard_rights rights)
-{
-    int error = pkeyguard_scope_enter(region, offset, size, rights, scope);
-
-    if (error != 0)
-        errno = -error;
-    return scope;
-}
-
-static inline struct pkeyguard_scope *pkeyguard_scope_try_open_at(struct pkeyguard_scope *scope,
-                                                                  struct pkeyguard_region *region,
-                                                                  const void *pointer, size_t size,
-                                                                  enum pkeyguard_rights rights)
-{
-    return pkeyguard_scope_try_open(scope, region, pkeyguard_scope_offset(region, pointer), size,
+    return pkeyguard_scope_try_open(guard, region, pkeyguard_scope_offset(region, pointer), size,
                                     rights);
 }
 
-static inline void pkeyguard_scope_close(struct pkeyguard_scope *scope)
+static inline void *pkeyguard_scope_open_at(struct pkeyguard_guard *guard,
+                                            struct pkeyguard_region *region, const void *pointer,
+                                            size_t size, enum pkeyguard_rights rights,
+                                            const char *where)
 {
-    pkeyguard_release(&scope->guard);
+    return pkeyguard_scope_open(guard, region, pkeyguard_scope_offset(region, pointer), size,
+                                rights, where);
 }
 
 static inline struct pkeyguard_guard *pkeyguard_key_scope_open(struct pkeyguard_guard *guard,
@@ -400,16 +479,14 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
 }
 
 /* Made from the user's name, so that nesting on one line or in another macro shadows nothing. */
-#define PKEYGUARD_PASTE_(a, b)    a##b
-#define PKEYGUARD_HIDDEN_(a, b)   PKEYGUARD_PASTE_(a, b)
-#define PKEYGUARD_NAME_(name)     PKEYGUARD_HIDDEN_(name, _pkeyguard_scope)
-#define PKEYGUARD_ONCE_(name)     PKEYGUARD_HIDDEN_(name, _pkeyguard_once)
-#define PKEYGUARD_STRING_(line)   #line
-#define PKEYGUARD_AT_LINE_(line)  __FILE__ ":" PKEYGUARD_STRING_(line)
-#define PKEYGUARD_HERE_           PKEYGUARD_AT_LINE_(__LINE__)
-#define PKEYGUARD_CLEANUP_(close) __attribute__((cleanup(close)))
+#define PKEYGUARD_PASTE_(a, b)   a##b
+#define PKEYGUARD_HIDDEN_(a, b)  PKEYGUARD_PASTE_(a, b)
+#define PKEYGUARD_NAME_(name)    PKEYGUARD_HIDDEN_(name, _pkeyguard_guard)
+#define PKEYGUARD_ONCE_(name)    PKEYGUARD_HIDDEN_(name, _pkeyguard_once)
+#define PKEYGUARD_STRING_(line)  #line
+#define PKEYGUARD_AT_LINE_(line) __FILE__ ":" PKEYGUARD_STRING_(line)
+#define PKEYGUARD_HERE_          PKEYGUARD_AT_LINE_(__LINE__)
 
-/* The hidden variable is declared and, by the second declarator, opened in one declaration. */
 #define PKEYGUARD_OPEN_(T, name, region, rights) \
     pkeyguard_scope_open(&PKEYGUARD_NAME_(name), region, 0, sizeof(T), rights, PKEYGUARD_HERE_)
 #define PKEYGUARD_OPEN_AT_(T, name, region, pointer, rights)                            \
@@ -419,27 +496,32 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
     pkeyguard_scope_try_open(&PKEYGUARD_NAME_(name), region, 0, sizeof(T), rights)
 #define PKEYGUARD_TRY_OPEN_AT_(T, name, region, pointer, rights) \
     pkeyguard_scope_try_open_at(&PKEYGUARD_NAME_(name), region, pointer, sizeof(T), rights)
-#define PKEYGUARD_DECLARE_(name, opened)                                                    \
-    struct pkeyguard_scope PKEYGUARD_NAME_(name) PKEYGUARD_CLEANUP_(pkeyguard_scope_close), \
-        *PKEYGUARD_ONCE_(name) = opened
 
-/* Two loops that run once, because one cannot declare two types; break and continue leave both. */
-#define PKEYGUARD_SCOPE_(pointer_type, name, opened)                           \
-    for (PKEYGUARD_DECLARE_(name, opened); PKEYGUARD_ONCE_(name) != NULL;      \
-         PKEYGUARD_ONCE_(name) = NULL)                                         \
-        for (pointer_type name __attribute__((unused)) =                       \
-                 PKEYGUARD_CAST_(pointer_type, PKEYGUARD_NAME_(name).address); \
-             PKEYGUARD_ONCE_(name) != NULL; PKEYGUARD_ONCE_(name) = NULL)
+#define PKEYGUARD_DECLARE_(name)                                                              \
+    struct pkeyguard_guard PKEYGUARD_NAME_(name) __attribute__((cleanup(pkeyguard_release))), \
+        *PKEYGUARD_ONCE_(name) __attribute__((unused)) =                                      \
+            pkeyguard_guard_empty(&PKEYGUARD_NAME_(name))
+
+/*
+ * Two loops that run once, because one cannot declare two types; break and continue leave both.
+ * The guard opens inside the first, so that the analysis, too, has it open in there alone; and
+ * try's condition asks twice, so that there is a way into its else without the guard.
+ */
+#define PKEYGUARD_LOOPS_(pointer_type, name, value)                                             \
+    for (PKEYGUARD_DECLARE_(name); PKEYGUARD_ONCE_(name) != NULL; PKEYGUARD_ONCE_(name) = NULL) \
+        for (pointer_type name __attribute__((unused)) = value; PKEYGUARD_ONCE_(name) != NULL;  \
+             PKEYGUARD_ONCE_(name) = NULL)
+#define PKEYGUARD_SCOPE_(pointer_type, name, opened) \
+    PKEYGUARD_LOOPS_(pointer_type, name, PKEYGUARD_CAST_(pointer_type, opened))
 #define PKEYGUARD_TRY_SCOPE_(pointer_type, name, opened) \
-    PKEYGUARD_SCOPE_(pointer_type, name, opened)         \
-    if (PKEYGUARD_NAME_(name).address != NULL)
+    PKEYGUARD_LOOPS_(pointer_type, name, NULL)           \
+    if (PKEYGUARD_ONCE_(name) != NULL && (name = PKEYGUARD_CAST_(pointer_type, opened)) != NULL)
 #define PKEYGUARD_AUTO_(pointer_type, name, opened) \
-    PKEYGUARD_DECLARE_(name, opened);               \
-    pointer_type name __attribute__((unused)) =     \
-        PKEYGUARD_CAST_(pointer_type, PKEYGUARD_ONCE_(name)->address)
-#define PKEYGUARD_GUARD_SCOPE_(name, opened)                                \
-    for (struct pkeyguard_guard name PKEYGUARD_CLEANUP_(pkeyguard_release), \
-         *PKEYGUARD_ONCE_(name) = opened;                                   \
+    PKEYGUARD_DECLARE_(name);                       \
+    pointer_type name __attribute__((unused)) = PKEYGUARD_CAST_(pointer_type, opened)
+#define PKEYGUARD_GUARD_SCOPE_(name, opened)                                      \
+    for (struct pkeyguard_guard name __attribute__((cleanup(pkeyguard_release))), \
+         *PKEYGUARD_ONCE_(name) = opened;                                         \
          PKEYGUARD_ONCE_(name) != NULL; PKEYGUARD_ONCE_(name) = NULL)
 
 #pragma GCC visibility pop

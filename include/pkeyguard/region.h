@@ -25,7 +25,14 @@ enum {
     PKEYGUARD_REGION_NO_GUARD_PAGES = 64 /* no inaccessible page on either side */
 };
 
-struct pkeyguard_region;
+/* What only Clang's thread safety analysis reads (guard.h): to it a region is a capability. */
+#ifdef __clang__
+#define PKEYGUARD_ANALYSIS_(attribute) __attribute__((attribute))
+#else
+#define PKEYGUARD_ANALYSIS_(attribute)
+#endif
+
+struct PKEYGUARD_ANALYSIS_(capability("region")) pkeyguard_region;
 
 /*
  * The head of every struct pkeyguard_region, frozen for as long as the soname stands, because the

@@ -1,0 +1,14 @@
+// clang: calling function 'rotate_session' requires holding (region|mutex) 'session->vault' exclusively
+// clang++: calling function 'rotate_session' requires holding (region|mutex) 'session->vault' exclusively
+#include "example.h"
+
+void test(struct session *session);
+void test(struct session *session)
+{
+#ifdef MISTAKE
+    pkeyguard_scoped_write (int, number, vault)
+#else
+    pkeyguard_scoped_write (int, number, session->vault)
+#endif
+        rotate_session(session);
+}
