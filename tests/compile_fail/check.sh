@@ -23,7 +23,7 @@ compile() {
     esac
     case $compiler in
     clang*) set -- -Wthread-safety "$@" ;;
-    gcc*) set -- -Wjump-misses-init "$@" ;;
+    gcc*) set -- -Wjump-misses-init -fanalyzer "$@" ;;
     esac
     "$compiler" "$@" -O1 -Wall -Wextra -Wpedantic -Wshadow -Werror "-I$include" -c -o /dev/null "$file"
 }
