@@ -162,16 +162,15 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
 
 /* A block for every region of the key; name is the guard's. */
 #define pkeyguard_scoped_key_read(name, key) \
-    PKEYGUARD_GUARD_SCOPE_(                  \
-        name, pkeyguard_key_scope_open(&name, key, PKEYGUARD_READ_ONLY, PKEYGUARD_HERE_))
+    PKEYGUARD_GUARD_SCOPE_(name,             \
+                           pkeyguard_key_scope_open(key, PKEYGUARD_READ_ONLY, PKEYGUARD_HERE_))
 #define pkeyguard_scoped_key_write(name, key) \
-    PKEYGUARD_GUARD_SCOPE_(                   \
-        name, pkeyguard_key_scope_open(&name, key, PKEYGUARD_READ_WRITE, PKEYGUARD_HERE_))
+    PKEYGUARD_GUARD_SCOPE_(name,              \
+                           pkeyguard_key_scope_open(key, PKEYGUARD_READ_WRITE, PKEYGUARD_HERE_))
 
 /* A block in which the region allows at most rights; name is the guard's. */
 #define pkeyguard_scoped_restrict(name, region, rights) \
-    PKEYGUARD_GUARD_SCOPE_(name,                        \
-                           pkeyguard_restrict_scope_open(&name, region, rights, PKEYGUARD_HERE_))
+    PKEYGUARD_GUARD_SCOPE_(name, pkeyguard_restrict_scope_open(region, rights, PKEYGUARD_HERE_))
 
 /* try_scoped_read(...) { opened } else { errno says why not; name is NULL } */
 #define pkeyguard_try_scoped_read(T, name, region) \
@@ -454,24 +453,23 @@ static inline void *pkeyguard_scope_open_at(struct pkeyguard_guard *guard,
                                 rights, where);
 }
 
-static inline struct pkeyguard_guard *pkeyguard_key_scope_open(struct pkeyguard_guard *guard,
-                                                               struct pkeyguard_key *key,
-                                                               enum pkeyguard_rights rights,
-                                                               const char *where)
+static inline struct pkeyguard_guard
+pkeyguard_key_scope_open(struct pkeyguard_key *key, enum pkeyguard_rights rights, const char *where)
 {
-    int error = pkeyguard_key_acquire(key, rights, guard);
+    struct pkeyguard_guard guard;
+    int error = pkeyguard_key_acquire(key, rights, &guard);
 
     if (error != 0)
         pkeyguard_scope_abort(NULL, "key scope", where, error);
     return guard;
 }
 
-static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyguard_guard *guard,
-                                                                    struct pkeyguard_region *region,
-                                                                    enum pkeyguard_rights rights,
-                                                                    const char *where)
+static inline struct pkeyguard_guard pkeyguard_restrict_scope_open(struct pkeyguard_region *region,
+                                                                   enum pkeyguard_rights rights,
+                                                                   const char *where)
 {
-    int error = pkeyguard_restrict(region, rights, guard);
+    struct pkeyguard_guard guard;
+    int error = pkeyguard_restrict(region, rights, &guard);
 
     if (error != 0)
         pkeyguard_scope_abort(region, "restrict scope", where, error);
@@ -519,9 +517,9 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
 #define PKEYGUARD_AUTO_(pointer_type, name, opened) \
     PKEYGUARD_DECLARE_(name);                       \
     pointer_type name __attribute__((unused)) = PKEYGUARD_CAST_(pointer_type, opened)
-#define PKEYGUARD_GUARD_SCOPE_(name, opened)                                      \
-    for (struct pkeyguard_guard name __attribute__((cleanup(pkeyguard_release))), \
-         *PKEYGUARD_ONCE_(name) = opened;                                         \
+#define PKEYGUARD_GUARD_SCOPE_(name, opened)                                               \
+    for (struct pkeyguard_guard name __attribute__((cleanup(pkeyguard_release))) = opened, \
+                                     *PKEYGUARD_ONCE_(name) = &name;                       \
          PKEYGUARD_ONCE_(name) != NULL; PKEYGUARD_ONCE_(name) = NULL)
 
 #pragma GCC visibility pop
