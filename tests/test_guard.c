@@ -751,6 +751,33 @@ START_TEST(ending_a_thread_inside_a_scope_closes_it)
 }
 END_TEST
 
+static struct pkeyguard_key *spoil_and_end_thread(struct pkeyguard_guard *guard)
+{
+    memset(guard, 0x5a, sizeof(*guard));
+    pthread_exit(NULL);
+}
+
+static void *end_while_a_scope_opens(void *unused)
+{
+    pkeyguard_scoped_key_write (guard, spoil_and_end_thread(&guard)) {
+        ck_abort();
+    }
+    return unused;
+}
+
+/* A guard that was never acquired is not released, whatever its memory held. */
+START_TEST(ending_a_thread_while_a_scope_opens)
+{
+    pthread_t thread;
+    void *result;
+
+    ck_assert_int_eq(pthread_create(&thread, NULL, end_while_a_scope_opens, region), 0);
+    ck_assert_int_eq(pthread_join(thread, &result), 0);
+    ck_assert_ptr_null(result);
+    assert_open_for(PKEYGUARD_NO_ACCESS, region);
+}
+END_TEST
+
 /* ---- signal handlers ---- */
 
 static struct fault in_handler_read, in_handler_write, in_handler_open;
@@ -1096,6 +1123,7 @@ int main(void)
     tcase_add_test(threads, another_thread_cannot_read);
     tcase_add_test(threads, eight_threads_on_one_region);
     tcase_add_loop_test(threads, ending_a_thread_inside_a_scope_closes_it, 0, 2);
+    tcase_add_test(threads, ending_a_thread_while_a_scope_opens);
     tcase_add_loop_test(threads, a_fork_child_keeps_the_forking_threads_guards, 0, 2);
     tcase_add_test(threads, a_fork_inside_the_library);
     /* ThreadSanitizer loses its way when a jump ends a fault inside a handler. */
