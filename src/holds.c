@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "holds.h"
 
-#include <errno.h>
-#include <pthread.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "os.h"
 
@@ -12,30 +11,18 @@ struct own_hold {
     struct holds count;
 };
 
+enum { FEW = 8 };
+
 /*
- * The calling thread's own, in pages of their own: a guard may be acquired in a signal handler that
- * interrupted malloc. Few at a time, so they are searched from the newest.
+ * The calling thread's own. Few at a time, so they are searched from the newest. More than that
+ * stand in pages, from outside malloc, for a guard may be acquired in a signal handler that
+ * interrupted malloc; the pages go when the thread holds nothing, so that none are left at its end.
  */
 static __thread struct {
     struct own_hold *entries;
     size_t count, room;
+    struct own_hold few[FEW];
 } own __attribute__((tls_model("initial-exec")));
-
-static pthread_key_t at_thread_exit;
-static pthread_once_t at_thread_exit_once = PTHREAD_ONCE_INIT;
-
-static void free_own(void *entries)
-{
-    os_free_pages(entries, own.room * sizeof(*own.entries));
-    own.entries = NULL;
-    own.count = own.room = 0;
-}
-
-static void create_thread_exit_key(void)
-{
-    /* Without the key the pages of ended threads are lost, and nothing else. */
-    pthread_key_create(&at_thread_exit, free_own);
-}
 
 static struct own_hold *find_own(const struct holds *held)
 {
@@ -46,23 +33,48 @@ static struct own_hold *find_own(const struct holds *held)
     return NULL;
 }
 
-static int make_room(void)
+/* Moves the entries into pages, or into more of them. */
+static int grow(void)
 {
-    size_t size = own.room * sizeof(*own.entries);
-    size_t grown = size == 0 ? os_page_size() : 2 * size;
+    size_t size = own.room * sizeof(*own.entries), grown;
     void *entries = own.entries;
     int error;
 
-    if (own.count < own.room)
-        return 0;
-    error = size == 0 ? os_allocate_pages(grown, &entries) : os_grow_pages(size, grown, &entries);
+    if (own.entries == own.few) {
+        grown = os_page_size();
+        error = os_allocate_pages(grown, &entries);
+        if (error == 0)
+            memcpy(entries, own.few, size);
+    } else {
+        grown = 2 * size;
+        error = os_grow_pages(size, grown, &entries);
+    }
     if (error != 0)
         return error;
     own.entries = entries;
     own.room = grown / sizeof(*own.entries);
-    pthread_once(&at_thread_exit_once, create_thread_exit_key);
-    pthread_setspecific(at_thread_exit, entries);
     return 0;
+}
+
+static int make_room(void)
+{
+    if (own.count < own.room)
+        return 0;
+    if (own.room > 0)
+        return grow();
+    own.entries = own.few;
+    own.room = FEW;
+    return 0;
+}
+
+static void drop(struct own_hold *entry)
+{
+    *entry = own.entries[--own.count];
+    if (own.count == 0 && own.entries != own.few) {
+        os_free_pages(own.entries, own.room * sizeof(*own.entries));
+        own.entries = own.few;
+        own.room = FEW;
+    }
 }
 
 static unsigned *counter(struct holds *held, enum pkeyguard_rights rights, enum guard_mode mode)
@@ -119,7 +131,7 @@ bool holds_remove(struct holds *held, enum pkeyguard_rights rights, enum guard_m
     if (mine != NULL && *counter(&mine->count, rights, mode) != 0) {
         --*counter(&mine->count, rights, mode);
         if (!holds_any(&mine->count))
-            *mine = own.entries[--own.count];
+            drop(mine);
     }
     return true;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -1082,6 +1083,26 @@ START_TEST(many_regions_held_at_once)
 }
 END_TEST
 
+/* Where no thread-specific data key is left, software guards work, and touch nobody else's. */
+START_TEST(no_thread_specific_data_is_used)
+{
+    static void *before[PTHREAD_KEYS_MAX];
+    struct pkeyguard_region *software_one = new_region(NULL);
+    struct pkeyguard_guard guard;
+    pthread_key_t last;
+
+    while (pthread_key_create(&last, NULL) == 0)
+        ;
+    for (unsigned i = 0; i < PTHREAD_KEYS_MAX; i++)
+        before[i] = pthread_getspecific(i);
+    guard = acquire(software_one, PKEYGUARD_READ_WRITE);
+    for (unsigned i = 0; i < PTHREAD_KEYS_MAX; i++)
+        ck_assert_ptr_eq(pthread_getspecific(i), before[i]);
+    pkeyguard_release(&guard);
+    destroy(software_one, NULL);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("guard");
@@ -1110,6 +1131,7 @@ int main(void)
     add_pku_test(guards, nested_guards_do_not_write_the_register);
     add_pku_test(guards, guards_over_access_disable_alone);
     tcase_add_test(guards, many_regions_held_at_once);
+    tcase_add_test(guards, no_thread_specific_data_is_used);
     tcase_add_test(scopes, scopes_open_and_close);
     tcase_add_test(scopes, a_read_scope_inside_a_write_scope_changes_nothing);
     tcase_add_test(scopes, every_way_out_closes);
