@@ -21,29 +21,30 @@ static void nothing_to_tidy(void)
 
 static void (*tidy_fork_child)(void) = nothing_to_tidy;
 
-/* A fork from a handler that interrupted the library: the child tidies up when it leaves it. */
-static volatile sig_atomic_t forked_inside;
+/* In a fork child until it has tidied up: at once, or when the code that forked leaves the lock. */
+static volatile sig_atomic_t forked;
+
+/* Forks from handlers that interrupted the library, or another fork: the lock is theirs already. */
+static __thread volatile sig_atomic_t forks_inside;
 
 static void before_fork(void)
 {
-    if (!inside)
-        pthread_mutex_lock(&mutex);
+    if (library_lock() != 0)
+        forks_inside++;
 }
 
 static void after_fork_in_parent(void)
 {
-    if (!inside)
-        pthread_mutex_unlock(&mutex);
+    if (forks_inside > 0)
+        forks_inside--;
+    else
+        library_unlock();
 }
 
 static void after_fork_in_child(void)
 {
-    if (inside) {
-        forked_inside = true;
-        return;
-    }
-    tidy_fork_child();
-    pthread_mutex_unlock(&mutex);
+    forked = true;
+    after_fork_in_parent();
 }
 
 static void install_fork_handlers(void)
@@ -63,8 +64,8 @@ int library_lock(void)
 
 void library_unlock(void)
 {
-    if (forked_inside) {
-        forked_inside = false;
+    if (forked) {
+        forked = false;
         tidy_fork_child();
     }
     pthread_mutex_unlock(&mutex);

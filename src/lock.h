@@ -9,7 +9,7 @@
 #ifndef LOCK_H
 #define LOCK_H
 
-/* 0; -EDEADLK in a signal handler that interrupted the library in this thread. */
+/* 0; -EDEADLK in a signal or fork handler that interrupted the library, or fork, in this thread. */
 int library_lock(void);
 void library_unlock(void);
 

@@ -1062,6 +1062,39 @@ START_TEST(a_fork_inside_the_library)
 }
 END_TEST
 
+static bool interrupts_fork;
+
+/* Registered before the library's own handlers, so it runs after they have taken the lock. */
+static void interrupt_fork(void)
+{
+    if (interrupts_fork)
+        raise(SIGUSR1);
+}
+
+START_TEST(a_handler_that_interrupted_fork)
+{
+    pid_t child;
+
+    software = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_SOFTWARE);
+    software_region = new_region(software);
+    signal(SIGUSR1, use_software_key);
+    interrupts_fork = true;
+    child = fork();
+    interrupts_fork = false;
+    if (child == 0) {
+        assert_open_for(PKEYGUARD_NO_ACCESS, software_region);
+        pkeyguard_scoped_write (int, number, software_region) {
+            *number = 1;
+        }
+        _exit(42);
+    }
+    assert_exits(child, 42);
+    ck_assert_int_eq(result_of_acquire, -EDEADLK);
+    ck_assert_int_eq(result_of_set_rights, -EDEADLK);
+    destroy(software_region, software);
+}
+END_TEST
+
 START_TEST(many_regions_held_at_once)
 {
     enum { MANY = 400 }; /* more than one page of the thread's own account */
@@ -1111,6 +1144,7 @@ int main(void)
     TCase *cases[] = {guards, scopes, threads, handlers};
     const char *tool = getenv("PKEYGUARD_TEST_TOOL");
 
+    pthread_atfork(interrupt_fork, NULL, NULL);
     for (int i = 0; i < 4; i++) {
         suite_add_tcase(suite, cases[i]);
         tcase_add_checked_fixture(cases[i], set_up, tear_down);
@@ -1152,6 +1186,7 @@ int main(void)
     if (tool == NULL || strcmp(tool, "tsan") != 0)
         tcase_add_test(handlers, a_handler_starts_closed_and_opens_for_itself);
     tcase_add_test(handlers, a_handler_that_interrupted_the_library);
+    tcase_add_test(handlers, a_handler_that_interrupted_fork);
     tcase_add_test(handlers, management_inside_the_library);
     tcase_add_test(handlers, a_release_that_interrupts_the_library_aborts);
     return run_suite(suite);
