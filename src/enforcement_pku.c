@@ -88,7 +88,7 @@ static int bind(struct pkeyguard_key *key)
 
     if (pku_ruled_out() != 0)
         return -ENOTSUP;
-    pkey = os_pkey_alloc(key->default_rights);
+    pkey = os_pkey_alloc();
     if (pkey == -ENOSPC)
         pkey = take_idle_pkey();
     if (pkey < 0)

@@ -128,13 +128,14 @@ void os_name(void *address, size_t length, const char *name)
     prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, address, length, name);
 }
 
-int os_pkey_alloc(enum pkeyguard_rights rights)
+int os_pkey_alloc(void)
 {
-    /* As PKEY_DISABLE_ACCESS and PKEY_DISABLE_WRITE, in the register's own bits. */
-    static const unsigned deny[] = {
-        [PKEYGUARD_NO_ACCESS] = 3, [PKEYGUARD_READ_ONLY] = 2, [PKEYGUARD_READ_WRITE] = 0};
-    long pkey = syscall(SYS_pkey_alloc, 0UL, (unsigned long)deny[rights]);
+    long pkey;
 
+    /* A program that freed pkey 0, which every ordinary page has, is given it again. */
+    do {
+        pkey = syscall(SYS_pkey_alloc, 0UL, 0UL);
+    } while (pkey == 0);
     return pkey < 0 ? -errno : (int)pkey;
 }
 

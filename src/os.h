@@ -12,8 +12,6 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#include <pkeyguard/key.h>
-
 size_t os_page_size(void);
 
 /* Address space that nothing can reach. -ENOMEM. */
@@ -40,8 +38,8 @@ int os_install_guard(void *address, size_t length);
 /* Names anonymous memory in /proc/PID/maps, where the kernel can. */
 void os_name(void *address, size_t length, const char *name);
 
-/* A pkey, opened for the calling thread as told; or -errno as the kernel said it. */
-int os_pkey_alloc(enum pkeyguard_rights rights);
+/* A pkey, 1 to 15 and open for the calling thread; or -errno as the kernel said it. */
+int os_pkey_alloc(void);
 
 /* Whether no other thread shares this process; false where /proc cannot tell. */
 bool os_single_threaded(void);

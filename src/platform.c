@@ -43,7 +43,7 @@ static void probe(void *findings)
     if (found->pku_error == -EPERM) {
         int pkey;
 
-        while ((pkey = os_pkey_alloc(PKEYGUARD_NO_ACCESS)) > 0)
+        while ((pkey = os_pkey_alloc()) > 0)
             found->hardware_keys_free++;
         found->pku_error = pkey == -ENOSPC ? 0 : pkey;
     }
@@ -142,7 +142,7 @@ static bool survives_signal(uint32_t pkru, uint32_t deny_access)
 static void self_test(void *findings)
 {
     int *result = findings;
-    int pkey = os_pkey_alloc(PKEYGUARD_NO_ACCESS);
+    int pkey = os_pkey_alloc();
     size_t page = os_page_size();
     sigset_t none;
     void *address;

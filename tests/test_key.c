@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "failing.h"
 #include "support.h"
 
 static const enum pkeyguard_rights every_right[] = {PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_ONLY,
@@ -226,6 +227,19 @@ START_TEST(the_sixteenth_key_and_recovery)
 }
 END_TEST
 
+/* The kernel gives pkey 0 to a program that has freed it; no key may own everybody's pages. */
+START_TEST(pkey_0_is_nobodys)
+{
+    struct pkeyguard_key *key;
+
+    fail_call(CALL_PKEY_ALLOC, 0, 0, 1);
+    key = new_key(PKEYGUARD_READ_WRITE, PKEYGUARD_KEY_HARDWARE);
+    ck_assert(stop_failing());
+    ck_assert_int_ge(pkeyguard_key_number(key), 1);
+    destroy(NULL, key);
+}
+END_TEST
+
 START_TEST(a_destroyed_key_is_closed_in_the_calling_thread)
 {
     struct pkeyguard_key *key = new_key(PKEYGUARD_READ_WRITE, 0);
@@ -369,6 +383,7 @@ int main(void)
     tcase_add_loop_test(keys, destroy_is_refused_while_a_region_uses_the_key, 2, 3);
     tcase_add_test(keys, destroy_is_refused_while_a_guard_is_known);
     add_pku_test(keys, the_sixteenth_key_and_recovery);
+    add_pku_test(keys, pkey_0_is_nobodys);
     add_pku_test(keys, a_destroyed_key_is_closed_in_the_calling_thread);
     add_pku_test(keys, a_used_pkey_waits_for_a_single_thread);
     add_pku_test(keys, never_used_pkeys_come_first);
