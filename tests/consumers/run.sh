@@ -52,8 +52,10 @@ pkg-config)
     PKG_CONFIG_PATH=$libdir/pkgconfig make -C "$work/pkg-config" -f "$here/Makefile" SOURCE="$here"
     ;;
 plain)
-    ${CC:-cc} -I"$prefix/include" -o "$work/plain" "$here/consumer.c" -L"$libdir" -lpkeyguard
-    LD_LIBRARY_PATH=$libdir "$work/plain"
+    for option in -O2 -masm=intel; do
+        ${CC:-cc} $option -I"$prefix/include" -o "$work/plain" "$here/consumer.c" -L"$libdir" -lpkeyguard
+        LD_LIBRARY_PATH=$libdir "$work/plain"
+    done
     ;;
 add_subdirectory)
     configure_and_build add_subdirectory "-DPKEYGUARD_SOURCE=$source"

@@ -16,15 +16,15 @@ PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru)
     __asm__ volatile("wrpkru" : : "a"(pkru), "c"(0), "d"(0) : "memory");
 }
 
-/* One block each, for RDPKRU's zero in EDX serves WRPKRU. */
+/* One block each: RDPKRU's zero in EDX serves WRPKRU. {AT&T|Intel} syntax, for -masm=intel. */
 static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits)
 {
     uint32_t cleared = bits;
 
     __asm__ volatile("rdpkru\n\t"
-                     "andl %%eax, %0\n\t"
+                     "{andl %%eax, %0|and %0, eax}\n\t"
                      "jz 1f\n\t"
-                     "xorl %0, %%eax\n\t"
+                     "{xorl %0, %%eax|xor eax, %0}\n\t"
                      "wrpkru\n"
                      "1:"
                      : "+&r"(cleared)
@@ -36,7 +36,7 @@ static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits)
 static inline void pkeyguard_pkru_set_bits(uint32_t bits)
 {
     __asm__ volatile("rdpkru\n\t"
-                     "orl %0, %%eax\n\t"
+                     "{orl %0, %%eax|or eax, %0}\n\t"
                      "wrpkru"
                      :
                      : "r"(bits), "c"(0)
