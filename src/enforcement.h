@@ -10,6 +10,7 @@
 #define ENFORCEMENT_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <pkeyguard/key.h>
@@ -66,6 +67,8 @@ struct pkeyguard_key {
     atomic_int open; /* rights on every region: the base and the guards on the whole key */
     struct list of_process;
 };
+_Static_assert(sizeof(struct pkeyguard_key_head) == 8 && offsetof(struct pkeyguard_key, head) == 0,
+               "frozen for the ABI");
 
 extern const struct enforcement pku_enforcement;
 extern const struct enforcement mprotect_enforcement;

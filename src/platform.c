@@ -14,6 +14,8 @@
 #include "os.h"
 #include "pkru_frame.h"
 
+_Static_assert(sizeof(struct pkeyguard_platform) == 80, "frozen for the ABI");
+
 /*
  * Runs look in a child process; both see the shared findings. The child may die of what it tries
  * (a filter that kills, say), so findings hold the worst answer until it has a better one. Only

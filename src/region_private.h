@@ -3,6 +3,8 @@
 #ifndef REGION_PRIVATE_H
 #define REGION_PRIVATE_H
 
+#include <stddef.h>
+
 #include <pkeyguard/region.h>
 
 #include "enforcement.h"
@@ -16,5 +18,8 @@ struct pkeyguard_region {
     struct pkeyguard_key private_key; /* in use while head.key points to it */
     char name[REGION_NAME_SIZE];      /* empty: none */
 };
+_Static_assert(sizeof(struct pkeyguard_region_head) == 3 * sizeof(void *) &&
+                   offsetof(struct pkeyguard_region, head) == 0,
+               "frozen for the ABI");
 
 #endif
