@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 static enum call failing_call;
@@ -61,6 +62,7 @@ void *__real_mremap(void *address, size_t length, size_t grown, int flags);
 int __real_munmap(void *address, size_t length);
 int __real_mprotect(void *address, size_t length, int prot);
 int __real_madvise(void *address, size_t length, int advice);
+int __real_stat(const char *path, struct stat *status);
 long __real_syscall(long number, ...);
 
 void *__wrap_calloc(size_t count, size_t size);
@@ -100,6 +102,12 @@ int __wrap_madvise(void *address, size_t length, int advice);
 int __wrap_madvise(void *address, size_t length, int advice)
 {
     return fails(CALL_MADVISE, address, length) ? -1 : __real_madvise(address, length, advice);
+}
+
+int __wrap_stat(const char *path, struct stat *status);
+int __wrap_stat(const char *path, struct stat *status)
+{
+    return fails(CALL_STAT, NULL, 0) ? -1 : __real_stat(path, status);
 }
 
 /* The calls that libc has no function for, or not every libc. */

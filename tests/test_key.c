@@ -212,6 +212,12 @@ START_TEST(the_sixteenth_key_and_recovery)
     ck_assert_int_eq(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_OPTIONAL, &one_more),
                      -ENOSPC);
     ck_assert_ptr_null(one_more);
+    /* Where /proc cannot tell how many threads there are, a used pkey is not trusted. */
+    destroy(NULL, keys[7]);
+    fail_call(CALL_STAT, 0, EACCES, 1);
+    ck_assert_int_eq(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &one_more), -ENOSPC);
+    ck_assert(stop_failing());
+    keys[7] = new_key(PKEYGUARD_NO_ACCESS, 0);
     /* In turn with every default right: a used pkey starts as a new one does. */
     for (int i = 0; i < 3; i++) {
         struct pkeyguard_region *region;
