@@ -28,7 +28,8 @@
  *
  * Signals. Under PKU a handler starts with every key closed, whatever the interrupted code had
  * open, and what it opens ends when it returns. Guards may be opened and released in it. Under
- * mprotect too, but a handler that interrupted this library gets -EDEADLK.
+ * mprotect too, but a handler that interrupted this library, or fork, gets -EDEADLK; so does a
+ * pthread_atfork handler that fork runs while it holds this library still.
  *
  * Leaving a scope. return, break, continue and goto out of it close it; break and continue act on
  * the scope, not on a loop around it. A function whose only return is inside a scope draws
@@ -53,17 +54,12 @@
 #ifdef __cplusplus
 extern "C" {
 #define PKEYGUARD_CAST_(type, value) static_cast<type>(value)
+#define PKEYGUARD_VIEW_(type, value) reinterpret_cast<type>(value)
 #define PKEYGUARD_STATIC_ASSERT_     static_assert
-#define PKEYGUARD_EMPTY_ \
-    {                    \
-    }
 #else
 #define PKEYGUARD_CAST_(type, value) (value)
+#define PKEYGUARD_VIEW_(type, value) ((type)(value))
 #define PKEYGUARD_STATIC_ASSERT_     _Static_assert
-#define PKEYGUARD_EMPTY_ \
-    {                    \
-        0                \
-    }
 #endif
 #pragma GCC visibility push(default)
 
@@ -276,7 +272,7 @@ static inline bool pkeyguard_guard_widen(const struct pkeyguard_key *key,
                                          enum pkeyguard_rights rights,
                                          struct pkeyguard_guard *empty_guard)
 {
-    const struct pkeyguard_key_head *bits = (const struct pkeyguard_key_head *)key;
+    const struct pkeyguard_key_head *bits = PKEYGUARD_VIEW_(const struct pkeyguard_key_head *, key);
     uint32_t ad_wd = bits->ad_wd;
 
     if (ad_wd == 0)
@@ -321,9 +317,15 @@ static inline int pkeyguard_guard_acquire(struct pkeyguard_key *key,
     return error;
 }
 
+static inline const struct pkeyguard_region_head *
+pkeyguard_guard_head(const struct pkeyguard_region *region)
+{
+    return PKEYGUARD_VIEW_(const struct pkeyguard_region_head *, region);
+}
+
 static inline struct pkeyguard_key *pkeyguard_guard_key(const struct pkeyguard_region *region)
 {
-    return region == NULL ? NULL : ((const struct pkeyguard_region_head *)region)->key;
+    return region == NULL ? NULL : pkeyguard_guard_head(region)->key;
 }
 
 PKEYGUARD_INLINE int pkeyguard_key_acquire(struct pkeyguard_key *key, enum pkeyguard_rights rights,
@@ -393,7 +395,7 @@ static inline int pkeyguard_scope_acquire(struct pkeyguard_guard *guard,
                                           struct pkeyguard_region *region, size_t offset,
                                           size_t size, enum pkeyguard_rights rights)
 {
-    const struct pkeyguard_region_head *head = (const struct pkeyguard_region_head *)region;
+    const struct pkeyguard_region_head *head = pkeyguard_guard_head(region);
 
     if (region == NULL || size > head->size || offset > head->size - size)
         return -EINVAL;
@@ -410,7 +412,7 @@ static inline void *pkeyguard_scope_open(struct pkeyguard_guard *guard,
     if (error != 0)
         pkeyguard_scope_abort(region, rights == PKEYGUARD_READ_ONLY ? "read scope" : "write scope",
                               where, error);
-    return ((const struct pkeyguard_region_head *)region)->address + offset;
+    return pkeyguard_guard_head(region)->address + offset;
 }
 
 static inline void *pkeyguard_scope_try_open(struct pkeyguard_guard *guard,
@@ -423,16 +425,16 @@ static inline void *pkeyguard_scope_try_open(struct pkeyguard_guard *guard,
         errno = -error;
         return NULL;
     }
-    return ((const struct pkeyguard_region_head *)region)->address + offset;
+    return pkeyguard_guard_head(region)->address + offset;
 }
 
 /* Wraps to a huge offset, which no region has, when the pointer lies before the region. */
 static inline size_t pkeyguard_scope_offset(const struct pkeyguard_region *region,
                                             const void *pointer)
 {
-    const struct pkeyguard_region_head *head = (const struct pkeyguard_region_head *)region;
-
-    return region == NULL ? 0 : (uintptr_t)pointer - (uintptr_t)head->address;
+    return region == NULL ? 0
+                          : PKEYGUARD_VIEW_(uintptr_t, pointer) -
+                                PKEYGUARD_VIEW_(uintptr_t, pkeyguard_guard_head(region)->address);
 }
 
 static inline void *pkeyguard_scope_try_open_at(struct pkeyguard_guard *guard,
