@@ -251,14 +251,15 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
 enum { PKEYGUARD_GUARD_RESTRICTS = 1, PKEYGUARD_GUARD_CHECKED = 2 };
 
 /* Whatever widening a dedicated key does not serve: other keys, narrowing, bad input, checks. */
-__attribute__((cold)) int pkeyguard_guard_enter(struct pkeyguard_key *key,
-                                                struct pkeyguard_region *region,
-                                                enum pkeyguard_rights rights, unsigned flags,
-                                                struct pkeyguard_guard *ret_guard);
-__attribute__((cold)) void pkeyguard_guard_leave(const struct pkeyguard_guard *guard);
-__attribute__((cold, noreturn)) void pkeyguard_scope_abort(const struct pkeyguard_region *region,
-                                                           const char *what, const char *where,
-                                                           int error);
+__attribute__((cold, nothrow)) int pkeyguard_guard_enter(struct pkeyguard_key *key,
+                                                         struct pkeyguard_region *region,
+                                                         enum pkeyguard_rights rights,
+                                                         unsigned flags,
+                                                         struct pkeyguard_guard *ret_guard);
+__attribute__((cold, nothrow)) void pkeyguard_guard_leave(const struct pkeyguard_guard *guard);
+__attribute__((cold, nothrow, noreturn)) void
+pkeyguard_scope_abort(const struct pkeyguard_region *region, const char *what, const char *where,
+                      int error);
 
 /* Before anything that could fail, throw or end the thread. */
 static inline struct pkeyguard_guard *pkeyguard_guard_empty(struct pkeyguard_guard *guard)
