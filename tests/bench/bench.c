@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * usage: bench_<module> instructions   lines of the groups that count instructions, and whether
+ *                                      each target is met: the exit status
+ *        bench_<module> times [quick]  lines of the groups that compare times; their targets are
+ *                                      printed and decide nothing. quick: a few rounds only
+ */
+#include "bench.h"
+
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <ucontext.h>
+#include <x86intrin.h>
+
+/* So few operations in a row that, of many tries, some see no timer interrupt. */
+enum { COUNT = 10, TRIES = 50 };
+enum { ROUNDS = 2000, QUICK_ROUNDS = 5, MAX_ROWS = 16 };
+
+static bool met = true;
+
+void bench_require(bool succeeded, const char *what)
+{
+    if (succeeded)
+        return;
+    fprintf(stderr, "bench: %s failed\n", what);
+    exit(2);
+}
+
+/* The time stamp counter's advance over the operations, undisturbed. */
+static double ticks(void (*operation)(unsigned count), unsigned count)
+{
+    uint64_t fewest = UINT64_MAX;
+
+    for (int i = 0; i < TRIES; i++) {
+        uint64_t begin = __rdtsc(), taken;
+
+        operation(count);
+        taken = __rdtsc() - begin;
+        if (taken < fewest)
+            fewest = taken;
+    }
+    return (double)fewest;
+}
+
+/* Without what the function spends outside its loop. */
+static double each(void (*operation)(unsigned count))
+{
+    return (ticks(operation, 2 * COUNT) - ticks(operation, COUNT)) / COUNT;
+}
+
+static double instructions(void (*operation)(unsigned count), void (*baseline)(unsigned count))
+{
+    return each(operation) - each(baseline);
+}
+
+/* What the clock must show to be believed. */
+static void nothing(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        __asm__ volatile("");
+}
+
+static void hundred_instructions(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        __asm__ volatile(".rept 100\n\tnop\n\t.endr");
+}
+
+static volatile sig_atomic_t writes;
+
+static void on_step(int signal, siginfo_t *info, void *context)
+{
+    static const unsigned char wrpkru[] = {0x0f, 0x01, 0xef};
+    const ucontext_t *stepped = context;
+
+    (void)signal, (void)info;
+    if (memcmp((const void *)stepped->uc_mcontext.gregs[REG_RIP], wrpkru, sizeof(wrpkru)) == 0)
+        writes++;
+}
+
+/* Steps through the operation: with the trap flag set, the CPU traps before each instruction. */
+static unsigned count_writes(void (*operation)(unsigned count))
+{
+    static const unsigned long long trap = 0x100;
+    struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO};
+
+    sigaction(SIGTRAP, &action, NULL);
+    writes = 0;
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | trap);
+    operation(1);
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~trap);
+    return (unsigned)writes;
+}
+
+static void count_instructions(const struct bench_group *group)
+{
+    printf("| **%s** | instructions | | |\n", group->name);
+    for (const struct bench_row *row = group->rows; row->name != NULL; row++) {
+        double count = instructions(row->operation, group->baseline);
+        unsigned counted_writes = count_writes(row->operation);
+
+        printf("| %s | %.0f | %u |", row->name, count, counted_writes);
+        if (row->at_most != 0)
+            printf(" ≤ %.0f", row->at_most);
+        printf(" |\n");
+        if (row->at_most != 0 && count > row->at_most) {
+            fprintf(stderr, "bench: %s: %.2f instructions, not at most %.0f\n", row->name, count,
+                    row->at_most);
+            met = false;
+        }
+        if (counted_writes != row->writes) {
+            fprintf(stderr, "bench: %s: %u WRPKRU, not %u\n", row->name, counted_writes,
+                    row->writes);
+            met = false;
+        }
+    }
+}
+
+static double nanoseconds(void (*operation)(unsigned count))
+{
+    struct timespec begin, end;
+
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    operation(COUNT);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    return ((double)(end.tv_sec - begin.tv_sec) * 1e9 + (double)(end.tv_nsec - begin.tv_nsec)) /
+           COUNT;
+}
+
+static int compare(const void *left, const void *right)
+{
+    double a = *(const double *)left, b = *(const double *)right;
+
+    return (a > b) - (a < b);
+}
+
+static double median(double *values, size_t count)
+{
+    qsort(values, count, sizeof(*values), compare);
+    return values[count / 2];
+}
+
+/* The contestants take turns, so that what slows the machine down for a while slows all of them. */
+static void compare_times(const struct bench_group *group, size_t rounds)
+{
+    static double times[MAX_ROWS + 1][ROUNDS]; /* the last row's: the baseline's */
+    size_t rows = 0;
+
+    while (group->rows[rows].name != NULL)
+        rows++;
+    for (size_t round = 0; round < rounds; round++) {
+        for (size_t turn = 0; turn <= rows; turn++) {
+            size_t who = (round + turn) % (rows + 1);
+
+            times[who][round] =
+                nanoseconds(who == rows ? group->baseline : group->rows[who].operation);
+        }
+    }
+    for (size_t row = 0; row < rows; row++) {
+        for (size_t round = 0; round < rounds; round++)
+            times[row][round] /= times[rows][round];
+    }
+
+    printf("| **%s** | × %s (%.1f µs) | | |\n", group->name, group->baseline_name,
+           median(times[rows], rounds) / 1000);
+    for (size_t i = 0; i < rows; i++) {
+        printf("| %s | %.2f | |", group->rows[i].name, median(times[i], rounds));
+        if (group->rows[i].at_most != 0)
+            printf(" ≤ %.2f", group->rows[i].at_most);
+        printf(" |\n");
+    }
+}
+
+int main(int argc, char *argv[])
+{
+    bool counts = argc == 2 && strcmp(argv[1], "instructions") == 0;
+    bool quick = argc == 3 && strcmp(argv[2], "quick") == 0;
+
+    if (!counts && !((argc == 2 || quick) && strcmp(argv[1], "times") == 0)) {
+        fprintf(stderr, "usage: %s instructions | times [quick]\n", argv[0]);
+        return 2;
+    }
+    if (counts && instructions(hundred_instructions, nothing) != 100) {
+        fprintf(stderr, "bench: this machine's clock does not count instructions\n");
+        return 2;
+    }
+    for (const struct bench_group *group = bench_groups; group->name != NULL; group++) {
+        if (counts != (group->unit == INSTRUCTIONS))
+            continue;
+        group->set_up();
+        if (counts)
+            count_instructions(group);
+        else
+            compare_times(group, quick ? QUICK_ROUNDS : ROUNDS);
+        group->tear_down();
+    }
+    return met ? 0 : 1;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bench.h - the rows of the benchmark table
+ *
+ * A bench_<module>.c lists what it measures in bench_groups; bench.c, linked to each, measures it
+ * and prints the table's lines.
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include <stdbool.h>
+
+/*
+ * INSTRUCTIONS: executed in one operation, the kernel's included, less the baseline's. Exact, but
+ * only in a machine whose clock counts instructions (GUEST_ICOUNT in ../guest/boot.sh).
+ * TIMES_BASELINE: how many times as long as the baseline an operation takes, on any machine.
+ */
+enum bench_unit { INSTRUCTIONS, TIMES_BASELINE };
+
+/* One line of the table; the last of a group's has no name. */
+struct bench_row {
+    const char *name;
+    void (*operation)(unsigned count); /* does it so many times */
+    unsigned writes; /* how often one operation executes WRPKRU; counted with INSTRUCTIONS */
+    double at_most;  /* the target, in the group's unit; 0: none */
+};
+
+/* Rows that share a preparation and a baseline; the last group has no name. */
+struct bench_group {
+    const char *name;
+    enum bench_unit unit;
+    const char *baseline_name; /* for TIMES_BASELINE */
+    void (*set_up)(void);
+    void (*tear_down)(void);
+    void (*baseline)(unsigned count);
+    const struct bench_row *rows;
+};
+
+extern const struct bench_group bench_groups[];
+
+/* Ends the program unless what is named succeeded. */
+void bench_require(bool succeeded, const char *what);
+
+#endif

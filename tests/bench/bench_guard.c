@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/* Opening and closing a region, by guards and by what people use instead. */
+#include "bench.h"
+
+#include <sodium.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <pkeyguard.h>
+
+enum { PAGE = 4096, MANY_PAGES = 256, PAGE_RW = PROT_READ | PROT_WRITE };
+
+static struct pkeyguard_key *key;
+static struct pkeyguard_region *region, *one_page, *many_pages;
+static struct pkeyguard_guard outer;
+static int key_number;
+static uint32_t deny_bits;
+static volatile int *number, *page, *pages; /* in those regions */
+static volatile int plain;
+static volatile int *volatile plain_pointer = &plain; /* loaded each time, as a region is */
+
+/* Each operation makes one access, as the baseline does. */
+static void store(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        *plain_pointer = 1;
+    }
+}
+
+static void write_scope(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        pkeyguard_scoped_write (volatile int, object, region) {
+            *object = 1;
+        }
+    }
+}
+
+static void read_scope(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        pkeyguard_scoped_read (volatile int, object, region) {
+            (void)*object;
+        }
+    }
+}
+
+static void auto_guard(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        pkeyguard_auto_write(volatile int, object, region);
+
+        *object = 1;
+    }
+}
+
+static void bare_guard(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct pkeyguard_guard guard;
+
+        if (pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &guard) == 0)
+            *number = 1;
+        pkeyguard_release(&guard);
+    }
+}
+
+static void key_scope(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        pkeyguard_scoped_key_write (guard, key) {
+            *number = 1;
+        }
+    }
+}
+
+static void by_hand(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        __asm__ volatile("rdpkru\n\tandl %0, %%eax\n\twrpkru"
+                         :
+                         : "r"(~deny_bits), "c"(0)
+                         : "eax", "edx", "cc", "memory");
+        *number = 1;
+        __asm__ volatile("rdpkru\n\torl %0, %%eax\n\twrpkru"
+                         :
+                         : "r"(deny_bits), "c"(0)
+                         : "eax", "edx", "cc", "memory");
+    }
+}
+
+static void glibc_pair(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        pkey_set(key_number, 0);
+        *number = 1;
+        pkey_set(key_number, PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE);
+    }
+}
+
+static void mprotect_pair(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        mprotect((void *)page, PAGE, PAGE_RW);
+        *page = 1;
+        mprotect((void *)page, PAGE, PROT_NONE);
+    }
+}
+
+static void mprotect_pair_on_many(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        mprotect((void *)pages, MANY_PAGES * PAGE, PAGE_RW);
+        *pages = 1;
+        mprotect((void *)pages, MANY_PAGES * PAGE, PROT_NONE);
+    }
+}
+
+static const struct bench_row from_closed[] = {
+    {"write scope", write_scope, .writes = 2, .at_most = 24},
+    {"read scope", read_scope, .writes = 2, .at_most = 28},
+    {"auto guard, writing", auto_guard, .writes = 2, .at_most = 24},
+    {"acquire and release, writing", bare_guard, .writes = 2},
+    {"key write scope", key_scope, .writes = 2},
+    {"hand-written assembly", by_hand, .writes = 2},
+    {"glibc: two `pkey_set`", glibc_pair, .writes = 2},
+    {"two `mprotect`, 1 page", mprotect_pair, .writes = 0},
+    {"two `mprotect`, 256 pages", mprotect_pair_on_many, .writes = 0},
+    {0},
+};
+
+static const struct bench_row nested[] = {
+    {"write scope", write_scope, .writes = 0},
+    {"read scope", read_scope, .writes = 0},
+    {0},
+};
+
+/*
+ * A region without a key; its pages are in use. Raw mprotect pairs are done to pages of such
+ * regions, for what they cost depends on what lies beside them.
+ */
+static struct pkeyguard_region *software_region(size_t size)
+{
+    struct pkeyguard_region *created;
+
+    bench_require(pkeyguard_region_create(NULL, size, PAGE_RW, 0, &created) == 0,
+                  "pkeyguard_region_create");
+    pkeyguard_scoped_write (char, bytes, created) {
+        memset(bytes, 1, size);
+    }
+    return created;
+}
+
+static void create_keyed_region(void)
+{
+    bench_require(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_HARDWARE, &key) == 0,
+                  "pkeyguard_key_create");
+    bench_require(pkeyguard_region_create(key, PAGE, PAGE_RW, 0, &region) == 0,
+                  "pkeyguard_region_create");
+    key_number = pkeyguard_key_number(key);
+    deny_bits = 3u << (2 * key_number);
+    number = pkeyguard_region_unsafe_address(region);
+    one_page = software_region(PAGE);
+    page = pkeyguard_region_unsafe_address(one_page);
+    many_pages = software_region(MANY_PAGES * (size_t)PAGE);
+    pages = pkeyguard_region_unsafe_address(many_pages);
+}
+
+static void destroy_keyed_region(void)
+{
+    bench_require(pkeyguard_region_destroy(region) == 0, "pkeyguard_region_destroy");
+    bench_require(pkeyguard_key_destroy(key) == 0, "pkeyguard_key_destroy");
+    bench_require(pkeyguard_region_destroy(one_page) == 0, "pkeyguard_region_destroy");
+    bench_require(pkeyguard_region_destroy(many_pages) == 0, "pkeyguard_region_destroy");
+}
+
+static void create_open_region(void)
+{
+    create_keyed_region();
+    bench_require(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &outer) == 0,
+                  "pkeyguard_acquire");
+}
+
+static void destroy_open_region(void)
+{
+    pkeyguard_release(&outer);
+    destroy_keyed_region();
+}
+
+static void *sodium; /* what sodium_malloc() gave */
+
+static void raw_pair(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        mprotect((void *)number, pkeyguard_region_size(region), PAGE_RW);
+        *number = 1;
+        mprotect((void *)number, pkeyguard_region_size(region), PROT_NONE);
+    }
+}
+
+static void sodium_pair(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        sodium_mprotect_readwrite(sodium);
+        *(volatile int *)sodium = 1;
+        sodium_mprotect_noaccess(sodium);
+    }
+}
+
+static void create_software_region(unsigned page_count)
+{
+    size_t size = page_count * (size_t)PAGE;
+
+    region = software_region(size);
+    number = pkeyguard_region_unsafe_address(region);
+    bench_require(sodium_init() >= 0, "sodium_init");
+    sodium = sodium_malloc(size);
+    bench_require(sodium != NULL, "sodium_malloc");
+    memset(sodium, 1, size);
+    sodium_mprotect_noaccess(sodium);
+}
+
+static void create_small_software_region(void)
+{
+    create_software_region(1);
+}
+
+static void create_large_software_region(void)
+{
+    create_software_region(MANY_PAGES);
+}
+
+static void destroy_software_region(void)
+{
+    sodium_free(sodium);
+    bench_require(pkeyguard_region_destroy(region) == 0, "pkeyguard_region_destroy");
+}
+
+static const struct bench_row software[] = {
+    {"write scope", write_scope, .at_most = 1.05},
+    {"libsodium: `sodium_mprotect_readwrite` and `_noaccess`", sodium_pair, .at_most = 0},
+    {0},
+};
+
+const struct bench_group bench_groups[] = {
+    {"key with a pkey, region of 1 page", INSTRUCTIONS, NULL, create_keyed_region,
+     destroy_keyed_region, store, from_closed},
+    {"the same, inside an open write scope", INSTRUCTIONS, NULL, create_open_region,
+     destroy_open_region, store, nested},
+    {"mprotect enforcement, 1 page", TIMES_BASELINE, "two `mprotect`", create_small_software_region,
+     destroy_software_region, raw_pair, software},
+    {"mprotect enforcement, 256 pages", TIMES_BASELINE, "two `mprotect`",
+     create_large_software_region, destroy_software_region, raw_pair, software},
+    {0},
+};
