@@ -1,0 +1,57 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# WRPKRU stands only where it is listed here in the library, and nothing else in it can load PKRU.
+#
+# usage: library.sh LIBRARY OBJECT...
+#   OBJECT  each object file that LIBRARY was linked from
+set -eu
+
+# Source file, and the functions in which it may stand there.
+allowed='
+inline pkeyguard_acquire pkeyguard_key_acquire pkeyguard_pkru_write pkeyguard_release
+enforcement_pku bind unbind set_rights enter leave change_pkru
+platform self_test faults
+'
+
+library=$1
+shift
+
+disassemble() {
+    objdump -d --no-show-raw-insn "$1"
+}
+
+fail() {
+    echo "library.sh: $*" >&2
+    exit 1
+}
+
+stand=$(for object in "$@"; do
+    file=${object##*/}
+    disassemble "$object" | awk -v file="${file%.c.o}" '
+        /^[0-9a-f]+ <.*>:$/ { name = $2; gsub(/[<>:]|\..*/, "", name) }
+        /\twrpkru/ { print file, name }'
+done)
+[ -n "$stand" ] || fail "there is no WRPKRU in $*"
+wrong=$(echo "$stand" | ALLOWED=$allowed awk '
+    BEGIN {
+        lines = split(ENVIRON["ALLOWED"], line, "\n")
+        for (i = 1; i <= lines; i++) {
+            words = split(line[i], word, " ")
+            for (j = 2; j <= words; j++)
+                may[word[1], word[j]] = 1
+        }
+    }
+    !(($1, $2) in may)')
+[ -z "$wrong" ] || fail "WRPKRU stands where it should not: $wrong"
+
+# Linking has added none, and jumping into the middle of an instruction finds none.
+expected=$(echo "$stand" | wc -l)
+linked=$(disassemble "$library" | grep -c 'wrpkru')
+hidden=$(objdump -s -j .plt -j .text -j .init -j .fini "$library" |
+    sed -n 's/^ [0-9a-f]* \(.\{35\}\).*/\1/p' | tr -d ' \n' | sed 's/../& /g' |
+    grep -o '0f 01 ef' | wc -l)
+[ "$linked" = "$expected" ] || fail "$linked WRPKRU in the library, $expected in its objects"
+[ "$hidden" = "$expected" ] || fail "$hidden byte sequences of WRPKRU, $expected instructions"
+if disassemble "$library" | grep xrstor; then
+    fail "XRSTOR loads PKRU, too"
+fi

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+# paths.awk - checks that guarded data is accessed only while it is open, in machine code
+#
+# usage: awk -v prefix=PREFIX -f paths.awk guarded.c DISASSEMBLY
+#
+# DISASSEMBLY is objdump -d --no-show-raw-insn of a program. Each function that guarded.c describes
+# is looked for with PREFIX before its name, and followed along all of its paths. What happens on a
+# path is a word of these letters:
+#
+#   R  RDPKRU                       E  the library's out-of-line half opens
+#   W  WRPKRU                       L  and closes
+#   A  access to guarded data       X  the scope aborts, which ends the path
+#
+# A guard reads PKRU and writes it if that changes it. Whether it did, and whether a scope has run, is
+# kept in variables, so there are paths in the code that no execution takes: one opens and does not
+# close. On every path each access must have its opening before it and no closing, and the path on
+# which all guards open, their data is accessed and they close must be there.
+
+function fail(message)
+{
+    print "paths.awk: " message > "/dev/stderr"
+    failed = 1
+}
+
+# The words that the paths of a function may be: complete ones, and those on which a guard fails.
+function allowed(description,    tokens, count, i, whole, alternatives)
+{
+    count = split(description, tokens, " ")
+    for (i = 1; i <= count; i++) {
+        if (tokens[i] == "open")
+            alternatives = alternatives whole "(R?E)?(X|RW|L)?|"
+        whole = whole (tokens[i] in letters ? letters[tokens[i]] : tokens[i])
+    }
+    return "^(" alternatives whole ")$"
+}
+
+function hot(description)
+{
+    gsub(/open|close/, "RW", description)
+    gsub(/access/, "A", description)
+    gsub(/[ ?]/, "", description)
+    return description
+}
+
+# The letter of what an instruction does; none for most.
+function event(text)
+{
+    if (text ~ /^rdpkru/)
+        return "R"
+    if (text ~ /^wrpkru/)
+        return "W"
+    if (text ~ /^(call|jmp).*<pkeyguard_(guard_enter|acquire|key_acquire)/)
+        return "E"
+    if (text ~ /^(call|jmp).*<pkeyguard_(guard_leave|release|scope_close)/)
+        return "L"
+    if (text ~ /^(call|jmp).*<pkeyguard_scope_abort/)
+        return "X"
+    if (text ~ /0x5ec0[0-9a-f][0-9a-f]\(/ && text !~ /^lea/)
+        return "A"
+    return ""
+}
+
+function visit(address, word)
+{
+    if ((address, word) in visited)
+        return
+    visited[address, word] = 1
+    work[++pending] = address " " word
+}
+
+# Collects in words[] the word of each path from an address.
+function follow(start,    item, address, word, text)
+{
+    split("", words)
+    split("", visited)
+    pending = 0
+    visit(start, "")
+    while (pending > 0) {
+        split(work[pending--], item, " ")
+        address = item[1]
+        text = instruction[address]
+        word = item[2] event(text)
+        sub(/AAAA$/, "AAA", word)
+        split(text, operand, " ")
+
+        if (text == "" || length(word) > 40)
+            return 0
+        if (text ~ /^ret/ || word ~ /X$/ || (text ~ /^jmp/ && event(text) != ""))
+            words[word] = 1
+        else if (text ~ /^jmp +\*/ || text ~ /^notrack/)
+            return 0
+        else if (text ~ /^jmp/)
+            visit(operand[2], word)
+        else {
+            if (text ~ /^j/)
+                visit(operand[2], word)
+            visit(following[address], word)
+        }
+    }
+    return 1
+}
+
+BEGIN {
+    letters["open"] = "(RW?|R?E)"
+    letters["access"] = "A*"
+    letters["close"] = "(RW|L)?"
+}
+
+FNR == NR && /^\/\* paths: / {
+    sub(/^\/\* paths: /, "")
+    sub(/ \*\/$/, "")
+    paths = $0
+}
+
+FNR == NR && /^int .*\(/ {
+    sub(/^int /, "")
+    sub(/\(.*/, "")
+    described[$0] = paths
+}
+
+FNR != NR && /^[0-9a-f]+ <.*>:$/ {
+    address = $1
+    sub(/^0+/, "", address)
+    name = $2
+    gsub(/[<>:]/, "", name)
+    entry[name] = address
+}
+
+FNR != NR && /^ *[0-9a-f]+:\t/ {
+    address = $1
+    sub(/:/, "", address)
+    sub(/^ *[0-9a-f]+:\t/, "")
+    instruction[address] = $0
+    following[previous] = address
+    previous = address
+}
+
+END {
+    for (name in described) {
+        checked++
+        if (!(prefix name in entry)) {
+            fail(prefix name " is not in the program")
+            continue
+        }
+        if (!follow(entry[prefix name])) {
+            fail(prefix name ": its paths cannot be followed")
+            continue
+        }
+        for (word in words) {
+            if (word !~ allowed(described[name]))
+                fail(prefix name ": a path does " word ", not " allowed(described[name]))
+        }
+        if (!(hot(described[name]) in words))
+            fail(prefix name ": no path does " hot(described[name]))
+    }
+    if (checked == 0)
+        fail("no function is described")
+    exit failed
+}
