@@ -752,18 +752,42 @@ START_TEST(ending_a_thread_inside_a_scope_closes_it)
 }
 END_TEST
 
-static struct pkeyguard_key *spoil_and_end_thread(struct pkeyguard_guard *guard)
+static struct pkeyguard_key *end_thread(void)
 {
-    memset(guard, 0x5a, sizeof(*guard));
     pthread_exit(NULL);
 }
 
-static void *end_while_a_scope_opens(void *unused)
+/* Where the next call's frame will be. */
+__attribute__((noinline)) static void spoil_stack(void)
 {
-    pkeyguard_scoped_key_write (guard, spoil_and_end_thread(&guard)) {
+    char spoiled[PAGE_BYTES];
+
+    memset(spoiled, 0x5a, sizeof(spoiled));
+    __asm__ volatile("" : : "r"(spoiled) : "memory");
+}
+
+__attribute__((noinline)) static void end_while_a_region_scope_opens(void)
+{
+    pkeyguard_scoped_write (int, number, (end_thread(), region)) {
         ck_abort();
     }
-    return unused;
+}
+
+__attribute__((noinline)) static void end_while_a_key_scope_opens(void)
+{
+    pkeyguard_scoped_key_write (guard, end_thread()) {
+        ck_abort();
+    }
+}
+
+static void *end_while_a_scope_opens(void *of_key)
+{
+    spoil_stack();
+    if (of_key != NULL)
+        end_while_a_key_scope_opens();
+    else
+        end_while_a_region_scope_opens();
+    return of_key;
 }
 
 /* A guard that was never acquired is not released, whatever its memory held. */
@@ -772,7 +796,7 @@ START_TEST(ending_a_thread_while_a_scope_opens)
     pthread_t thread;
     void *result;
 
-    ck_assert_int_eq(pthread_create(&thread, NULL, end_while_a_scope_opens, region), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, end_while_a_scope_opens, _i ? key : NULL), 0);
     ck_assert_int_eq(pthread_join(thread, &result), 0);
     ck_assert_ptr_null(result);
     assert_open_for(PKEYGUARD_NO_ACCESS, region);
@@ -1179,7 +1203,7 @@ int main(void)
     tcase_add_test(threads, another_thread_cannot_read);
     tcase_add_test(threads, eight_threads_on_one_region);
     tcase_add_loop_test(threads, ending_a_thread_inside_a_scope_closes_it, 0, 2);
-    tcase_add_test(threads, ending_a_thread_while_a_scope_opens);
+    tcase_add_loop_test(threads, ending_a_thread_while_a_scope_opens, 0, 2);
     tcase_add_loop_test(threads, a_fork_child_keeps_the_forking_threads_guards, 0, 2);
     tcase_add_test(threads, a_fork_inside_the_library);
     /* ThreadSanitizer loses its way when a jump ends a fault inside a handler. */

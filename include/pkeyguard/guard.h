@@ -158,15 +158,16 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
 
 /* A block for every region of the key; name is the guard's. */
 #define pkeyguard_scoped_key_read(name, key) \
-    PKEYGUARD_GUARD_SCOPE_(name,             \
-                           pkeyguard_key_scope_open(key, PKEYGUARD_READ_ONLY, PKEYGUARD_HERE_))
+    PKEYGUARD_GUARD_SCOPE_(                  \
+        name, pkeyguard_key_scope_open(&name, key, PKEYGUARD_READ_ONLY, PKEYGUARD_HERE_))
 #define pkeyguard_scoped_key_write(name, key) \
-    PKEYGUARD_GUARD_SCOPE_(name,              \
-                           pkeyguard_key_scope_open(key, PKEYGUARD_READ_WRITE, PKEYGUARD_HERE_))
+    PKEYGUARD_GUARD_SCOPE_(                   \
+        name, pkeyguard_key_scope_open(&name, key, PKEYGUARD_READ_WRITE, PKEYGUARD_HERE_))
 
 /* A block in which the region allows at most rights; name is the guard's. */
 #define pkeyguard_scoped_restrict(name, region, rights) \
-    PKEYGUARD_GUARD_SCOPE_(name, pkeyguard_restrict_scope_open(region, rights, PKEYGUARD_HERE_))
+    PKEYGUARD_GUARD_SCOPE_(name,                        \
+                           pkeyguard_restrict_scope_open(&name, region, rights, PKEYGUARD_HERE_))
 
 /* try_scoped_read(...) { opened } else { errno says why not; name is NULL } */
 #define pkeyguard_try_scoped_read(T, name, region) \
@@ -297,10 +298,10 @@ static inline bool pkeyguard_guard_widen(const struct pkeyguard_key *key,
 }
 
 /* On a whole key, or on a region and its key; the guard must be empty. */
-static inline int pkeyguard_guard_acquire(struct pkeyguard_key *key,
-                                          struct pkeyguard_region *region,
-                                          enum pkeyguard_rights rights, unsigned flags,
-                                          struct pkeyguard_guard *empty_guard)
+__attribute__((always_inline)) static inline int
+pkeyguard_guard_acquire(struct pkeyguard_key *key, struct pkeyguard_region *region,
+                        enum pkeyguard_rights rights, unsigned flags,
+                        struct pkeyguard_guard *empty_guard)
 {
     struct pkeyguard_guard copy;
     int error;
@@ -351,7 +352,8 @@ PKEYGUARD_INLINE int pkeyguard_restrict(struct pkeyguard_region *region,
                                    PKEYGUARD_GUARD_RESTRICTS, pkeyguard_guard_empty(ret_guard));
 }
 
-PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard)
+__attribute__((always_inline)) static inline void
+pkeyguard_guard_release(struct pkeyguard_guard *guard)
 {
     if (__builtin_expect(guard->cleared != 0, 1)) {
         pkeyguard_pkru_set_bits(guard->cleared);
@@ -362,6 +364,11 @@ PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard)
         pkeyguard_guard_leave(&copy);
         guard->how = 0;
     }
+}
+
+PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard)
+{
+    pkeyguard_guard_release(guard);
 }
 
 /* Each tells the analysis of the region it is given, which it returns. */
@@ -456,23 +463,24 @@ static inline void *pkeyguard_scope_open_at(struct pkeyguard_guard *guard,
                                 rights, where);
 }
 
-static inline struct pkeyguard_guard
-pkeyguard_key_scope_open(struct pkeyguard_key *key, enum pkeyguard_rights rights, const char *where)
+static inline struct pkeyguard_guard *pkeyguard_key_scope_open(struct pkeyguard_guard *guard,
+                                                               struct pkeyguard_key *key,
+                                                               enum pkeyguard_rights rights,
+                                                               const char *where)
 {
-    struct pkeyguard_guard guard;
-    int error = pkeyguard_key_acquire(key, rights, &guard);
+    int error = pkeyguard_guard_acquire(key, NULL, rights, 0, guard);
 
     if (error != 0)
         pkeyguard_scope_abort(NULL, "key scope", where, error);
     return guard;
 }
 
-static inline struct pkeyguard_guard pkeyguard_restrict_scope_open(struct pkeyguard_region *region,
-                                                                   enum pkeyguard_rights rights,
-                                                                   const char *where)
+static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyguard_guard *guard,
+                                                                    struct pkeyguard_region *region,
+                                                                    enum pkeyguard_rights rights,
+                                                                    const char *where)
 {
-    struct pkeyguard_guard guard;
-    int error = pkeyguard_restrict(region, rights, &guard);
+    int error = pkeyguard_restrict(region, rights, guard);
 
     if (error != 0)
         pkeyguard_scope_abort(region, "restrict scope", where, error);
@@ -498,9 +506,10 @@ static inline struct pkeyguard_guard pkeyguard_restrict_scope_open(struct pkeygu
 #define PKEYGUARD_TRY_OPEN_AT_(T, name, region, pointer, rights) \
     pkeyguard_scope_try_open_at(&PKEYGUARD_NAME_(name), region, pointer, sizeof(T), rights)
 
-#define PKEYGUARD_DECLARE_(name)                                                              \
-    struct pkeyguard_guard PKEYGUARD_NAME_(name) __attribute__((cleanup(pkeyguard_release))), \
-        *PKEYGUARD_ONCE_(name) __attribute__((unused)) =                                      \
+#define PKEYGUARD_DECLARE_(name)                           \
+    struct pkeyguard_guard PKEYGUARD_NAME_(name)           \
+        __attribute__((cleanup(pkeyguard_guard_release))), \
+        *PKEYGUARD_ONCE_(name) __attribute__((unused)) =   \
             pkeyguard_guard_empty(&PKEYGUARD_NAME_(name))
 
 /*
@@ -520,9 +529,9 @@ static inline struct pkeyguard_guard pkeyguard_restrict_scope_open(struct pkeygu
 #define PKEYGUARD_AUTO_(pointer_type, name, opened) \
     PKEYGUARD_DECLARE_(name);                       \
     pointer_type name __attribute__((unused)) = PKEYGUARD_CAST_(pointer_type, opened)
-#define PKEYGUARD_GUARD_SCOPE_(name, opened)                                               \
-    for (struct pkeyguard_guard name __attribute__((cleanup(pkeyguard_release))) = opened, \
-                                     *PKEYGUARD_ONCE_(name) = &name;                       \
+#define PKEYGUARD_GUARD_SCOPE_(name, opened)                                            \
+    for (struct pkeyguard_guard name __attribute__((cleanup(pkeyguard_guard_release))), \
+         *PKEYGUARD_ONCE_(name) = (pkeyguard_guard_empty(&name), opened);               \
          PKEYGUARD_ONCE_(name) != NULL; PKEYGUARD_ONCE_(name) = NULL)
 
 #pragma GCC visibility pop

@@ -49,7 +49,7 @@ function event(text)
         return "R"
     if (text ~ /^wrpkru/)
         return "W"
-    if (text ~ /^(call|jmp).*<pkeyguard_(guard_enter|acquire|key_acquire)/)
+    if (text ~ /^(call|jmp).*<pkeyguard_(guard_enter|guard_acquire|acquire|key_acquire)/)
         return "E"
     if (text ~ /^(call|jmp).*<pkeyguard_(guard_leave|release|scope_close)/)
         return "L"
