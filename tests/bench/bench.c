@@ -13,13 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <ucontext.h>
 #include <x86intrin.h>
 
 /* So few operations in a row that, of many tries, some see no timer interrupt. */
 enum { COUNT = 10, TRIES = 50 };
-enum { ROUNDS = 2000, QUICK_ROUNDS = 5, MAX_ROWS = 16 };
+enum { ROUNDS = 2000, QUICK_ROUNDS = 5, ROUNDS_IN_PLACE = 100, MAX_ROWS = 16 };
 
 static bool met = true;
 
@@ -99,6 +100,7 @@ static unsigned count_writes(void (*operation)(unsigned count))
 
 static void count_instructions(const struct bench_group *group)
 {
+    group->set_up();
     printf("| **%s** | instructions | | |\n", group->name);
     for (const struct bench_row *row = group->rows; row->name != NULL; row++) {
         double count = instructions(row->operation, group->baseline);
@@ -119,6 +121,7 @@ static void count_instructions(const struct bench_group *group)
             met = false;
         }
     }
+    group->tear_down();
 }
 
 static double nanoseconds(void (*operation)(unsigned count))
@@ -145,6 +148,16 @@ static double median(double *values, size_t count)
     return values[count / 2];
 }
 
+/* What a system call costs depends on where its pages lie: the next ones shall lie elsewhere. */
+static void set_up_elsewhere(const struct bench_group *group)
+{
+    enum { SPACER = 3 << 19 };
+
+    bench_require(mmap(NULL, SPACER, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED,
+                  "mmap");
+    group->set_up();
+}
+
 /* The contestants take turns, so that what slows the machine down for a while slows all of them. */
 static void compare_times(const struct bench_group *group, size_t rounds)
 {
@@ -154,6 +167,11 @@ static void compare_times(const struct bench_group *group, size_t rounds)
     while (group->rows[rows].name != NULL)
         rows++;
     for (size_t round = 0; round < rounds; round++) {
+        if (round % ROUNDS_IN_PLACE == 0) {
+            if (round != 0)
+                group->tear_down();
+            set_up_elsewhere(group);
+        }
         for (size_t turn = 0; turn <= rows; turn++) {
             size_t who = (round + turn) % (rows + 1);
 
@@ -161,6 +179,7 @@ static void compare_times(const struct bench_group *group, size_t rounds)
                 nanoseconds(who == rows ? group->baseline : group->rows[who].operation);
         }
     }
+    group->tear_down();
     for (size_t row = 0; row < rows; row++) {
         for (size_t round = 0; round < rounds; round++)
             times[row][round] /= times[rows][round];
@@ -192,12 +211,10 @@ int main(int argc, char *argv[])
     for (const struct bench_group *group = bench_groups; group->name != NULL; group++) {
         if (counts != (group->unit == INSTRUCTIONS))
             continue;
-        group->set_up();
         if (counts)
             count_instructions(group);
         else
             compare_times(group, quick ? QUICK_ROUNDS : ROUNDS);
-        group->tear_down();
     }
     return met ? 0 : 1;
 }

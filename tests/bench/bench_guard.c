@@ -20,9 +20,10 @@ static volatile int *number, *page, *pages; /* in those regions */
 static volatile int plain;
 static volatile int *volatile plain_pointer = &plain; /* loaded each time, as a region is */
 
-/* Each operation makes one access, as the baseline does. */
+/* Each operation makes one access, as the baseline does, in a loop that is too large to unroll. */
 static void store(unsigned count)
 {
+#pragma GCC unroll 1
     for (unsigned i = 0; i < count; i++) {
         *plain_pointer = 1;
     }

@@ -31,8 +31,9 @@ done
 cat << END
 
 Instructions are those executed, the kernel's included, for one operation of a loop, less those for
-the one store that each encloses; exact in user code, within 1% for \`mprotect\`. \`WRPKRU\` is counted by
-single steps. QEMU $(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p') with -icount. Instructions are not time: \`WRPKRU\` counts as one.
+the one access that each encloses: exact, but \`mprotect\` depends a little on what lies beside the
+pages. \`WRPKRU\` is counted by single steps. They are not time: \`WRPKRU\` counts as one. Emulated by
+QEMU $(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p') with -icount.
 Times are medians of 2000 ratios between batches that take turns, on $(sed -n 's/^model name\t*: //p' /proc/cpuinfo | head -n 1), Linux $(uname -r).
 gcc $(cc -dumpfullversion) -O2, glibc $(ldd --version | sed -n '1s/.* //p'), libsodium $(pkg-config --modversion libsodium).
 END
