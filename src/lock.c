@@ -27,6 +27,8 @@ static volatile sig_atomic_t forked;
 /* Forks from handlers that interrupted the library, or another fork: the lock is theirs already. */
 static __thread volatile sig_atomic_t forks_inside;
 
+static unsigned forks;
+
 static void before_fork(void)
 {
     if (library_lock() != 0)
@@ -43,6 +45,7 @@ static void after_fork_in_parent(void)
 
 static void after_fork_in_child(void)
 {
+    forks++;
     forked = true;
     after_fork_in_parent();
 }
@@ -70,6 +73,11 @@ void library_unlock(void)
     }
     pthread_mutex_unlock(&mutex);
     inside = false;
+}
+
+unsigned library_forks(void)
+{
+    return forks;
 }
 
 void library_set_fork_child(void (*tidy)(void))

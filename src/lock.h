@@ -13,6 +13,9 @@
 int library_lock(void);
 void library_unlock(void);
 
+/* How many forks lie between the first process and this one. */
+unsigned library_forks(void);
+
 /* What a fork child must do, under the lock, for every other thread is gone. Set under the lock. */
 void library_set_fork_child(void (*tidy)(void));
 

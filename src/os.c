@@ -54,6 +54,21 @@ int os_reserve(size_t length, void **ret_address)
     return map(length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, ret_address);
 }
 
+int os_reserve_secret(void *address, size_t length)
+{
+    int file = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
+    int error = 0;
+
+    if (file < 0)
+        return errno == ENOSYS || errno == EPERM ? -ENOTSUP : -ENOMEM;
+    if (ftruncate(file, (off_t)length) != 0 ||
+        mmap(address, length, PROT_NONE, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED)
+        error = -ENOMEM;
+    /* Raw, for close(3) is a cancellation point. */
+    syscall(SYS_close, file);
+    return error;
+}
+
 int os_allocate_pages(size_t length, void **ret_address)
 {
     return map(length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, ret_address);
@@ -62,19 +77,6 @@ int os_allocate_pages(size_t length, void **ret_address)
 int os_allocate_shared_pages(size_t length, void **ret_address)
 {
     return map(length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, ret_address);
-}
-
-int os_allocate_secret_pages(size_t length, void **ret_address)
-{
-    int error = -ENOTSUP;
-    int file = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
-
-    if (file < 0)
-        return -ENOTSUP;
-    if (ftruncate(file, (off_t)length) == 0)
-        error = map(length, PROT_READ | PROT_WRITE, MAP_SHARED, file, ret_address);
-    close(file);
-    return error == 0 ? 0 : -ENOTSUP;
 }
 
 int os_grow_pages(size_t length, size_t grown, void **address)
@@ -113,14 +115,54 @@ int os_exclude_from_dumps(void *address, size_t length)
     return madvise(address, length, MADV_DONTDUMP) == 0 ? 0 : -ENOMEM;
 }
 
+int os_wipe_on_fork(void *address, size_t length)
+{
+    return madvise(address, length, MADV_WIPEONFORK) == 0 ? 0 : -ENOMEM;
+}
+
+int os_unmap_on_fork(void *address, size_t length)
+{
+    return madvise(address, length, MADV_DONTFORK) == 0 ? 0 : -ENOMEM;
+}
+
+int os_lock(void *address, size_t length)
+{
+    if (mlock(address, length) == 0)
+        return 0;
+    return errno == EPERM ? -EPERM : -ENOMEM;
+}
+
+int os_touch(void *address, size_t length)
+{
+    size_t page = os_page_size();
+
+    for (char *start = address; start < (char *)address + length; start += page) {
+        /* Any call that does nothing but write to memory: the kernel's own faults are errors. */
+        if (syscall(SYS_getcpu, start, NULL, NULL) != 0)
+            return -ENOMEM;
+        memset(start, 0, sizeof(unsigned));
+    }
+    return 0;
+}
+
 int os_seal(void *address, size_t length)
 {
-    return syscall(SYS_mseal, address, length, 0UL) == 0 ? 0 : -ENOTSUP;
+    if (syscall(SYS_mseal, address, length, 0UL) == 0)
+        return 0;
+    return errno == ENOMEM ? -ENOMEM : -ENOTSUP;
+}
+
+bool os_has_guards(void)
+{
+    /* No pages: it only asks whether the kernel knows the advice, says madvise(2). */
+    return madvise(NULL, 0, MADV_GUARD_INSTALL) == 0;
 }
 
 int os_install_guard(void *address, size_t length)
 {
-    return madvise(address, length, MADV_GUARD_INSTALL) == 0 ? 0 : -ENOTSUP;
+    if (madvise(address, length, MADV_GUARD_INSTALL) == 0)
+        return 0;
+    return errno == EINVAL ? -ENOTSUP : -ENOMEM;
 }
 
 void os_name(void *address, size_t length, const char *name)

@@ -18,6 +18,10 @@ size_t os_page_size(void);
 int os_reserve(size_t length, void **ret_address);
 int os_unmap(void *address, size_t length);
 
+/* Memory that the kernel cannot read itself, closed to everyone, in the place of a reservation.
+ * -ENOTSUP where it has none; -ENOMEM also where RLIMIT_MEMLOCK has no room for it. */
+int os_reserve_secret(void *address, size_t length);
+
 /* Zeroed memory in whole pages, from outside malloc. -ENOMEM. */
 int os_allocate_pages(size_t length, void **ret_address);
 int os_allocate_shared_pages(size_t length, void **ret_address); /* with children to come */
@@ -27,13 +31,26 @@ void os_free_pages(void *address, size_t length);
 /* Page rights, with a pkey where there is one; pkey 0 takes one away. -ENOMEM, -EACCES. */
 int os_protect(void *address, size_t length, int prot);
 int os_protect_with_pkey(void *address, size_t length, int prot, int pkey);
-int os_exclude_from_dumps(void *address, size_t length);
 
-/* What newer kernels offer: memory that they cannot read themselves; mappings that nobody can
- * change; guard pages inside a mapping. Each -ENOTSUP where it does not work. */
-int os_allocate_secret_pages(size_t length, void **ret_address);
+/* What becomes of memory elsewhere: not in a core dump; zeroed, or not mapped, in a fork child;
+ * never swapped out (-EPERM where this process may lock none). -ENOMEM. */
+int os_exclude_from_dumps(void *address, size_t length);
+int os_wipe_on_fork(void *address, size_t length);
+int os_unmap_on_fork(void *address, size_t length);
+int os_lock(void *address, size_t length);
+
+/*
+ * Writes to the first bytes of each page, and zeroes them again. -ENOMEM where a page cannot be
+ * had, which an access would learn from SIGBUS: kernels that count secret memory against
+ * RLIMIT_MEMLOCK page by page do that.
+ */
+int os_touch(void *address, size_t length);
+
+/* What newer kernels offer: mappings that nobody can change; inaccessible pages inside a mapping.
+ * -ENOMEM, -ENOTSUP where it does not work. */
 int os_seal(void *address, size_t length);
 int os_install_guard(void *address, size_t length);
+bool os_has_guards(void);
 
 /* Names anonymous memory in /proc/PID/maps, where the kernel can. */
 void os_name(void *address, size_t length, const char *name);

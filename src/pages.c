@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 #include "pages.h"
 
+#include "lock.h"
 #include "os.h"
+
+bool pages_absent(const struct pages *pages)
+{
+    return pages->not_forked && pages->forks != library_forks();
+}
 
 static int protect(const struct pages *pages, int prot, int pkey)
 {
+    if (pages_absent(pages))
+        return 0;
     /* Machines without PKU refuse pkey_mprotect(2) even with pkey 0. */
     if (pkey == 0 && pages->pkey == 0)
-        return os_protect(pages->address, pages->length, prot);
-    return os_protect_with_pkey(pages->address, pages->length, prot, pkey);
+        return os_protect(pages_start(pages), pages_span(pages), prot);
+    return os_protect_with_pkey(pages_start(pages), pages_span(pages), prot, pkey);
 }
 
 int pages_protect(struct pages *pages, int prot, int pkey)

@@ -4,14 +4,18 @@
 #define PAGES_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "holds.h"
 #include "list.h"
 
 struct pages {
-    void *address;
+    char *address;
     size_t length;
+    size_t margin;   /* bytes on each side that share the mapping: guard pages inside it */
+    bool not_forked; /* a fork child does not have them */
+    unsigned forks;  /* library_forks() of the process that made them */
     atomic_int prot; /* the page rights the region asks for */
     int applied;     /* the page rights the kernel has; mprotect enforcement lowers them */
     int pkey;        /* the pkey they carry; 0: none */
@@ -19,9 +23,24 @@ struct pages {
     struct list of_key;
 };
 
+/* The run with its margins: what the kernel is told of. */
+static inline char *pages_start(const struct pages *pages)
+{
+    return pages->address - pages->margin;
+}
+
+static inline size_t pages_span(const struct pages *pages)
+{
+    return pages->length + 2 * pages->margin;
+}
+
+/* Whether this process is a fork child that does not have them: nothing may touch that address. */
+bool pages_absent(const struct pages *pages);
+
 /*
- * Sets page rights and pkey in one step. Returns -ENOMEM or -EACCES with both as they were; aborts
- * if the kernel, having changed some of the pages, will not change them back.
+ * Sets page rights and pkey in one step; where the pages are absent, only notes them. Returns
+ * -ENOMEM or -EACCES with both as they were; aborts if the kernel, having changed some of the
+ * pages, will not change them back.
  */
 int pages_protect(struct pages *pages, int prot, int pkey);
 

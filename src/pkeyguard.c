@@ -21,9 +21,9 @@ const char *pkeyguard_strerror(int error)
         return "invalid argument: a missing key or region, unknown rights or flags, or a size that "
                "does not fit";
     case -ENOMEM:
-        return "out of memory, or of memory mappings";
+        return "out of memory, of memory mappings, or of memory that may be locked";
     case -EACCES:
-        return "a security policy refuses these page rights";
+        return "a security policy or the memory's backing refuses these page rights";
     case -ENOSPC:
         return "no protection key is left for this process";
     case -ENOTSUP:
@@ -41,7 +41,8 @@ const char *pkeyguard_strerror(int error)
     case -ENOSYS:
         return "the kernel has no protection keys";
     case -EPERM:
-        return "the kernel or a sandbox forbids protection keys";
+        return "not permitted: protection keys or locked memory by the system, or any change of a "
+               "sealed region";
     default:
         return "unknown error";
     }

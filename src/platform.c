@@ -52,7 +52,9 @@ static void probe(void *findings)
     found->guard_madvise =
         os_allocate_pages(page, &address) == 0 && os_install_guard(address, page) == 0;
     found->sealing = os_allocate_pages(page, &address) == 0 && os_seal(address, page) == 0;
-    found->secret_memory = os_allocate_secret_pages(page, &address) == 0;
+    found->secret_memory =
+        os_reserve(page, &address) == 0 && os_reserve_secret(address, page) == 0 &&
+        os_protect(address, page, PROT_READ | PROT_WRITE) == 0 && os_touch(address, page) == 0;
 }
 
 int pkeyguard_platform_probe(struct pkeyguard_platform *ret_platform)

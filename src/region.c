@@ -11,7 +11,21 @@
 #include "region_private.h"
 
 enum { PAGE_RIGHTS = PROT_READ | PROT_WRITE | PROT_EXEC };
-enum { REGION_FLAGS = PKEYGUARD_REGION_DUMPABLE | PKEYGUARD_REGION_NO_GUARD_PAGES };
+enum {
+    REGION_FLAGS = PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_DUMPABLE |
+                   PKEYGUARD_REGION_FORK_WIPE | PKEYGUARD_REGION_NO_FORK | PKEYGUARD_REGION_SEALED |
+                   PKEYGUARD_REGION_NO_GUARD_PAGES
+};
+
+/*
+ * Where guard pages inside the region's mapping would be lost or refused: the kernel drops them in
+ * a child whose memory it wipes, lets a sealed mapping's be removed, and has none in locked or
+ * secret memory.
+ */
+enum {
+    GUARDS_APART = PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_FORK_WIPE |
+                   PKEYGUARD_REGION_SEALED
+};
 
 /* For PROT_EXEC alone the kernel takes a pkey by itself, unless it is told one. */
 static int check_prot(int prot, const struct pkeyguard_key *key)
@@ -21,19 +35,91 @@ static int check_prot(int prot, const struct pkeyguard_key *key)
     return prot == PROT_EXEC && pkeyguard_key_enforcement(key) != PKEYGUARD_PKU ? -ENOTSUP : 0;
 }
 
-/* Address space for the region and its guard pages, closed to everyone. */
+static int check_flags(unsigned flags, const struct pkeyguard_key *key)
+{
+    if ((flags & ~(unsigned)REGION_FLAGS) != 0)
+        return -EINVAL;
+    if (flags & PKEYGUARD_REGION_FORK_WIPE &&
+        flags & (PKEYGUARD_REGION_NO_FORK | PKEYGUARD_REGION_SECRET))
+        return -EINVAL;
+    if (flags & PKEYGUARD_REGION_SECRET && flags & PKEYGUARD_REGION_DUMPABLE)
+        return -EINVAL;
+    /* Every other key closes its regions by changing their mappings. */
+    if (flags & PKEYGUARD_REGION_SEALED && (key == NULL || key->head.ad_wd == 0))
+        return -ENOTSUP;
+    return 0;
+}
+
+static char *reservation(const struct pkeyguard_region *region)
+{
+    return region->pages.address - region->guard_size;
+}
+
+static size_t reservation_length(const struct pkeyguard_region *region)
+{
+    return region->pages.length + 2 * region->guard_size;
+}
+
+static int release_address_space(const struct pkeyguard_region *region)
+{
+    return os_unmap(reservation(region), reservation_length(region));
+}
+
+/* Where the kernel will not after all, the reservation around the pages does: it gets no rights. */
+static int install_guards(struct pkeyguard_region *region)
+{
+    struct pages *pages = &region->pages;
+    int error = os_install_guard(pages->address - region->guard_size, region->guard_size);
+
+    if (error == 0)
+        error = os_install_guard(pages->address + pages->length, region->guard_size);
+    if (error == 0)
+        pages->margin = region->guard_size;
+    return error == -ENOTSUP ? 0 : error;
+}
+
+/* What the flags ask of the kernel, while nothing can reach the memory yet. */
+static int prepare_memory(struct pkeyguard_region *region, unsigned flags, bool guards_inside)
+{
+    struct pages *pages = &region->pages;
+    int error = 0;
+
+    if (flags & PKEYGUARD_REGION_SECRET)
+        error = os_reserve_secret(pages->address, pages->length);
+    if (error == 0 && guards_inside)
+        error = install_guards(region);
+    if (error == 0 && !(flags & PKEYGUARD_REGION_DUMPABLE))
+        error = os_exclude_from_dumps(pages_start(pages), pages_span(pages));
+    if (error == 0 && flags & PKEYGUARD_REGION_FORK_WIPE)
+        error = os_wipe_on_fork(pages->address, pages->length);
+    if (error == 0 && flags & (PKEYGUARD_REGION_NO_FORK | PKEYGUARD_REGION_SECRET)) {
+        error = os_unmap_on_fork(reservation(region), reservation_length(region));
+        pages->not_forked = true;
+        pages->forks = library_forks();
+    }
+    return error;
+}
+
+/*
+ * Address space for the region and its guard pages, closed to everyone. With guard pages inside the
+ * mapping a region is one mapping, not three; but two of them side by side could become one, which
+ * each change of page rights would split and merge again, so a page between them is given back.
+ */
 static int reserve(struct pkeyguard_region *region, size_t size, unsigned flags)
 {
+    bool guarded = !(flags & PKEYGUARD_REGION_NO_GUARD_PAGES);
+    bool guards_inside = guarded && !(flags & GUARDS_APART) && os_has_guards();
     size_t page = os_page_size();
+    size_t gap = guards_inside ? page : 0;
     size_t length, reserved;
     void *address;
     int error;
 
-    region->guard_size = flags & PKEYGUARD_REGION_NO_GUARD_PAGES ? 0 : page;
+    region->guard_size = guarded ? page : 0;
     if (size == 0 || __builtin_add_overflow(size, page - 1, &length))
         return -EINVAL;
     length -= length % page;
-    if (__builtin_add_overflow(length, 2 * region->guard_size, &reserved))
+    if (__builtin_add_overflow(length, 2 * region->guard_size + gap, &reserved))
         return -EINVAL;
     error = os_reserve(reserved, &address);
     if (error != 0)
@@ -43,17 +129,16 @@ static int reserve(struct pkeyguard_region *region, size_t size, unsigned flags)
     region->head.size = size;
     region->pages.length = length;
     region->pages.applied = PROT_NONE;
-    if (!(flags & PKEYGUARD_REGION_DUMPABLE))
-        error = os_exclude_from_dumps(region->pages.address, length);
-    if (error != 0)
+    if (gap != 0)
+        error = os_unmap(reservation(region) + reservation_length(region), gap);
+    if (error != 0) {
         os_unmap(address, reserved);
+        return error;
+    }
+    error = prepare_memory(region, flags, guards_inside);
+    if (error != 0)
+        release_address_space(region);
     return error;
-}
-
-static int release_address_space(const struct pkeyguard_region *region)
-{
-    return os_unmap(region->head.address - region->guard_size,
-                    region->pages.length + 2 * region->guard_size);
 }
 
 /* The key that stands for NULL: software, closed by default. */
@@ -98,17 +183,12 @@ static void part(struct pkeyguard_region *region)
         key->enforcement->unbind(key);
 }
 
-int pkeyguard_region_create(struct pkeyguard_key *key, size_t size, int prot, unsigned flags,
-                            struct pkeyguard_region **ret_region)
+static int create_empty(struct pkeyguard_key *key, size_t size, int prot, unsigned flags,
+                        struct pkeyguard_region **ret_region)
 {
-    struct pkeyguard_region *region;
-    int error = check_prot(prot, key);
+    struct pkeyguard_region *region = calloc(1, sizeof(*region));
+    int error;
 
-    if ((flags & ~(unsigned)REGION_FLAGS) != 0)
-        return -EINVAL;
-    if (error != 0)
-        return error;
-    region = calloc(1, sizeof(*region));
     if (region == NULL)
         return -ENOMEM;
     region->pages.prot = prot;
@@ -153,18 +233,15 @@ static int close_filled(struct pkeyguard_region *region, const struct pkru_chang
     return key->enforcement->leave(key, &region->pages, PKEYGUARD_READ_WRITE, GUARD_WIDENS, change);
 }
 
-/* Ends a region that is open to be filled. On failure it stands, wiped and closed. */
-static int wipe_and_unmap(struct pkeyguard_region *region, const struct pkru_change *change)
+/* Ends a region that is empty or wiped. On failure it stands, closed. */
+static int unmap(struct pkeyguard_region *region, bool still_open)
 {
-    int error, not_closed;
+    int error = library_lock();
 
-    explicit_bzero(region->pages.address, region->pages.length);
-    not_closed = close_filled(region, change);
-    error = library_lock();
     if (error == 0) {
         error = release_address_space(region);
         if (error == 0) {
-            if (not_closed != 0)
+            if (still_open)
                 holds_remove(&region->pages.held, PKEYGUARD_READ_WRITE, GUARD_WIDENS);
             part(region);
         }
@@ -172,41 +249,112 @@ static int wipe_and_unmap(struct pkeyguard_region *region, const struct pkru_cha
     }
     if (error == 0)
         free(region);
-    else if (not_closed != 0)
+    else if (still_open)
         os_abort("a region can be neither closed nor unmapped", NULL);
     return error;
+}
+
+/* Secret memory cannot be locked, and need not be: nothing takes it away once it is there. */
+static int bring_into_memory(const struct pages *pages, unsigned flags)
+{
+    if (flags & PKEYGUARD_REGION_SECRET)
+        return os_touch(pages->address, pages->length);
+    return flags & PKEYGUARD_REGION_LOCKED ? os_lock(pages->address, pages->length) : 0;
+}
+
+/* Does what needs a new region open. On failure the region is gone. */
+static int fill(struct pkeyguard_region *region, const void *content, unsigned flags, int prot)
+{
+    struct pkru_change change;
+    int error = open_to_fill(region, &change), not_closed = 0;
+
+    if (error == 0) {
+        error = bring_into_memory(&region->pages, flags);
+        if (error == 0 && content != NULL)
+            memcpy(region->head.address, content, region->head.size);
+        not_closed = close_filled(region, &change);
+        if (error == 0 && not_closed == 0) {
+            error = pkeyguard_region_protect(region, prot);
+            if (error != 0 && pkeyguard_region_destroy(region) != 0)
+                os_abort("a region can be neither created nor unmapped", NULL);
+            return error;
+        }
+        if (error == 0)
+            explicit_bzero(region->pages.address, region->pages.length);
+    }
+    if (unmap(region, not_closed != 0) != 0)
+        os_abort("a region can be neither created nor unmapped", NULL);
+    return error != 0 ? error : not_closed;
+}
+
+static int seal(struct pkeyguard_region *region)
+{
+    int error = os_seal(reservation(region), reservation_length(region));
+
+    region->sealed = error == 0;
+    if (error != 0 && pkeyguard_region_destroy(region) != 0)
+        os_abort("a region can be neither created nor unmapped", NULL);
+    return error;
+}
+
+static int create(struct pkeyguard_key *key, const void *content, size_t size, int prot,
+                  unsigned flags, struct pkeyguard_region **ret_region)
+{
+    bool filled = content != NULL || flags & (PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_SECRET);
+    struct pkeyguard_region *region;
+    int error = check_flags(flags, key);
+
+    if (error == 0)
+        error = check_prot(prot, key);
+    if (error == 0)
+        error = create_empty(key, size, filled ? PROT_READ | PROT_WRITE : prot, flags, &region);
+    if (error == 0 && filled)
+        error = fill(region, content, flags, prot);
+    if (error == 0 && flags & PKEYGUARD_REGION_SEALED)
+        error = seal(region);
+    if (error == 0)
+        *ret_region = region;
+    return error;
+}
+
+int pkeyguard_region_create(struct pkeyguard_key *key, size_t size, int prot, unsigned flags,
+                            struct pkeyguard_region **ret_region)
+{
+    return create(key, NULL, size, prot, flags, ret_region);
 }
 
 int pkeyguard_region_create_with(struct pkeyguard_key *key, const void *content, size_t size,
                                  int prot, unsigned flags, struct pkeyguard_region **ret_region)
 {
-    struct pkeyguard_region *region;
-    struct pkru_change change;
-    int error = content == NULL ? -EINVAL : check_prot(prot, key);
+    return content == NULL ? -EINVAL : create(key, content, size, prot, flags, ret_region);
+}
 
-    if (error != 0)
-        return error;
-    error = pkeyguard_region_create(key, size, PROT_READ | PROT_WRITE, flags, &region);
-    if (error != 0)
-        return error;
-    error = open_to_fill(region, &change);
+/* What page rights keep from being written stays, for nobody can change them any more. */
+static int wipe_sealed(struct pkeyguard_region *region)
+{
+    struct pkeyguard_key *key = region->head.key;
+    struct pkru_change change;
+
+    if (region->pages.prot & PROT_WRITE &&
+        key->enforcement->enter(key, &region->pages, PKEYGUARD_READ_WRITE, GUARD_WIDENS, &change) ==
+            0) {
+        explicit_bzero(region->pages.address, region->pages.length);
+        close_filled(region, &change);
+    }
+    return -EPERM;
+}
+
+/* In a fork child that does not have its memory. */
+static int forget(struct pkeyguard_region *region)
+{
+    int error = library_lock();
+
     if (error == 0) {
-        memcpy(region->head.address, content, size);
-        error = close_filled(region, &change);
-        if (error != 0) {
-            if (wipe_and_unmap(region, &change) != 0)
-                os_abort("a region can be neither created nor unmapped", NULL);
-            return error;
-        }
-        error = pkeyguard_region_protect(region, prot);
+        part(region);
+        library_unlock();
+        free(region);
     }
-    if (error != 0) {
-        if (pkeyguard_region_destroy(region) != 0)
-            os_abort("a region can be neither created nor unmapped", NULL);
-        return error;
-    }
-    *ret_region = region;
-    return 0;
+    return error;
 }
 
 int pkeyguard_region_destroy(struct pkeyguard_region *region)
@@ -218,11 +366,16 @@ int pkeyguard_region_destroy(struct pkeyguard_region *region)
         return 0;
     if (holds_any(&region->pages.held))
         return -EBUSY;
+    if (pages_absent(&region->pages))
+        return forget(region);
+    if (region->sealed)
+        return wipe_sealed(region);
     prot = region->pages.prot;
     error = open_to_fill(region, &change);
     if (error != 0)
         return error;
-    error = wipe_and_unmap(region, &change);
+    explicit_bzero(region->pages.address, region->pages.length);
+    error = unmap(region, close_filled(region, &change) != 0);
     if (error != 0 && pkeyguard_region_protect(region, prot) != 0)
         os_abort("the kernel refuses to take page rights back", NULL);
     return error;
@@ -234,6 +387,8 @@ int pkeyguard_region_associate(struct pkeyguard_region *region, struct pkeyguard
 
     if (region == NULL)
         return -EINVAL;
+    if (region->sealed)
+        return -EPERM;
     if (key == pkeyguard_region_key(region))
         return 0;
     error = check_prot(region->pages.prot, key);
@@ -253,6 +408,8 @@ int pkeyguard_region_protect(struct pkeyguard_region *region, int prot)
 
     if (region == NULL)
         return -EINVAL;
+    if (region->sealed)
+        return -EPERM;
     error = check_prot(prot, region->head.key);
     if (error != 0)
         return error;
@@ -279,7 +436,8 @@ int pkeyguard_region_name(struct pkeyguard_region *region, const char *name)
             return -EINVAL;
     }
     memcpy(region->name, name, length + 1);
-    os_name(region->pages.address, region->pages.length, region->name);
+    if (!pages_absent(&region->pages))
+        os_name(pages_start(&region->pages), pages_span(&region->pages), region->name);
     return 0;
 }
 

@@ -14,7 +14,8 @@ enum { REGION_NAME_SIZE = 64 };
 struct pkeyguard_region {
     struct pkeyguard_region_head head;
     struct pages pages;
-    size_t guard_size;                /* bytes reserved on each side */
+    size_t guard_size; /* bytes reserved on each side */
+    bool sealed;
     struct pkeyguard_key private_key; /* in use while head.key points to it */
     char name[REGION_NAME_SIZE];      /* empty: none */
 };

@@ -7,10 +7,16 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
+
+/* Newer than Debian 12's headers. */
+enum { NUMBER_OF_MEMFD_SECRET = 447, NUMBER_OF_MSEAL = 462 };
 
 static enum call failing_call;
 static int to_skip, failing_error, times_left;
 static bool failed;
+static int failing_advice = -1;
+static bool pretended[CALLS];
 
 static enum call hooked_call;
 static void (*hook)(void *address, unsigned long length);
@@ -22,6 +28,18 @@ void fail_call(enum call call, int skip, int error, int times)
     failing_error = error;
     times_left = times;
     failed = false;
+    failing_advice = -1;
+}
+
+void fail_advice(int advice, int error)
+{
+    fail_call(CALL_MADVISE, 0, error, 1);
+    failing_advice = advice;
+}
+
+void pretend_call(enum call call)
+{
+    pretended[call] = true;
 }
 
 bool stop_failing(void)
@@ -63,6 +81,9 @@ int __real_munmap(void *address, size_t length);
 int __real_mprotect(void *address, size_t length, int prot);
 int __real_madvise(void *address, size_t length, int advice);
 int __real_stat(const char *path, struct stat *status);
+int __real_mlock(const void *address, size_t length);
+int __real_ftruncate(int file, off_t length);
+bool __real_pkeyguard_pkru_supported(void);
 long __real_syscall(long number, ...);
 
 void *__wrap_calloc(size_t count, size_t size);
@@ -101,7 +122,47 @@ int __wrap_mprotect(void *address, size_t length, int prot)
 int __wrap_madvise(void *address, size_t length, int advice);
 int __wrap_madvise(void *address, size_t length, int advice)
 {
-    return fails(CALL_MADVISE, address, length) ? -1 : __real_madvise(address, length, advice);
+    if ((failing_advice < 0 || failing_advice == advice) && fails(CALL_MADVISE, address, length))
+        return -1;
+    return __real_madvise(address, length, advice);
+}
+
+int __wrap_mlock(const void *address, size_t length);
+int __wrap_mlock(const void *address, size_t length)
+{
+    return fails(CALL_MLOCK, (void *)address, length) ? -1 : __real_mlock(address, length);
+}
+
+int __wrap_ftruncate(int file, off_t length);
+int __wrap_ftruncate(int file, off_t length)
+{
+    return fails(CALL_FTRUNCATE, NULL, (unsigned long)length) ? -1 : __real_ftruncate(file, length);
+}
+
+bool __wrap_pkeyguard_pkru_supported(void);
+bool __wrap_pkeyguard_pkru_supported(void)
+{
+    return pretended[CALL_PKEY_ALLOC] || __real_pkeyguard_pkru_supported();
+}
+
+static enum call call_of(long number)
+{
+    switch (number) {
+    case SYS_pkey_alloc:
+        return CALL_PKEY_ALLOC;
+    case SYS_pkey_mprotect:
+        return CALL_PKEY_MPROTECT;
+    case SYS_clone:
+        return CALL_CLONE;
+    case SYS_getcpu:
+        return CALL_GETCPU;
+    case NUMBER_OF_MEMFD_SECRET:
+        return CALL_MEMFD_SECRET;
+    case NUMBER_OF_MSEAL:
+        return CALL_MSEAL;
+    default:
+        return ANY_CALL;
+    }
 }
 
 int __wrap_stat(const char *path, struct stat *status);
@@ -114,6 +175,7 @@ int __wrap_stat(const char *path, struct stat *status)
 long __wrap_syscall(long number, ...);
 long __wrap_syscall(long number, ...)
 {
+    enum call call = call_of(number);
     long a[6];
     va_list arguments;
 
@@ -121,10 +183,9 @@ long __wrap_syscall(long number, ...)
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(arguments, long);
     va_end(arguments);
-    if ((number == SYS_pkey_alloc && fails(CALL_PKEY_ALLOC, NULL, 0)) ||
-        (number == SYS_pkey_mprotect &&
-         fails(CALL_PKEY_MPROTECT, (void *)a[0], (unsigned long)a[1])) ||
-        (number == SYS_clone && fails(CALL_CLONE, NULL, 0)))
+    if (call != ANY_CALL && fails(call, (void *)a[0], (unsigned long)a[1]))
         return failing_error == 0 ? 0 : -1;
+    if (pretended[call])
+        return 0;
     return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

@@ -18,9 +18,15 @@ enum call {
     CALL_MPROTECT,
     CALL_MADVISE,
     CALL_STAT,
+    CALL_MLOCK,
+    CALL_FTRUNCATE,
     CALL_PKEY_ALLOC,
     CALL_PKEY_MPROTECT,
-    CALL_CLONE
+    CALL_MEMFD_SECRET,
+    CALL_MSEAL,
+    CALL_GETCPU,
+    CALL_CLONE,
+    CALLS
 };
 
 /*
@@ -29,7 +35,16 @@ enum call {
  */
 void fail_call(enum call call, int skip, int error, int times);
 
-/* Ends that; whether any call failed. */
+/* The same for the next madvise with this advice. */
+void fail_advice(int advice, int error);
+
+/*
+ * From now on this call, one made through syscall(2), does nothing and says that it succeeded,
+ * unless it is to fail; with CALL_PKEY_ALLOC the CPU is said to have PKU, too.
+ */
+void pretend_call(enum call call);
+
+/* Ends failing; whether any call failed. */
 bool stop_failing(void);
 
 /* Before the next call of this kind, once. */

@@ -13,27 +13,36 @@
 static int left_out;
 
 /* In a child, because the library reads the environment once and some tests set it. */
+const struct pkeyguard_platform *test_platform(void)
+{
+    static struct pkeyguard_platform platform;
+    static bool known;
+    int pipe_ends[2];
+    pid_t child;
+    bool told;
+
+    if (known)
+        return &platform;
+    child = pipe(pipe_ends) == 0 ? fork() : -1;
+    if (child == 0)
+        _exit(pkeyguard_platform_probe(&platform) == 0 &&
+                      write(pipe_ends[1], &platform, sizeof(platform)) == sizeof(platform)
+                  ? 0
+                  : 1);
+    close(pipe_ends[1]);
+    told = child > 0 && read(pipe_ends[0], &platform, sizeof(platform)) == sizeof(platform);
+    close(pipe_ends[0]);
+    if (!told || waitpid(child, NULL, 0) != child) {
+        fprintf(stderr, "cannot tell what this machine gives\n");
+        exit(1);
+    }
+    known = true;
+    return &platform;
+}
+
 enum pkeyguard_enforcement test_enforcement(void)
 {
-    static int known = -1;
-
-    if (known < 0) {
-        pid_t child = fork();
-        int status;
-
-        if (child == 0) {
-            struct pkeyguard_platform platform;
-
-            _exit(pkeyguard_platform_probe(&platform) == 0 ? (int)platform.enforcement : 99);
-        }
-        if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) ||
-            WEXITSTATUS(status) > PKEYGUARD_UNENFORCED) {
-            fprintf(stderr, "cannot tell what enforcement this machine has\n");
-            exit(1);
-        }
-        known = WEXITSTATUS(status);
-    }
-    return (enum pkeyguard_enforcement)known;
+    return test_platform()->enforcement;
 }
 
 void add_pku_loop_test(TCase *tcase, const TTest *test, int start, int end)
@@ -42,6 +51,15 @@ void add_pku_loop_test(TCase *tcase, const TTest *test, int start, int end)
         tcase_add_loop_test(tcase, test, start, end);
     else
         left_out += end - start;
+}
+
+void add_loop_test_if(bool possible, const char *why_not, TCase *tcase, const TTest *test,
+                      int start, int end)
+{
+    if (possible)
+        tcase_add_loop_test(tcase, test, start, end);
+    else
+        printf("not run: %s: %s\n", test->name, why_not);
 }
 
 int run_suite(Suite *suite)

@@ -11,12 +11,19 @@
 
 enum { PAGE_RW = 3, PAGE_BYTES = 4096 }; /* PROT_READ | PROT_WRITE */
 
-/* What a key with no flag gets in this run. */
+/* What this machine gives, and what a key with no flag gets in this run. */
+const struct pkeyguard_platform *test_platform(void);
 enum pkeyguard_enforcement test_enforcement(void);
 
 /* Adds a test that means something under PKU only; elsewhere it is counted as left to the guest. */
 void add_pku_loop_test(TCase *tcase, const TTest *test, int start, int end);
 #define add_pku_test(tcase, test) add_pku_loop_test(tcase, test, 0, 1)
+
+/* Adds a test that this machine, or this run of it, may not allow; otherwise it says so. */
+void add_loop_test_if(bool possible, const char *why_not, TCase *tcase, const TTest *test,
+                      int start, int end);
+#define add_test_if(possible, why_not, tcase, test) \
+    add_loop_test_if(possible, why_not, tcase, test, 0, 1)
 
 /*
  * Runs the suite and returns the exit status. PKEYGUARD_TEST_EXPECT, pku or mprotect, says what

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "failing.h"
 #include "support.h"
@@ -77,6 +78,24 @@ static int create_region_with(void)
     return pkeyguard_region_create_with(key, "content", 8, PROT_READ, 0, &made);
 }
 
+static int create_locked_region(void)
+{
+    return pkeyguard_region_create(key, 8, PROT_READ,
+                                   PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_NO_FORK, &made);
+}
+
+static int create_wiped_region(void)
+{
+    return pkeyguard_region_create_with(key, "content", 8, PROT_READ, PKEYGUARD_REGION_FORK_WIPE,
+                                        &made);
+}
+
+static int create_secret_region(void)
+{
+    return pkeyguard_region_create_with(key, "content", 8, PROT_READ, PKEYGUARD_REGION_SECRET,
+                                        &made);
+}
+
 static void open_software(void)
 {
     ck_assert_int_eq(pkeyguard_key_set_rights(software, PKEYGUARD_READ_WRITE), 0);
@@ -90,6 +109,12 @@ static void close_software(void)
 static int create_open_region(void)
 {
     return pkeyguard_region_create(software, 1, PAGE_RW, PKEYGUARD_REGION_NO_GUARD_PAGES, &made);
+}
+
+static int create_open_guarded_region(void)
+{
+    open_software();
+    return pkeyguard_region_create(software, 1, PAGE_RW, 0, &made);
 }
 
 static void assert_nothing_made_but_open(void)
@@ -233,7 +258,8 @@ static void nothing(void)
 /*
  * run fails at its first call to the system, then at its second, and so on until it makes no more.
  * least is how many it makes at least, for a test of nothing proves nothing; absorbed is how many
- * of them may fail without failing it, in the mprotect run.
+ * of them may fail without failing it, in the mprotect run and under PKU: where the kernel is not
+ * known to have guard pages, a region does without them.
  */
 static const struct operation {
     void (*prepare)(void);
@@ -243,9 +269,11 @@ static const struct operation {
     int least, absorbed, absorbed_pku;
 } operations[] = {
     {nothing, create_plain_key, assert_nothing_made, unmake, 1, 0, 1},
-    {nothing, create_region, assert_nothing_made, unmake, 3, 0, 0},
-    {nothing, create_region_with, assert_nothing_made, unmake, 4, 0, 0},
-    {nothing, create_private_region_with, assert_nothing_made, unmake, 5, 0, 0},
+    {nothing, create_region, assert_nothing_made, unmake, 4, 1, 1},
+    {nothing, create_region_with, assert_nothing_made, unmake, 6, 1, 1},
+    {nothing, create_private_region_with, assert_nothing_made, unmake, 6, 1, 1},
+    {nothing, create_locked_region, assert_nothing_made, unmake, 5, 0, 0},
+    {nothing, create_wiped_region, assert_nothing_made, unmake, 6, 0, 0},
     {open_software, create_open_region, assert_nothing_made_but_open, unmake_and_close, 3, 0, 0},
     {make_read_only, destroy_read_only, assert_still_read_only, forget, 2, 1, 0},
     {open_software, associate_with_open_software, assert_not_associated, associate_back, 1, 0, 0},
@@ -256,13 +284,14 @@ static const struct operation {
     {nothing, set_rights, assert_all_closed, close_software, 2, 0, 0},
     {open_software, take_rights_back, assert_software_still_open, nothing, 2, 0, 0},
     {open_software, restrict_open, assert_software_still_open, release_and_close, 1, 0, 0},
+    {nothing, create_secret_region, assert_nothing_made, unmake, 8, 0, 0}, /* last: see main() */
 };
 enum { OPERATIONS = sizeof(operations) / sizeof(*operations) };
 
 START_TEST(an_operation_that_fails_changes_nothing)
 {
-    const struct operation *operation = &operations[_i % OPERATIONS];
-    int error = _i < OPERATIONS ? ENOMEM : EACCES, calls = 0, absorbed = 0;
+    const struct operation *operation = &operations[_i / 2];
+    int error = _i % 2 == 0 ? ENOMEM : EACCES, calls = 0, absorbed = 0;
     struct resources before;
 
     operation->prepare();
@@ -370,14 +399,150 @@ START_TEST(a_change_that_cannot_be_undone_aborts)
 }
 END_TEST
 
+/* The pages around a region are inaccessible, too, where the kernel refuses guard pages in it. */
+START_TEST(guard_pages_that_are_refused)
+{
+    static const struct {
+        int from_kernel, expected;
+    } errors[] = {{EINVAL, 0}, {ENOMEM, -ENOMEM}, {EAGAIN, -ENOMEM}};
+    struct resources before = count_resources();
+
+    for (size_t skip = 0; skip < 2; skip++) {
+        for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++) {
+            fail_call(CALL_MADVISE, 1 + (int)skip, errors[i].from_kernel, 1);
+            ck_assert_int_eq(create_open_guarded_region(), errors[i].expected);
+            ck_assert(stop_failing());
+            if (errors[i].expected != 0) {
+                ck_assert_ptr_null(made);
+                continue;
+            }
+            assert_page_denied(READ_BYTE, address_of(made) - 1);
+            assert_page_denied(READ_BYTE, address_of(made) + PAGE_BYTES);
+            unmake();
+        }
+    }
+    close_software();
+    assert_resources(before);
+}
+END_TEST
+
+static char *next_to_region;
+
+static void take_next_page(void *address, unsigned long length)
+{
+    (void)length;
+    next_to_region = mmap((char *)address + 3 * PAGE_BYTES, PAGE_BYTES, PAGE_RW,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+}
+
+static void wait_for_first_guard(void *address, unsigned long length)
+{
+    (void)address, (void)length;
+    before_call(CALL_MADVISE, take_next_page);
+}
+
+/* The page that keeps a region from its neighbour is anyone's, also while a creation fails. */
+START_TEST(the_next_page_is_not_the_regions)
+{
+    fail_call(CALL_MADVISE, 1, ENOMEM, 1);
+    before_call(CALL_MADVISE, wait_for_first_guard);
+    ck_assert_int_eq(pkeyguard_region_create(key, 1, PAGE_RW, 0, &made), -ENOMEM);
+    ck_assert(stop_failing());
+    ck_assert(next_to_region != NULL && next_to_region != MAP_FAILED);
+    assert_allowed(WRITE_BYTE, next_to_region);
+    munmap(next_to_region, PAGE_BYTES);
+}
+END_TEST
+
+/* What the kernel may say to each call, beside what every call may meet. */
+START_TEST(flags_that_the_kernel_refuses)
+{
+    static const struct {
+        unsigned flag;
+        enum call call;
+        int from_kernel, expected;
+    } refusals[] = {
+        {PKEYGUARD_REGION_SECRET, CALL_MEMFD_SECRET, ENOSYS, -ENOTSUP},
+        {PKEYGUARD_REGION_SECRET, CALL_MEMFD_SECRET, EPERM, -ENOTSUP},
+        {PKEYGUARD_REGION_SECRET, CALL_MEMFD_SECRET, EMFILE, -ENOMEM},
+        {PKEYGUARD_REGION_LOCKED, CALL_MLOCK, EPERM, -EPERM},
+        {PKEYGUARD_REGION_LOCKED, CALL_MLOCK, ENOMEM, -ENOMEM},
+        {PKEYGUARD_REGION_LOCKED, CALL_MLOCK, EAGAIN, -ENOMEM},
+    };
+    struct resources before = count_resources();
+
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(*refusals); i++) {
+        fail_call(refusals[i].call, 0, refusals[i].from_kernel, 1);
+        ck_assert_int_eq(
+            pkeyguard_region_create_with(key, "content", 8, PROT_READ, refusals[i].flag, &made),
+            refusals[i].expected);
+        ck_assert(stop_failing());
+        assert_nothing_made();
+    }
+    assert_resources(before);
+}
+END_TEST
+
+/* Beyond RLIMIT_MEMLOCK mmap is EAGAIN, or a write to the page is EFAULT; the descriptor is closed
+ * all the same. */
+START_TEST(secret_memory_beyond_the_limit)
+{
+    static const struct {
+        enum call call;
+        int skip, from_kernel;
+    } refusals[] = {{CALL_FTRUNCATE, 0, EINVAL}, {CALL_MMAP, 1, EAGAIN}, {CALL_GETCPU, 0, EFAULT}};
+    int next = dup(0);
+
+    close(next);
+    for (int i = 0; i < 3; i++) {
+        fail_call(refusals[i].call, refusals[i].skip, refusals[i].from_kernel, 1);
+        ck_assert_int_eq(create_secret_region(), -ENOMEM);
+        ck_assert(stop_failing());
+        assert_nothing_made();
+    }
+    ck_assert_int_eq(create_secret_region(), 0);
+    unmake();
+    ck_assert_int_eq(dup(0), next);
+    close(next);
+}
+END_TEST
+
+START_TEST(advice_that_the_kernel_refuses)
+{
+    static const struct {
+        unsigned flag;
+        int advice;
+    } advices[] = {{0, MADV_DONTDUMP},
+                   {PKEYGUARD_REGION_FORK_WIPE, MADV_WIPEONFORK},
+                   {PKEYGUARD_REGION_NO_FORK, MADV_DONTFORK}};
+
+    for (size_t i = 0; i < sizeof(advices) / sizeof(*advices); i++) {
+        fail_advice(advices[i].advice, EINVAL);
+        ck_assert_int_eq(pkeyguard_region_create(key, 1, PAGE_RW, advices[i].flag, &made), -ENOMEM);
+        ck_assert(stop_failing());
+        assert_nothing_made();
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("failures");
     TCase *tests = tcase_create("failures");
+    const struct pkeyguard_platform *platform = test_platform();
 
     suite_add_tcase(suite, tests);
     tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_loop_test(tests, an_operation_that_fails_changes_nothing, 0, 2 * OPERATIONS);
+    tcase_add_loop_test(tests, an_operation_that_fails_changes_nothing, 0,
+                        platform->secret_memory ? 2 * OPERATIONS : 2 * (OPERATIONS - 1));
+    add_test_if(platform->secret_memory, "the kernel has no secret memory", tests,
+                secret_memory_beyond_the_limit);
+    add_test_if(platform->guard_madvise, "the kernel has no guard pages", tests,
+                guard_pages_that_are_refused);
+    add_test_if(platform->guard_madvise, "the kernel has no guard pages", tests,
+                the_next_page_is_not_the_regions);
+    tcase_add_test(tests, flags_that_the_kernel_refuses);
+    tcase_add_test(tests, advice_that_the_kernel_refuses);
     tcase_add_loop_test(tests, an_account_that_cannot_grow, 0, 2);
     tcase_add_test(tests, nothing_leaks);
     tcase_add_test(tests, a_change_that_cannot_be_undone_aborts);

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: MIT */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "failing.h"
@@ -198,21 +206,83 @@ START_TEST(a_region_without_a_key_is_guarded_by_mprotect)
 }
 END_TEST
 
+/* Each flag that a region can have by itself on any key. SECRET is last: not every machine has it.
+ */
+static const unsigned each_flag[] = {0,
+                                     PKEYGUARD_REGION_LOCKED,
+                                     PKEYGUARD_REGION_DUMPABLE,
+                                     PKEYGUARD_REGION_FORK_WIPE,
+                                     PKEYGUARD_REGION_NO_FORK,
+                                     PKEYGUARD_REGION_SECRET};
+enum { SECRET_FLAG = 5, FLAGS = 6 };
+
+/* Guard pages have a mapping of their own, or are inside the region's and share its key. */
+static bool guards_inside(unsigned flags)
+{
+    return test_platform()->guard_madvise &&
+           !(flags & (PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_LOCKED |
+                      PKEYGUARD_REGION_FORK_WIPE | PKEYGUARD_REGION_SEALED));
+}
+
+static void assert_ends_guarded(const struct pkeyguard_region *region, unsigned flags, bool open)
+{
+    const struct pkeyguard_key *key = pkeyguard_region_key(region);
+    size_t pages = (pkeyguard_region_size(region) + PAGE_BYTES - 1) / PAGE_BYTES;
+    char *ends[] = {address_of(region) - PAGE_BYTES, address_of(region) - 1,
+                    address_of(region) + pages * PAGE_BYTES,
+                    address_of(region) + pages * PAGE_BYTES + PAGE_BYTES - 1};
+
+    for (int i = 0; i < 4; i++) {
+        for (enum access access = READ_BYTE; access <= WRITE_BYTE; access++) {
+            if (!guards_inside(flags))
+                assert_page_denied(access, ends[i]);
+            else if (open)
+                assert_fault_(access, ends[i], SEGV_MAPERR, -1);
+            else
+                assert_denied(access, ends[i], key);
+        }
+    }
+}
+
+static struct pkeyguard_region *region_with_flags(struct pkeyguard_key *key, size_t size,
+                                                  unsigned flags)
+{
+    struct pkeyguard_region *region = NULL;
+
+    ck_assert_int_eq(pkeyguard_region_create(key, size, PAGE_RW, flags, &region), 0);
+    ck_assert_ptr_nonnull(region);
+    return region;
+}
+
 START_TEST(running_off_either_end_faults)
 {
-    struct pkeyguard_key *key = new_key(PKEYGUARD_READ_WRITE, 0);
-    struct pkeyguard_region *region;
-    char *address;
+    struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0);
+    struct pkeyguard_region *region = region_with_flags(key, PAGE_BYTES + 1, each_flag[_i]);
+    char *address = address_of(region);
+    pid_t child;
 
-    ck_assert_int_eq(pkeyguard_region_create(key, PAGE_BYTES + 1, PAGE_RW, 0, &region), 0);
     ck_assert_uint_eq(pkeyguard_region_size(region), PAGE_BYTES + 1);
-    address = address_of(region);
-    assert_page_denied(READ_BYTE, address - 1);
-    assert_page_denied(WRITE_BYTE, address - 1);
-    assert_allowed(WRITE_BYTE, address);
-    assert_allowed(WRITE_BYTE, address + 2 * PAGE_BYTES - 1);
-    assert_page_denied(READ_BYTE, address + 2 * PAGE_BYTES);
-    assert_page_denied(WRITE_BYTE, address + 2 * PAGE_BYTES);
+    assert_ends_guarded(region, each_flag[_i], false);
+    for (int round = 0; round < 2; round++) {
+        pkeyguard_scoped_write (char[PAGE_BYTES + 1], bytes, region) {
+            assert_ends_guarded(region, each_flag[_i], true);
+            assert_allowed(WRITE_BYTE, *bytes);
+            assert_allowed(WRITE_BYTE, address + 2 * PAGE_BYTES - 1);
+        }
+        assert_ends_guarded(region, each_flag[_i], false);
+        ck_assert_int_eq(pkeyguard_region_associate(region, NULL), 0);
+    }
+    if (each_flag[_i] != PKEYGUARD_REGION_NO_FORK && each_flag[_i] != PKEYGUARD_REGION_SECRET) {
+        child = fork();
+        if (child == 0) {
+            pkeyguard_scoped_write (char, byte, region) {
+                assert_allowed(WRITE_BYTE, byte);
+                assert_ends_guarded(region, each_flag[_i], true);
+            }
+            _exit(0);
+        }
+        assert_exits(child, 0);
+    }
     destroy(region, key);
 }
 END_TEST
@@ -226,6 +296,37 @@ static int bytes_of_mapping(const void *address)
     ck_assert_int_eq(sscanf(line, "%lx-%lx", &start, &end), 2);
     return (int)(end - start);
 }
+
+/* Where guard pages are inside, a region is one mapping, and stays it whatever its neighbours do.
+ */
+START_TEST(regions_cost_few_mappings)
+{
+    enum { MANY = 8 };
+    struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, _i);
+    struct resources before = count_resources();
+    struct pkeyguard_region *regions[MANY];
+
+    for (int i = 0; i < MANY; i++)
+        regions[i] = new_region(key);
+    for (int i = 0; i < MANY; i++) {
+        int bytes = guards_inside(0) ? 3 * PAGE_BYTES : PAGE_BYTES;
+
+        ck_assert_int_eq(bytes_of_mapping(address_of(regions[i])), bytes);
+        pkeyguard_scoped_write (char, byte, regions[i]) {
+            *byte = 1;
+            ck_assert_int_eq(bytes_of_mapping(byte), bytes);
+        }
+        ck_assert_int_eq(pkeyguard_region_name(regions[i], "one of many"), 0);
+        ck_assert_int_eq(bytes_of_mapping(address_of(regions[i])), bytes);
+    }
+    ck_assert_int_le(count_resources().mappings - before.mappings,
+                     guards_inside(0) ? MANY : 3 * MANY);
+    for (int i = 0; i < MANY; i++)
+        ck_assert_int_eq(pkeyguard_region_destroy(regions[i]), 0);
+    assert_resources(before);
+    destroy(NULL, key);
+}
+END_TEST
 
 START_TEST(guard_pages_can_be_left_out)
 {
@@ -241,20 +342,498 @@ START_TEST(guard_pages_can_be_left_out)
 }
 END_TEST
 
-START_TEST(only_dumpable_regions_are_dumped)
+static bool has_vm_flag(const void *address, const char *flag)
 {
-    struct pkeyguard_region *hidden = new_region(NULL), *dumpable;
     char flags[256];
 
-    ck_assert_int_eq(
-        pkeyguard_region_create(NULL, 1, PAGE_RW, PKEYGUARD_REGION_DUMPABLE, &dumpable), 0);
-    read_smaps(address_of(hidden), "VmFlags:", flags, sizeof(flags));
-    ck_assert_ptr_nonnull(strstr(flags, " dd"));
-    read_smaps(address_of(dumpable), "VmFlags:", flags, sizeof(flags));
+    read_smaps(address, "VmFlags:", flags, sizeof(flags));
     ck_assert_str_ne(flags, "");
-    ck_assert_ptr_null(strstr(flags, " dd"));
-    destroy(hidden, NULL);
-    destroy(dumpable, NULL);
+    return strstr(flags, flag) != NULL;
+}
+
+START_TEST(only_dumpable_regions_may_be_dumped)
+{
+    struct pkeyguard_region *region = region_with_flags(NULL, 1, each_flag[_i]);
+
+    ck_assert(has_vm_flag(address_of(region), " dd") !=
+              (each_flag[_i] == PKEYGUARD_REGION_DUMPABLE));
+    destroy(region, NULL);
+}
+END_TEST
+
+/* What stands in these tests' regions, and nowhere else in this process or its programs. */
+static void write_secret(char *secret)
+{
+    for (int i = 0; i < 64; i++)
+        ((volatile char *)secret)[i] = (char)(i * i + 7 * i + 131);
+}
+
+static bool is_secret(const char *bytes)
+{
+    for (int i = 0; i < 64; i++) {
+        if (bytes[i] != (char)(i * i + 7 * i + 131))
+            return false;
+    }
+    return true;
+}
+
+static bool core_has_secret(const char *path)
+{
+    int file = open(path, O_RDONLY);
+    struct stat status;
+    const char *core;
+    bool found = false;
+
+    ck_assert_msg(file >= 0, "no core dump at %s", path);
+    ck_assert_int_eq(fstat(file, &status), 0);
+    ck_assert_int_gt(status.st_size, PAGE_BYTES);
+    core = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
+    ck_assert(core != MAP_FAILED);
+    /* A region's start is a page's start, and so it is in the dump. */
+    for (off_t at = 0; at + PAGE_BYTES <= status.st_size && !found; at += 64)
+        found = is_secret(core + at);
+    munmap((void *)(uintptr_t)core, (size_t)status.st_size);
+    close(file);
+    return found;
+}
+
+/* A child that dies with a core dump, with its region open, in a directory of its own. */
+START_TEST(core_dumps_have_what_is_dumpable)
+{
+    static const struct rlimit no_limit = {RLIM_INFINITY, RLIM_INFINITY};
+    unsigned flags = each_flag[_i];
+    char directory[] = "/tmp/pkeyguard-core-XXXXXX", path[64];
+    DIR *entries;
+    struct dirent *entry;
+    int status;
+    pid_t child;
+
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        struct pkeyguard_region *region = region_with_flags(NULL, 64, flags);
+
+        ck_assert_int_eq(chdir(directory), 0);
+        ck_assert_int_eq(setrlimit(RLIMIT_CORE, &no_limit), 0);
+        pkeyguard_scoped_write (char[64], secret, region) {
+            write_secret(*secret);
+            signal(SIGQUIT, SIG_DFL);
+            raise(SIGQUIT);
+        }
+        _exit(1);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status) && WCOREDUMP(status));
+    path[0] = '\0';
+    entries = opendir(directory);
+    ck_assert_ptr_nonnull(entries);
+    while ((entry = readdir(entries)) != NULL) {
+        if (strncmp(entry->d_name, "core", 4) == 0)
+            snprintf(path, sizeof(path), "%s/%.20s", directory, entry->d_name);
+    }
+    closedir(entries);
+    ck_assert_int_eq(core_has_secret(path), flags == PKEYGUARD_REGION_DUMPABLE);
+    unlink(path);
+    rmdir(directory);
+}
+END_TEST
+
+/* A core dump is a file here if the pattern names one without a directory. */
+static bool cores_can_be_read(void)
+{
+    char pattern[256] = "|";
+    FILE *file = fopen("/proc/sys/kernel/core_pattern", "r");
+
+    if (file != NULL) {
+        (void)!fgets(pattern, sizeof(pattern), file);
+        fclose(file);
+    }
+    return strncmp(pattern, "core", 4) == 0 && strchr(pattern, '/') == NULL;
+}
+
+START_TEST(locked_regions_are_in_memory)
+{
+    struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0);
+    struct pkeyguard_region *region =
+        region_with_flags(key, 4 * PAGE_BYTES, PKEYGUARD_REGION_LOCKED);
+    struct pkeyguard_region *other = region_with_flags(key, 4 * PAGE_BYTES, 0);
+    char locked[64];
+
+    ck_assert(has_vm_flag(address_of(region), " lo"));
+    ck_assert(!has_vm_flag(address_of(other), " lo"));
+    read_smaps(address_of(region), "Locked:", locked, sizeof(locked));
+    ck_assert_int_eq(atoi(locked), 16);
+    assert_denied(READ_BYTE, address_of(region), key);
+    ck_assert_int_eq(pkeyguard_region_prot(region), PAGE_RW);
+    pkeyguard_scoped_write (char, byte, region) {
+        assert_allowed(WRITE_BYTE, byte);
+    }
+    ck_assert(has_vm_flag(address_of(region), " lo"));
+    ck_assert_int_eq(pkeyguard_region_destroy(other), 0);
+    destroy(region, key);
+}
+END_TEST
+
+/* In a child that is not root, for root may lock whatever it likes. */
+START_TEST(locking_keeps_to_the_limit)
+{
+    static const struct {
+        unsigned flag;
+        rlim_t limit;
+        int expected;
+    } limits[] = {
+        {PKEYGUARD_REGION_LOCKED, 0, -EPERM},
+        {PKEYGUARD_REGION_LOCKED, PAGE_BYTES, -ENOMEM},
+        {PKEYGUARD_REGION_LOCKED, 2 * PAGE_BYTES, 0},
+        {PKEYGUARD_REGION_SECRET, PAGE_BYTES, -ENOMEM},
+        {PKEYGUARD_REGION_SECRET, 2 * PAGE_BYTES, 0},
+    };
+    const struct rlimit limit = {limits[_i].limit, limits[_i].limit};
+    struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0);
+    pid_t child = fork();
+
+    if (child == 0) {
+        struct pkeyguard_region *region = NULL;
+        int error;
+
+        ck_assert_int_eq(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+        ck_assert(geteuid() != 0 || setresuid(65534, 65534, 65534) == 0);
+        error = pkeyguard_region_create(key, 2 * PAGE_BYTES, PAGE_RW, limits[_i].flag, &region);
+        ck_assert_int_eq(error, limits[_i].expected);
+        ck_assert((region != NULL) == (error == 0));
+        ck_assert_int_eq(pkeyguard_region_destroy(region), 0);
+        ck_assert_int_eq(pkeyguard_key_destroy(key), 0);
+        _exit(0);
+    }
+    assert_exits(child, 0);
+    destroy(NULL, key);
+}
+END_TEST
+
+/* Reads or writes a byte of this process as a debugger would. */
+static bool reached_by_proc_mem(void *address)
+{
+    int file = open("/proc/self/mem", O_RDWR);
+    char byte = 0;
+    bool reached;
+
+    ck_assert_int_ge(file, 0);
+    reached = pread(file, &byte, 1, (off_t)(uintptr_t)address) == 1 && byte == 's' &&
+              pwrite(file, &byte, 1, (off_t)(uintptr_t)address) == 1;
+    close(file);
+    return reached;
+}
+
+static bool reached_by_process_vm(void *address)
+{
+    char byte = 0;
+    struct iovec local = {&byte, 1}, remote = {address, 1};
+
+    return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1 && byte == 's' &&
+           process_vm_writev(getpid(), &local, 1, &remote, 1, 0) == 1;
+}
+
+/* Neither looks at pkeys; process_vm_readv(2) does look at page rights. */
+START_TEST(the_kernel_reaches_all_but_secret_memory)
+{
+    bool secret = each_flag[_i] == PKEYGUARD_REGION_SECRET;
+    struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0);
+    struct pkeyguard_region *region = region_with_flags(key, 1, each_flag[_i]);
+
+    pkeyguard_scoped_write (char, byte, region) {
+        *byte = 's';
+        ck_assert(reached_by_proc_mem(byte) == !secret);
+        ck_assert(reached_by_process_vm(byte) == !secret);
+        ck_assert_int_eq(*byte, 's');
+    }
+    ck_assert(reached_by_proc_mem(address_of(region)) == !secret);
+    ck_assert(reached_by_process_vm(address_of(region)) ==
+              (!secret && pkeyguard_key_enforcement(key) == PKEYGUARD_PKU));
+    destroy(region, key);
+}
+END_TEST
+
+/* What a fork child finds, before and after it has opened the region itself. */
+static void look_from_child(struct pkeyguard_region *region, unsigned flags)
+{
+    struct pkeyguard_key *key = pkeyguard_region_key(region);
+    struct pkeyguard_guard guard;
+    char *address = address_of(region), *other;
+
+    if (!(flags & (PKEYGUARD_REGION_NO_FORK | PKEYGUARD_REGION_SECRET))) {
+        assert_denied(READ_BYTE, address, key);
+        pkeyguard_scoped_read (char[64], bytes, region) {
+            ck_assert(is_secret(*bytes) == !(flags & PKEYGUARD_REGION_FORK_WIPE));
+            ck_assert((*bytes)[5] != 0 || flags & PKEYGUARD_REGION_FORK_WIPE);
+        }
+        ck_assert_int_eq(pkeyguard_region_destroy(region), 0);
+        return;
+    }
+    assert_fault_(READ_BYTE, address, SEGV_MAPERR, -1);
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &guard), 0);
+    assert_fault_(WRITE_BYTE, address, SEGV_MAPERR, -1);
+    pkeyguard_release(&guard);
+    /* Whatever takes that place is not the library's. */
+    other = mmap(address, PAGE_BYTES, PAGE_RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+                 -1, 0);
+    ck_assert_ptr_eq(other, address);
+    *other = 'o';
+    ck_assert_int_eq(pkeyguard_region_protect(region, PROT_NONE), 0);
+    ck_assert_int_eq(pkeyguard_region_associate(region, NULL), 0);
+    ck_assert_int_eq(pkeyguard_region_name(region, "gone"), 0);
+    if (key != NULL) {
+        ck_assert_int_eq(pkeyguard_region_associate(region, key), 0);
+        ck_assert_int_eq(pkeyguard_key_acquire(key, PKEYGUARD_READ_WRITE, &guard), 0);
+        pkeyguard_release(&guard);
+    }
+    ck_assert_int_eq(pkeyguard_region_destroy(region), 0);
+    ck_assert_int_eq(pkeyguard_key_destroy(key), 0);
+    assert_allowed(WRITE_BYTE, other);
+    if (test_enforcement() == PKEYGUARD_PKU)
+        ck_assert_int_eq(pkey_of_mapping(other), 0);
+}
+
+static void *hold_open(void *region)
+{
+    pkeyguard_scoped_read (char, byte, region) {
+        pthread_barrier_wait(&barrier);
+        pthread_barrier_wait(&barrier);
+        (void)*byte;
+    }
+    return NULL;
+}
+
+/* Once with a guard of another thread open, which the child loses. */
+static void look_in_fork_children(struct pkeyguard_key *key, unsigned flags)
+{
+    struct pkeyguard_region *region = region_with_flags(key, 64, flags);
+    pthread_t thread;
+
+    pkeyguard_scoped_write (char[64], secret, region) {
+        write_secret(*secret);
+    }
+    pthread_barrier_init(&barrier, NULL, 2);
+    for (int threads = 0; threads < 2; threads++) {
+        pid_t child;
+
+        if (threads > 0) {
+            ck_assert_int_eq(pthread_create(&thread, NULL, hold_open, region), 0);
+            pthread_barrier_wait(&barrier);
+        }
+        child = fork();
+        if (child == 0) {
+            look_from_child(region, flags);
+            _exit(0);
+        }
+        if (threads > 0) {
+            pthread_barrier_wait(&barrier);
+            pthread_join(thread, NULL);
+        }
+        assert_exits(child, 0);
+    }
+    pkeyguard_scoped_read (char[64], bytes, region) {
+        ck_assert(is_secret(*bytes));
+    }
+    ck_assert_int_eq(pkeyguard_region_destroy(region), 0);
+}
+
+START_TEST(what_a_fork_child_finds)
+{
+    struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0);
+    struct pkeyguard_key *software = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_SOFTWARE);
+
+    look_in_fork_children(key, each_flag[_i]);
+    look_in_fork_children(software, each_flag[_i]);
+    look_in_fork_children(NULL, each_flag[_i]);
+    destroy(NULL, key);
+    destroy(NULL, software);
+}
+END_TEST
+
+START_TEST(secret_memory_leaves_no_descriptor)
+{
+    int next = dup(0);
+    struct pkeyguard_region *region;
+
+    ck_assert_int_ge(next, 0);
+    close(next);
+    region = region_with_flags(NULL, 1, PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_LOCKED);
+    ck_assert_int_eq(dup(0), next);
+    close(next);
+    /* There is nothing to execute from it. */
+    pkeyguard_scoped_write (char, byte, region) {
+        ck_assert_int_eq(pkeyguard_region_protect(region, PROT_READ | PROT_EXEC), -EACCES);
+        ck_assert_int_eq(pkeyguard_region_prot(region), PAGE_RW);
+        assert_allowed(WRITE_BYTE, byte);
+    }
+    destroy(region, NULL);
+}
+END_TEST
+
+START_TEST(secret_memory_is_refused_where_there_is_none)
+{
+    struct pkeyguard_region *region = NULL;
+
+    if (test_platform()->secret_memory)
+        fail_call(CALL_MEMFD_SECRET, 0, ENOSYS, 1);
+    ck_assert_int_eq(pkeyguard_region_create(NULL, 1, PAGE_RW, PKEYGUARD_REGION_SECRET, &region),
+                     -ENOTSUP);
+    ck_assert_ptr_null(region);
+}
+END_TEST
+
+/* A kernel that seals, and a CPU that keeps PKRU, are hardly found together yet. */
+#if defined(__x86_64__)
+static void on_pkru_instruction(int signal, siginfo_t *info, void *context)
+{
+    static uint32_t pkru = 0x55555554;
+    greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+    const unsigned char *code = (const unsigned char *)registers[REG_RIP];
+
+    (void)signal, (void)info;
+    if (code[0] != 0x0f || code[1] != 0x01 || (code[2] != 0xee && code[2] != 0xef))
+        abort();
+    if (code[2] == 0xef) {
+        pkru = (uint32_t)registers[REG_RAX];
+    } else {
+        registers[REG_RAX] = pkru;
+        registers[REG_RDX] = 0;
+    }
+    registers[REG_RIP] += 3;
+}
+#endif
+
+/* What is missing of the two is pretended: PKRU that protects nothing, or a seal that does not
+ * hold.
+ */
+static struct pkeyguard_key *key_for_seals(void)
+{
+    struct pkeyguard_key *key;
+
+    unsetenv("PKEYGUARD_ENFORCEMENT");
+#if defined(__x86_64__)
+    if (!pkeyguard_pkru_supported()) {
+        struct sigaction action = {.sa_sigaction = on_pkru_instruction, .sa_flags = SA_SIGINFO};
+
+        sigaction(SIGILL, &action, NULL);
+        pretend_call(CALL_PKEY_ALLOC);
+    }
+#endif
+    key = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_HARDWARE);
+    if (!test_platform()->sealing)
+        pretend_call(CALL_MSEAL);
+    return key;
+}
+
+START_TEST(a_sealed_region_stays)
+{
+    static const unsigned more[] = {0, PKEYGUARD_REGION_LOCKED, PKEYGUARD_REGION_NO_GUARD_PAGES,
+                                    PKEYGUARD_REGION_SECRET};
+    unsigned flags = PKEYGUARD_REGION_SEALED | more[_i];
+    struct pkeyguard_key *key = key_for_seals();
+    static struct pkeyguard_region *region; /* for good, so not a leak */
+    struct pkeyguard_guard guard;
+    char secret[64], *address;
+
+    write_secret(secret);
+    ck_assert_int_eq(
+        pkeyguard_region_create_with(key, secret, sizeof(secret), PAGE_RW, flags, &region), 0);
+    address = address_of(region);
+    ck_assert_int_eq(pkeyguard_region_protect(region, PROT_READ), -EPERM);
+    ck_assert_int_eq(pkeyguard_region_associate(region, NULL), -EPERM);
+    ck_assert_int_eq(pkeyguard_region_associate(region, key), -EPERM);
+    ck_assert_int_eq(pkeyguard_region_prot(region), PAGE_RW);
+    ck_assert_ptr_eq(pkeyguard_region_key(region), key);
+    if (test_platform()->sealing) {
+        int guard_bytes = flags & PKEYGUARD_REGION_NO_GUARD_PAGES ? 0 : PAGE_BYTES;
+
+        for (char *page = address - guard_bytes; page <= address + guard_bytes;
+             page += PAGE_BYTES) {
+            ck_assert_int_eq(munmap(page, PAGE_BYTES), -1);
+            ck_assert_int_eq(errno, EPERM);
+            ck_assert_int_eq(mprotect(page, PAGE_BYTES, PROT_READ), -1);
+            ck_assert_int_eq(errno, EPERM);
+            ck_assert(mmap(page, PAGE_BYTES, PAGE_RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                           0) == MAP_FAILED);
+            ck_assert_int_eq(errno, EPERM);
+        }
+    }
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &guard), 0);
+    ck_assert(is_secret(address));
+    pkeyguard_release(&guard);
+
+    ck_assert_int_eq(pkeyguard_region_destroy(region), -EPERM);
+    ck_assert_int_eq(pkeyguard_key_destroy(key), -EBUSY);
+    if (pkeyguard_key_number(key) > 0)
+        assert_denied(READ_BYTE, address, key);
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &guard), 0);
+    for (int i = 0; i < PAGE_BYTES; i++)
+        ck_assert_int_eq(address[i], 0);
+    assert_allowed(WRITE_BYTE, address);
+    pkeyguard_release(&guard);
+    ck_assert_int_eq(pkeyguard_region_destroy(region), -EPERM);
+}
+END_TEST
+
+START_TEST(a_frozen_region_cannot_even_be_wiped)
+{
+    struct pkeyguard_key *key = key_for_seals();
+    static struct pkeyguard_region *region; /* for good, so not a leak */
+    char secret[64];
+
+    write_secret(secret);
+    ck_assert_int_eq(pkeyguard_region_create_with(key, secret, sizeof(secret), PROT_READ,
+                                                  PKEYGUARD_REGION_SEALED, &region),
+                     0);
+    ck_assert_int_eq(pkeyguard_region_destroy(region), -EPERM);
+    pkeyguard_scoped_write (char[64], bytes, region) {
+        ck_assert(is_secret(*bytes));
+        assert_page_denied(WRITE_BYTE, *bytes);
+    }
+}
+END_TEST
+
+START_TEST(a_seal_that_cannot_be_had_leaves_nothing)
+{
+    static const struct {
+        int from_kernel, expected;
+    } errors[] = {{ENOSYS, -ENOTSUP}, {EINVAL, -ENOTSUP}, {EPERM, -ENOTSUP}, {ENOMEM, -ENOMEM}};
+    struct pkeyguard_key *key = key_for_seals();
+    struct resources before = count_resources();
+    struct pkeyguard_region *region = NULL;
+
+    for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++) {
+        fail_call(CALL_MSEAL, 0, errors[i].from_kernel, 1);
+        ck_assert_int_eq(
+            pkeyguard_region_create(key, 1, PROT_READ, PKEYGUARD_REGION_SEALED, &region),
+            errors[i].expected);
+        ck_assert(stop_failing());
+        ck_assert_ptr_null(region);
+        assert_resources(before);
+    }
+    destroy(NULL, key);
+}
+END_TEST
+
+/* Nobody pretends here. */
+START_TEST(seals_are_for_dedicated_keys)
+{
+    static const unsigned kinds[] = {PKEYGUARD_KEY_SOFTWARE, PKEYGUARD_KEY_OPTIONAL, 0};
+    struct pkeyguard_region *region = NULL;
+
+    ck_assert_int_eq(pkeyguard_region_create(NULL, 1, PAGE_RW, PKEYGUARD_REGION_SEALED, &region),
+                     -ENOTSUP);
+    for (int i = 0; i < 3; i++) {
+        struct pkeyguard_key *key = new_key(PKEYGUARD_READ_WRITE, kinds[i]);
+
+        if (pkeyguard_key_enforcement(key) != PKEYGUARD_PKU || !test_platform()->sealing)
+            ck_assert_int_eq(
+                pkeyguard_region_create(key, 1, PAGE_RW, PKEYGUARD_REGION_SEALED, &region),
+                -ENOTSUP);
+        destroy(NULL, key);
+    }
+    ck_assert_ptr_null(region);
 }
 END_TEST
 
@@ -273,6 +852,10 @@ START_TEST(bad_arguments_create_nothing)
         {1, -1, 0},
         {1, PAGE_RW, 1u << 31},
         {1, PAGE_RW, 128},
+        {1, PAGE_RW, PKEYGUARD_REGION_FORK_WIPE | PKEYGUARD_REGION_NO_FORK},
+        {1, PAGE_RW, PKEYGUARD_REGION_FORK_WIPE | PKEYGUARD_REGION_SECRET},
+        {1, PAGE_RW, PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_DUMPABLE},
+        {0, PAGE_RW, PKEYGUARD_REGION_LOCKED},
     };
     struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0);
     struct resources before = count_resources();
@@ -468,7 +1051,9 @@ START_TEST(content_is_wiped_on_destroy)
     struct pkeyguard_region *region;
     static const char secret[6000] = {[0] = 's', [5999] = 's'};
 
-    ck_assert_int_eq(pkeyguard_region_create_with(key, secret, sizeof(secret), _i, 0, &region), 0);
+    ck_assert_int_eq(pkeyguard_region_create_with(key, secret, sizeof(secret), _i % 4,
+                                                  each_flag[_i / 4], &region),
+                     0);
     wiped = -1;
     before_call(CALL_MUNMAP, look_at_content);
     ck_assert_int_eq(pkeyguard_region_destroy(region), 0);
@@ -502,7 +1087,11 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("region");
-    TCase *regions = tcase_create("regions");
+    TCase *regions = tcase_create("regions"), *fit = tcase_create("flags");
+    const struct pkeyguard_platform *platform = test_platform();
+    int flags = platform->secret_memory ? FLAGS : SECRET_FLAG;
+    const char *no_secret = "the kernel has no secret memory";
+    bool tool = getenv("PKEYGUARD_TEST_TOOL") != NULL;
 
     suite_add_tcase(suite, regions);
     tcase_add_loop_test(regions, page_rights_bound_what_guards_give, 0, 8);
@@ -511,9 +1100,11 @@ int main(void)
     tcase_add_test(regions, content_is_given_at_creation);
     tcase_add_test(regions, new_memory_is_zero);
     tcase_add_test(regions, a_region_without_a_key_is_guarded_by_mprotect);
-    tcase_add_test(regions, running_off_either_end_faults);
+    tcase_add_loop_test(regions, running_off_either_end_faults, 0, flags);
+    /* With no flag and with PKEYGUARD_KEY_SOFTWARE. */
+    tcase_add_test(regions, regions_cost_few_mappings);
+    tcase_add_loop_test(regions, regions_cost_few_mappings, 2, 3);
     tcase_add_test(regions, guard_pages_can_be_left_out);
-    tcase_add_test(regions, only_dumpable_regions_are_dumped);
     tcase_add_test(regions, bad_arguments_create_nothing);
     tcase_add_test(regions, null_regions);
     tcase_add_loop_test(regions, address_is_for_readable_defaults, 0, 3);
@@ -524,8 +1115,26 @@ int main(void)
     tcase_add_test(regions, a_guarded_region_stays);
     add_pku_test(regions, execute_alone_needs_a_pkey);
     tcase_add_test(regions, names_show_in_maps);
-    /* PROT_NONE to PROT_READ | PROT_WRITE. */
-    tcase_add_loop_test(regions, content_is_wiped_on_destroy, PROT_NONE, PAGE_RW + 1);
+    /* PROT_NONE to PROT_READ | PROT_WRITE, for each flag. */
+    tcase_add_loop_test(regions, content_is_wiped_on_destroy, 0, 4 * flags);
     tcase_add_test(regions, system_calls_get_efault);
+
+    suite_add_tcase(suite, fit);
+    tcase_add_loop_test(fit, only_dumpable_regions_may_be_dumped, 0, flags);
+    add_loop_test_if(cores_can_be_read() && !tool, "core dumps are not files to be read here", fit,
+                     core_dumps_have_what_is_dumpable, 0, flags);
+    add_test_if(!tool, "sanitizers make nothing of mlock", fit, locked_regions_are_in_memory);
+    add_loop_test_if(!tool, "the tool takes memory of its own", fit, locking_keeps_to_the_limit, 0,
+                     3);
+    add_loop_test_if(platform->secret_memory && !tool, no_secret, fit, locking_keeps_to_the_limit,
+                     3, 5);
+    tcase_add_loop_test(fit, the_kernel_reaches_all_but_secret_memory, 0, flags);
+    tcase_add_loop_test(fit, what_a_fork_child_finds, 0, flags);
+    add_test_if(platform->secret_memory, no_secret, fit, secret_memory_leaves_no_descriptor);
+    tcase_add_test(fit, secret_memory_is_refused_where_there_is_none);
+    tcase_add_loop_test(fit, a_sealed_region_stays, 0, platform->secret_memory ? 4 : 3);
+    tcase_add_test(fit, a_frozen_region_cannot_even_be_wiped);
+    tcase_add_test(fit, a_seal_that_cannot_be_had_leaves_nothing);
+    tcase_add_test(fit, seals_are_for_dedicated_keys);
     return run_suite(suite);
 }

@@ -24,7 +24,7 @@ struct pkeyguard_platform {
     enum pkeyguard_enforcement enforcement; /* what a key created with no flag gets here */
     int pku_error;               /* 0, or the -errno that rules PKU out, as listed below */
     unsigned hardware_keys_free; /* how many dedicated keys could be created now */
-    bool secret_memory;          /* memfd_secret(2) works */
+    bool secret_memory;          /* memfd_secret(2) works, within RLIMIT_MEMLOCK */
     bool sealing;                /* mseal(2) works */
     bool guard_madvise;          /* madvise(2) takes MADV_GUARD_INSTALL */
     uint64_t reserved[8];        /* zero */

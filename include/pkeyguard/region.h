@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * region.h - a region: whole pages that belong to one key
+ * region.h - a region: whole pages that belong to one key, and what the kernel does with them
  *
  * A region's memory is reached through guards (guard.h). Its page rights (PROT_*) hold for every
  * thread and bound what any guard can give; the key's rights bound it further.
  *
  * On each side of a region lies one inaccessible page, so that running off either end faults. The
- * size is the one asked for; past it, up to the page's end, there is slack that does not fault.
+ * size is the one asked for; past it, up to the page's end, there is slack that does not fault. The
+ * fault is SIGSEGV at the exact address; its si_code depends on the kernel (where it has
+ * MADV_GUARD_INSTALL, 6.13, guard pages need no mappings of their own) and on what is open:
+ * SEGV_MAPERR, SEGV_ACCERR, or SEGV_PKUERR while the key is closed.
  */
 #ifndef PKEYGUARD_REGION_H
 #define PKEYGUARD_REGION_H
@@ -20,9 +23,49 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+/* What a region is fit for. A flag that cannot be had makes creation fail; none is weakened. */
 enum {
-    PKEYGUARD_REGION_DUMPABLE = 4,       /* in core dumps; the default is MADV_DONTDUMP */
-    PKEYGUARD_REGION_NO_GUARD_PAGES = 64 /* no inaccessible page on either side */
+    /*
+     * Memory that the kernel itself cannot reach, memfd_secret(2): process_vm_readv(2),
+     * /proc/PID/mem and ptrace(2) are refused. Never swapped out, never in a core dump or a fork
+     * child (see NO_FORK). -ENOTSUP where the kernel has none (5.14), or was not told to have it
+     * (secretmem.enable=1, before 6.5); -ENOMEM where RLIMIT_MEMLOCK has no room, on some kernels
+     * for root too. PROT_EXEC is -EACCES from whatever would apply it.
+     */
+    PKEYGUARD_REGION_SECRET = 1,
+
+    /*
+     * Never swapped out, mlock(2): all pages are in memory when creation returns. -ENOMEM where
+     * RLIMIT_MEMLOCK or the memory has no room, -EPERM where this process may lock none. A fork
+     * child's copy is not locked. SECRET memory is as good as locked without it.
+     */
+    PKEYGUARD_REGION_LOCKED = 2,
+
+    /* In core dumps; the default is MADV_DONTDUMP. Contradicts SECRET. */
+    PKEYGUARD_REGION_DUMPABLE = 4,
+
+    /* A fork child finds zeros, MADV_WIPEONFORK. Contradicts NO_FORK and SECRET. */
+    PKEYGUARD_REGION_FORK_WIPE = 8,
+
+    /*
+     * A child of fork(3) does not have the memory, MADV_DONTFORK. An access there faults, or
+     * reaches what was mapped at that address since; of the library's functions the child calls
+     * pkeyguard_region_destroy() alone, which then frees the record and nothing else.
+     */
+    PKEYGUARD_REGION_NO_FORK = 16,
+
+    /*
+     * Nothing in the process can unmap, move or replace the memory or change its page rights any
+     * more, mseal(2) (6.10). For dedicated keys only: -ENOTSUP on any other, and where the kernel
+     * has none. From then on pkeyguard_region_protect() and pkeyguard_region_associate() are
+     * -EPERM; pkeyguard_region_destroy() wipes the memory and is -EPERM: the region, its key and
+     * their pkey stay for the life of the process. Without PROT_WRITE nobody can write to it again,
+     * not even to wipe it.
+     */
+    PKEYGUARD_REGION_SEALED = 32,
+
+    /* No inaccessible page on either side. */
+    PKEYGUARD_REGION_NO_GUARD_PAGES = 64
 };
 
 /* What only Clang's thread safety analysis reads (guard.h): to it a region is a capability. */
@@ -54,14 +97,17 @@ struct pkeyguard_region_head {
  *
  * The memory is zero-filled and is never reachable before it carries the key. Page rights are the
  * CPU's: on x86 PROT_WRITE lets reads pass, and so does PROT_EXEC. Under mprotect a closed region
- * cannot be executed; PKU never stops execution.
+ * cannot be executed; PKU never stops execution. A SECRET or LOCKED region is open for writing
+ * while its memory is made ready, under mprotect to every thread; it holds zeros then.
  *
- * Returns 0; -EINVAL: size 0 or too large to be rounded, unknown bits in prot or flags; -ENOMEM;
- * -EACCES: a security policy refuses these page rights; -ENOTSUP: PROT_EXEC alone on a key that is
- * not dedicated, for the kernel would take a pkey of its own for that; -EDEADLK: called from a
- * signal handler that interrupted this library.
+ * Returns 0; -EINVAL: size 0 or too large to be rounded, unknown bits in prot or flags,
+ * contradictory flags; -ENOMEM: memory, mappings, or RLIMIT_MEMLOCK for SECRET or LOCKED; -EPERM:
+ * LOCKED, and this process may lock no memory; -EACCES: a security policy refuses these page
+ * rights, or SECRET refuses PROT_EXEC; -ENOTSUP: SECRET or SEALED cannot be had here, or PROT_EXEC
+ * alone on a key that is not dedicated, for the kernel would take a pkey of its own for that;
+ * -EDEADLK: called from a signal handler that interrupted this library.
  * Thread: any. Signal: not async-signal-safe. Fork: the child has a copy of the memory, as of any
- * other. Since 0.1.
+ * other, unless flags say otherwise. Since 0.1.
  */
 __attribute__((warn_unused_result, nonnull(5))) int
 pkeyguard_region_create(struct pkeyguard_key *key, size_t size, int prot, unsigned flags,
@@ -71,9 +117,9 @@ pkeyguard_region_create(struct pkeyguard_key *key, size_t size, int prot, unsign
  * pkeyguard_region_create_with - new memory with given content
  * @content: size bytes that the caller may read now; not NULL
  *
- * As pkeyguard_region_create(); page rights without PROT_WRITE are applied after the copy. Under
- * PKU no other thread can reach the content at any time; under mprotect any can while it is copied,
- * as through an open guard.
+ * As pkeyguard_region_create(); page rights without PROT_WRITE are applied after the copy, and
+ * sealing comes last. Under PKU no other thread can reach the content at any time; under mprotect
+ * any can while it is copied, as through an open guard.
  *
  * Returns 0, or an errno of pkeyguard_region_create(); -EINVAL also for content NULL.
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
@@ -88,9 +134,10 @@ pkeyguard_region_create_with(struct pkeyguard_key *key, const void *content, siz
  *
  * Every page is overwritten with zeros first, whatever the page rights.
  *
- * Returns 0; -EBUSY: under mprotect, a guard on the region is open; -ENOMEM or -EACCES: the kernel
- * refused page rights or the unmapping, the region stands as before but may be wiped: call again;
- * -EDEADLK as for create.
+ * Returns 0; -EPERM: the region is SEALED: it is wiped, as far as PROT_WRITE lets it be, and stays;
+ * -EBUSY: under mprotect, a guard on the region is open; -ENOMEM or -EACCES: the kernel refused
+ * page rights or the unmapping, the region stands as before but may be wiped: call again; -EDEADLK
+ * as for create.
  * Thread: any, with no other use of this region at the same time. Signal: not async-signal-safe.
  * Since 0.1.
  */
@@ -103,9 +150,10 @@ __attribute__((warn_unused_result)) int pkeyguard_region_destroy(struct pkeyguar
  * One change in the kernel: at no moment do the pages carry no key, and the old key's rights count
  * for nothing afterwards. Content, page rights and name stay. The same key again changes nothing.
  *
- * Returns 0; -EINVAL: no region; -EBUSY: under mprotect, a guard on the region is open; -ENOTSUP:
- * the page rights are PROT_EXEC alone and the new key is not dedicated; -ENOMEM, -EACCES, -EDEADLK
- * as for create: in each case the region is where it was.
+ * Returns 0; -EINVAL: no region; -EPERM: the region is SEALED, whatever the key; -EBUSY: under
+ * mprotect, a guard on the region is open; -ENOTSUP: the page rights are PROT_EXEC alone and the
+ * new key is not dedicated; -ENOMEM, -EACCES, -EDEADLK as for create: in each case the region is
+ * where it was.
  * Thread: any, with no other use of this region at the same time. Signal: not async-signal-safe.
  * Since 0.1.
  */
@@ -119,8 +167,8 @@ __attribute__((warn_unused_result)) int pkeyguard_region_associate(struct pkeygu
  * Takes effect under open guards too, in all threads and in system calls that are blocked: with
  * PROT_NONE it revokes the region from everyone.
  *
- * Returns 0; -EINVAL: no region or unknown bits in prot; -ENOTSUP, -ENOMEM, -EACCES, -EDEADLK as
- * for create: the page rights are as before.
+ * Returns 0; -EINVAL: no region or unknown bits in prot; -EPERM: the region is SEALED; -ENOTSUP,
+ * -ENOMEM, -EACCES, -EDEADLK as for create: the page rights are as before.
  * Thread: any, also while others use the region. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result)) int pkeyguard_region_protect(struct pkeyguard_region *region,
@@ -131,7 +179,7 @@ __attribute__((warn_unused_result)) int pkeyguard_region_protect(struct pkeyguar
  * @name: 1 to 63 printable ASCII characters, copied; none of [ ] \ $ `, which the kernel refuses
  *
  * The name stands in the line a failed scope prints, and in /proc/PID/maps where the kernel is
- * built with CONFIG_ANON_VMA_NAME (5.17).
+ * built with CONFIG_ANON_VMA_NAME (5.17) and the region is not SECRET.
  *
  * Returns 0; -EINVAL: no region, or a name that is not as above: the old one stays.
  * Thread: any, with no other use of this region at the same time. Signal: not async-signal-safe.
