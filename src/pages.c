@@ -9,22 +9,23 @@ bool pages_absent(const struct pages *pages)
     return pages->not_forked && pages->forks != library_forks();
 }
 
-static int protect(const struct pages *pages, int prot, int pkey)
+static int protect(const struct pages *pages, int prot, int pkey, bool any_pkey)
 {
     if (pages_absent(pages))
         return 0;
     /* Machines without PKU refuse pkey_mprotect(2) even with pkey 0. */
-    if (pkey == 0 && pages->pkey == 0)
-        return os_protect(pages_start(pages), pages_span(pages), prot);
-    return os_protect_with_pkey(pages_start(pages), pages_span(pages), prot, pkey);
+    if (any_pkey)
+        return os_protect_with_pkey(pages_start(pages), pages_span(pages), prot, pkey);
+    return os_protect(pages_start(pages), pages_span(pages), prot);
 }
 
 int pages_protect(struct pages *pages, int prot, int pkey)
 {
-    int error = protect(pages, prot, pkey);
+    bool any_pkey = pkey != 0 || pages->pkey != 0;
+    int error = protect(pages, prot, pkey, any_pkey);
 
     if (error != 0) {
-        if (protect(pages, pages->applied, pages->pkey) != 0)
+        if (protect(pages, pages->applied, pages->pkey, any_pkey) != 0)
             os_abort("the kernel refuses to take page rights back", NULL);
         return error;
     }
