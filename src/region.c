@@ -2,6 +2,7 @@
 #include <pkeyguard/region.h>
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,6 +27,9 @@ enum {
     GUARDS_APART = PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_FORK_WIPE |
                    PKEYGUARD_REGION_SEALED
 };
+
+/* All that have a key, so that none is adopted twice. Under the lock. */
+static struct list regions = LIST_INIT(regions);
 
 /* For PROT_EXEC alone the kernel takes a pkey by itself, unless it is told one. */
 static int check_prot(int prot, const struct pkeyguard_key *key)
@@ -165,6 +169,8 @@ static int join(struct pkeyguard_region *region, struct pkeyguard_key *key)
     if (error == 0) {
         if (before != NULL)
             list_remove(&region->pages.of_key);
+        else
+            list_insert(&regions, &region->of_process);
         list_insert(&joins->pages, &region->pages.of_key);
         region->head.key = joins;
     }
@@ -179,6 +185,7 @@ static void part(struct pkeyguard_region *region)
     struct pkeyguard_key *key = region->head.key;
 
     list_remove(&region->pages.of_key);
+    list_remove(&region->of_process);
     if (key == &region->private_key)
         key->enforcement->unbind(key);
 }
@@ -329,6 +336,79 @@ int pkeyguard_region_create_with(struct pkeyguard_key *key, const void *content,
     return content == NULL ? -EINVAL : create(key, content, size, prot, flags, ret_region);
 }
 
+/* Under the lock. A guard page counts as its region's. */
+static bool overlaps_a_region(const struct pkeyguard_region *adopted)
+{
+    list_for_each(link, &regions)
+    {
+        const struct pkeyguard_region *region =
+            list_entry(link, struct pkeyguard_region, of_process);
+
+        if (!pages_absent(&region->pages) &&
+            reservation(region) < adopted->pages.address + adopted->pages.length &&
+            adopted->pages.address < reservation(region) + reservation_length(region))
+            return true;
+    }
+    return false;
+}
+
+int pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size, int prot,
+                           unsigned flags, struct pkeyguard_region **ret_region)
+{
+    size_t page = os_page_size();
+    struct pkeyguard_region *region;
+    uintptr_t end;
+    int found, error;
+
+    if ((flags & ~(unsigned)PKEYGUARD_REGION_NO_GUARD_PAGES) != 0 || address == NULL || size == 0 ||
+        (uintptr_t)address % page != 0 || size % page != 0 ||
+        __builtin_add_overflow((uintptr_t)address, size, &end))
+        return -EINVAL;
+    error = check_prot(prot, key);
+    if (error == 0)
+        error = os_inspect(address, size, &found);
+    if (error != 0)
+        return error;
+    region = calloc(1, sizeof(*region));
+    if (region == NULL)
+        return -ENOMEM;
+    region->head.address = address;
+    region->head.size = size;
+    region->adopted = true;
+    region->prot_before = found;
+    region->pages.address = address;
+    region->pages.length = size;
+    region->pages.prot = prot;
+    region->pages.applied = found;
+    error = library_lock();
+    if (error == 0) {
+        error = overlaps_a_region(region) ? -EBUSY : join(region, key);
+        library_unlock();
+    }
+    if (error != 0) {
+        free(region);
+        return error;
+    }
+    *ret_region = region;
+    return 0;
+}
+
+/* To the owner of adopted memory, as it came. */
+static int give_back(struct pkeyguard_region *region)
+{
+    int error = library_lock();
+
+    if (error == 0) {
+        error = pages_protect(&region->pages, region->prot_before, 0);
+        if (error == 0)
+            part(region);
+        library_unlock();
+    }
+    if (error == 0)
+        free(region);
+    return error;
+}
+
 /* What page rights keep from being written stays, for nobody can change them any more. */
 static int wipe_sealed(struct pkeyguard_region *region)
 {
@@ -368,6 +448,8 @@ int pkeyguard_region_destroy(struct pkeyguard_region *region)
         return -EBUSY;
     if (pages_absent(&region->pages))
         return forget(region);
+    if (region->adopted)
+        return give_back(region);
     if (region->sealed)
         return wipe_sealed(region);
     prot = region->pages.prot;
@@ -436,7 +518,7 @@ int pkeyguard_region_name(struct pkeyguard_region *region, const char *name)
             return -EINVAL;
     }
     memcpy(region->name, name, length + 1);
-    if (!pages_absent(&region->pages))
+    if (!region->adopted && !pages_absent(&region->pages))
         os_name(pages_start(&region->pages), pages_span(&region->pages), region->name);
     return 0;
 }

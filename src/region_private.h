@@ -16,6 +16,9 @@ struct pkeyguard_region {
     struct pages pages;
     size_t guard_size; /* bytes reserved on each side */
     bool sealed;
+    bool adopted;    /* the memory is somebody else's, and stays it */
+    int prot_before; /* its page rights when it was adopted */
+    struct list of_process;
     struct pkeyguard_key private_key; /* in use while head.key points to it */
     char name[REGION_NAME_SIZE];      /* empty: none */
 };

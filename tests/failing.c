@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -83,6 +84,7 @@ int __real_madvise(void *address, size_t length, int advice);
 int __real_stat(const char *path, struct stat *status);
 int __real_mlock(const void *address, size_t length);
 int __real_ftruncate(int file, off_t length);
+FILE *__real_fopen(const char *path, const char *mode);
 bool __real_pkeyguard_pkru_supported(void);
 long __real_syscall(long number, ...);
 
@@ -137,6 +139,12 @@ int __wrap_ftruncate(int file, off_t length);
 int __wrap_ftruncate(int file, off_t length)
 {
     return fails(CALL_FTRUNCATE, NULL, (unsigned long)length) ? -1 : __real_ftruncate(file, length);
+}
+
+FILE *__wrap_fopen(const char *path, const char *mode);
+FILE *__wrap_fopen(const char *path, const char *mode)
+{
+    return fails(CALL_FOPEN, NULL, 0) ? NULL : __real_fopen(path, mode);
 }
 
 bool __wrap_pkeyguard_pkru_supported(void);

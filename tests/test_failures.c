@@ -197,6 +197,50 @@ static void close_key(void)
     ck_assert_int_eq(pkeyguard_key_set_rights(key, PKEYGUARD_NO_ACCESS), 0);
 }
 
+static char *foreign;
+
+static void map_foreign(void)
+{
+    foreign = mmap(NULL, PAGE_BYTES, PAGE_RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert(foreign != MAP_FAILED);
+}
+
+static int adopt(void)
+{
+    return pkeyguard_region_adopt(key, foreign, PAGE_BYTES, PROT_READ, 0, &made);
+}
+
+static void assert_not_adopted(void)
+{
+    ck_assert_ptr_null(made);
+    assert_allowed(WRITE_BYTE, foreign);
+}
+
+static void leave(void)
+{
+    unmake();
+    munmap(foreign, PAGE_BYTES);
+}
+
+static void adopt_foreign(void)
+{
+    map_foreign();
+    ck_assert_int_eq(adopt(), 0);
+}
+
+static void assert_still_adopted(void)
+{
+    assert_still_read_only();
+    ck_assert_ptr_eq(address_of(made), foreign);
+}
+
+static void forget_foreign(void)
+{
+    made = NULL;
+    assert_allowed(WRITE_BYTE, foreign);
+    munmap(foreign, PAGE_BYTES);
+}
+
 static int protect(void)
 {
     return pkeyguard_region_protect(region, PROT_READ);
@@ -276,6 +320,8 @@ static const struct operation {
     {nothing, create_wiped_region, assert_nothing_made, unmake, 6, 0, 0},
     {open_software, create_open_region, assert_nothing_made_but_open, unmake_and_close, 3, 0, 0},
     {make_read_only, destroy_read_only, assert_still_read_only, forget, 2, 1, 0},
+    {map_foreign, adopt, assert_not_adopted, leave, 3, 0, 0},
+    {adopt_foreign, destroy_read_only, assert_still_adopted, forget_foreign, 1, 0, 0},
     {open_software, associate_with_open_software, assert_not_associated, associate_back, 1, 0, 0},
     {open_key, associate_with_none, assert_key_still_open, close_key, 1, 0, 0},
     {open_key, protect, assert_key_still_open, close_key, 1, 0, 0},

@@ -129,10 +129,43 @@ pkeyguard_region_create_with(struct pkeyguard_key *key, const void *content, siz
                              unsigned flags, struct pkeyguard_region **ret_region);
 
 /*
- * pkeyguard_region_destroy - wipe a region and unmap it
+ * pkeyguard_region_adopt - memory that somebody else mapped joins a key
+ * @address: start of a page, of a huge page where the memory has those
+ * @size: bytes, in whole such pages
+ * @prot: its page rights from now on, as for pkeyguard_region_create()
+ * @flags: 0 or PKEYGUARD_REGION_NO_GUARD_PAGES, which changes nothing: there are none
+ *
+ * For blocks of another allocator, shared memory, mapped files and huge pages. The memory must be
+ * mapped with the same page rights everywhere and carry no pkey. It is never written, and its page
+ * rights and pkey change in one call: where the key's default lets others read, they can go on
+ * reading meanwhile. That is said of threads that have these rights (see key.h), and under mprotect
+ * of all. Other processes that map it are not concerned. Core dumps, forks, locks and the name in
+ * /proc/PID/maps stay what its owner made them.
+ *
+ * pkeyguard_region_destroy() gives it back as it came: with its content of that moment, unwiped,
+ * the page rights it had, and pkey 0; a part of huge pages or of System V shared memory stays a
+ * mapping of its own. It must stay mapped until then.
+ *
+ * Returns 0; -EINVAL: no address, size 0, either not in whole pages, page rights that are not the
+ * same everywhere, unknown bits in prot, any other flag; -ENOMEM: not all of it is mapped, or no
+ * memory or mappings; -EBUSY: it overlaps a region or its guard pages, or carries a pkey; -EACCES:
+ * what is mapped there does not allow these page rights (under mprotect the first guard that would
+ * apply them learns it); -ENOTSUP: there is no /proc/self/smaps, or
+ * PROT_EXEC alone on a key that is not dedicated; -EDEADLK as for create. In each case nothing
+ * changed.
+ * Thread: any, also while others use the memory as their rights let them; it must not be mapped,
+ * unmapped or protected by others at the same time. Signal: not async-signal-safe. Since 0.1.
+ */
+__attribute__((warn_unused_result, nonnull(6))) int
+pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size, int prot,
+                       unsigned flags, struct pkeyguard_region **ret_region);
+
+/*
+ * pkeyguard_region_destroy - wipe a region and unmap it, or give an adopted one back
  * @region: NULL is allowed and does nothing
  *
- * Every page is overwritten with zeros first, whatever the page rights.
+ * Every page is overwritten with zeros first, whatever the page rights; but see
+ * pkeyguard_region_adopt() and PKEYGUARD_REGION_SEALED.
  *
  * Returns 0; -EPERM: the region is SEALED: it is wiped, as far as PROT_WRITE lets it be, and stays;
  * -EBUSY: under mprotect, a guard on the region is open; -ENOMEM or -EACCES: the kernel refused
@@ -179,7 +212,7 @@ __attribute__((warn_unused_result)) int pkeyguard_region_protect(struct pkeyguar
  * @name: 1 to 63 printable ASCII characters, copied; none of [ ] \ $ `, which the kernel refuses
  *
  * The name stands in the line a failed scope prints, and in /proc/PID/maps where the kernel is
- * built with CONFIG_ANON_VMA_NAME (5.17) and the region is not SECRET.
+ * built with CONFIG_ANON_VMA_NAME (5.17) and the region is neither SECRET nor adopted.
  *
  * Returns 0; -EINVAL: no region, or a name that is not as above: the old one stays.
  * Thread: any, with no other use of this region at the same time. Signal: not async-signal-safe.

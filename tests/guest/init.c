@@ -58,6 +58,15 @@ static void mount_at(const char *type, const char *directory)
         fail(directory);
 }
 
+static void set_aside_huge_pages(void)
+{
+    int fd = open("/proc/sys/vm/nr_hugepages", O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0 || write(fd, "4", 1) != 1)
+        fail("huge pages");
+    close(fd);
+}
+
 /* Raw, so that what is written arrives byte for byte. */
 static int open_tty(const char *path)
 {
@@ -192,6 +201,7 @@ int main(int argc, char *argv[])
     mount_at("tmpfs", "/dev/shm");
     mount_at("proc", "/proc");
     mount_at("sysfs", "/sys");
+    set_aside_huge_pages();
     /* No mount on /tmp: it would hide programs that were built there, and / is a tmpfs anyway. */
     if ((mkdir("/tmp", 0777) != 0 && errno != EEXIST) || chmod("/tmp", 01777) != 0)
         fail("/tmp");
