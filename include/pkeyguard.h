@@ -11,7 +11,8 @@
  * not a sandbox: it does not stop code that can execute WRPKRU or call pkey_mprotect(2), nor
  * process_vm_readv(2), /proc/self/mem, ptrace(2), a fork child (which has a copy), io_uring work
  * queued while a scope is open, stray writes to the library's own records, or rights that a thread
- * keeps by misuse (born inside a scope, longjmp out of one).
+ * keeps by misuse (born inside a scope, longjmp out of one). Region flags (region.h) shut out the
+ * kernel's ways in and fork children.
  *
  * Whose rights. Under PKU rights belong to the thread. Under mprotect, which takes over where the
  * CPU has no PKU, they belong to the process: another thread can reach what one has open.

@@ -627,10 +627,9 @@ START_TEST(release_aborts_when_rights_cannot_be_taken_away)
 {
     assert_aborts(release_without_the_kernel, NULL,
                   "libpkeyguard: the kernel refuses to take page rights back\n");
-    assert_aborts(
-        release_at_a_bad_moment, NULL,
-        "libpkeyguard: a guard cannot be released: out of memory, of memory mappings, or "
-        "of memory that may be locked\n");
+    assert_aborts(release_at_a_bad_moment, NULL,
+                  "libpkeyguard: a guard cannot be released: out of memory, of memory mappings, or "
+                  "of memory that may be locked\n");
     assert_aborts(release_a_copy, NULL,
                   "libpkeyguard: a guard released twice, through a copy of it\n");
 }
