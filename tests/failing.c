@@ -179,6 +179,19 @@ int __wrap_stat(const char *path, struct stat *status)
     return fails(CALL_STAT, NULL, 0) ? -1 : __real_stat(path, status);
 }
 
+/* What a CPU is pretended to have. */
+static long the_one_pkey(void)
+{
+    static bool taken;
+
+    if (taken) {
+        errno = ENOSPC;
+        return -1;
+    }
+    taken = true;
+    return 1;
+}
+
 /* The calls that libc has no function for, or not every libc. */
 long __wrap_syscall(long number, ...);
 long __wrap_syscall(long number, ...)
@@ -193,7 +206,11 @@ long __wrap_syscall(long number, ...)
     va_end(arguments);
     if (call != ANY_CALL && fails(call, (void *)a[0], (unsigned long)a[1]))
         return failing_error == 0 ? 0 : -1;
+    if (pretended[CALL_PKEY_ALLOC] && call == CALL_PKEY_ALLOC)
+        return the_one_pkey();
+    if (pretended[CALL_PKEY_ALLOC] && call == CALL_PKEY_MPROTECT)
+        return __real_mprotect((void *)a[0], (size_t)a[1], (int)a[2]);
     if (pretended[call])
-        return call == CALL_PKEY_ALLOC; /* pkey 1 */
+        return 0;
     return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

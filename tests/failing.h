@@ -41,7 +41,8 @@ void fail_advice(int advice, int error);
 
 /*
  * From now on this call, one made through syscall(2), does nothing and says that it succeeded,
- * unless it is to fail; with CALL_PKEY_ALLOC the CPU is said to have PKU, too.
+ * unless it is to fail; with CALL_PKEY_ALLOC the CPU is said to have PKU, with one pkey that
+ * protects nothing.
  */
 void pretend_call(enum call call);
 

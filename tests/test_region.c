@@ -717,6 +717,8 @@ static void on_pkru_instruction(int signal, siginfo_t *info, void *context)
 /* What is missing of the two is pretended: PKRU that protects nothing, or a seal that does not
  * hold.
  */
+static bool pkru_pretended;
+
 static struct pkeyguard_key *key_for_seals(void)
 {
     struct pkeyguard_key *key;
@@ -728,6 +730,7 @@ static struct pkeyguard_key *key_for_seals(void)
 
         sigaction(SIGILL, &action, NULL);
         pretend_call(CALL_PKEY_ALLOC);
+        pkru_pretended = true;
     }
 #endif
     key = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_HARDWARE);
@@ -781,7 +784,7 @@ START_TEST(a_sealed_region_stays)
 
     ck_assert_int_eq(pkeyguard_region_destroy(region), -EPERM);
     ck_assert_int_eq(pkeyguard_key_destroy(key), -EBUSY);
-    if (pkeyguard_key_number(key) > 0)
+    if (!pkru_pretended)
         assert_denied(READ_BYTE, address, key);
     ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &guard), 0);
     for (int i = 0; i < PAGE_BYTES; i++)
