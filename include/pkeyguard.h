@@ -4,15 +4,16 @@
  *
  * The tour: a key (key.h) is a protection domain. A region (region.h) is memory that belongs to a
  * key. A guard (guard.h) opens a key or region for a scope and closes it at the scope's end, with
- * two writes to the CPU's PKRU register (pkru.h). What the machine gives is in platform.h.
+ * two writes to the CPU's PKRU register (pkru.h). What threads, longjmp and coroutines need is in
+ * thread.h. What the machine gives is in platform.h.
  *
  * Threat model. It stops stray and linear reads and writes from anywhere in the process, use after
  * the scope, over-reads into secrets, and system calls handed a protected pointer (EFAULT). It is
  * not a sandbox: it does not stop code that can execute WRPKRU or call pkey_mprotect(2), nor
  * process_vm_readv(2), /proc/self/mem, ptrace(2), a fork child (which has a copy), io_uring work
  * queued while a scope is open, stray writes to the library's own records, or rights that a thread
- * keeps by misuse (born inside a scope, longjmp out of one). Region flags (region.h) shut out the
- * kernel's ways in and fork children.
+ * keeps by misuse (born inside a scope, longjmp out of one) until it resets them (thread.h). Region
+ * flags (region.h) shut out the kernel's ways in and fork children.
  *
  * Whose rights. Under PKU rights belong to the thread. Under mprotect, which takes over where the
  * CPU has no PKU, they belong to the process: another thread can reach what one has open.
@@ -28,6 +29,7 @@
 #include <pkeyguard/pkru.h>
 #include <pkeyguard/platform.h>
 #include <pkeyguard/region.h>
+#include <pkeyguard/thread.h>
 
 #ifdef __cplusplus
 extern "C" {

@@ -9,9 +9,7 @@
 
 #include "enforcement.h"
 #include "os.h"
-
-#define AD(pkey) (1u << (2 * (pkey)))
-#define WD(pkey) (2u << (2 * (pkey)))
+#include "pkeys.h"
 
 /*
  * pkeys of destroyed keys, a bit each. They are not freed: another thread may still hold rights on
@@ -42,32 +40,9 @@ unsigned pku_idle_keys(void)
     return os_single_threaded() ? (unsigned)__builtin_popcount(idle) : 0;
 }
 
-/* Only these bits, of the register as it is now. */
-static void change_pkru(uint32_t clear, uint32_t set)
-{
-    uint32_t pkru = pkeyguard_pkru_read();
-    uint32_t changed = (pkru & ~clear) | set;
-
-    if (changed != pkru)
-        pkeyguard_pkru_write(changed);
-}
-
-static uint32_t deny_bits(int pkey, enum pkeyguard_rights rights)
-{
-    switch (rights) {
-    case PKEYGUARD_READ_WRITE:
-        return 0;
-    case PKEYGUARD_READ_ONLY:
-        return WD(pkey);
-    default:
-        /* Both, so that opening for reading finds write-disable set already. */
-        return AD(pkey) | WD(pkey);
-    }
-}
-
 static int set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
 {
-    change_pkru(key->head.ad_wd, deny_bits(key->pkey, rights));
+    pkeys_change(key->head.ad_wd, pkeys_deny(key->pkey, rights));
     return 0;
 }
 
@@ -94,13 +69,15 @@ static int bind(struct pkeyguard_key *key)
     if (pkey < 0)
         return pkey == -ENOSPC ? -ENOSPC : -ENOTSUP;
     key->pkey = pkey;
-    key->head.ad = AD(pkey);
-    key->head.ad_wd = AD(pkey) | WD(pkey);
+    key->head.ad = PKEY_AD(pkey);
+    key->head.ad_wd = PKEY_AD(pkey) | PKEY_WD(pkey);
+    pkeys_bind(pkey, key->default_rights);
     return set_rights(key, key->default_rights);
 }
 
 static int unbind(struct pkeyguard_key *key)
 {
+    pkeys_unbind(key->pkey);
     set_rights(key, PKEYGUARD_NO_ACCESS);
     idle |= 1u << key->pkey;
     return 0;
@@ -108,11 +85,7 @@ static int unbind(struct pkeyguard_key *key)
 
 static enum pkeyguard_rights rights(const struct pkeyguard_key *key)
 {
-    uint32_t denied = pkeyguard_pkru_read() & key->head.ad_wd;
-
-    if (denied & key->head.ad)
-        return PKEYGUARD_NO_ACCESS;
-    return denied != 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_READ_WRITE;
+    return pkeys_rights(key->pkey, pkeyguard_pkru_read());
 }
 
 static int apply(const struct pkeyguard_key *key, struct pages *pages)
@@ -131,7 +104,7 @@ static int enter(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_
     if (mode == GUARD_RESTRICTS) {
         /* Access-disable alone denies everything already. */
         if (!(denied & key->head.ad))
-            wanted |= deny_bits(key->pkey, rights);
+            wanted |= pkeys_deny(key->pkey, rights);
     } else if (rights == PKEYGUARD_READ_WRITE) {
         wanted = 0;
     } else if (rights == PKEYGUARD_READ_ONLY && (denied & key->head.ad)) {
@@ -139,7 +112,7 @@ static int enter(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_
         wanted = wd;
     }
     *ret_change = (struct pkru_change){.cleared = denied & ~wanted, .set = wanted & ~denied};
-    change_pkru(ret_change->cleared, ret_change->set);
+    pkeys_change(ret_change->cleared, ret_change->set);
     return 0;
 }
 
@@ -147,7 +120,7 @@ static int leave(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_
                  enum guard_mode mode, const struct pkru_change *change)
 {
     (void)key, (void)pages, (void)rights, (void)mode;
-    change_pkru(change->set, change->cleared);
+    pkeys_change(change->set, change->cleared);
     return 0;
 }
 

@@ -5,10 +5,21 @@
 
 #include "enforcement.h"
 #include "os.h"
+#include "pkeys.h"
 #include "region_private.h"
 
 /* struct pkeyguard_guard.how: 0 for what the inline code undoes by itself. */
 enum { HELD = 1, RESTRICTS = 2, CHECKED = 4, RIGHTS_SHIFT = 8 };
+
+/* The misuse that a guard can see when it is acquired. */
+static void check_thread(const struct pkeyguard_key *key)
+{
+    if (key->enforcement->kind == PKEYGUARD_PKU &&
+        key->enforcement->rights(key) > key->default_rights && !pkeys_chosen(key->head.ad_wd))
+        os_abort("a thread that was born inside a scope: pkeyguard_thread_reset() should be the "
+                 "first that it calls",
+                 NULL);
+}
 
 int pkeyguard_guard_enter(struct pkeyguard_key *key, struct pkeyguard_region *region,
                           enum pkeyguard_rights rights, unsigned flags,
@@ -26,6 +37,8 @@ int pkeyguard_guard_enter(struct pkeyguard_key *key, struct pkeyguard_region *re
         return -EINVAL;
     if (rights == (restricts ? PKEYGUARD_READ_WRITE : PKEYGUARD_NO_ACCESS))
         return 0;
+    if (checked)
+        check_thread(key);
     error = key->enforcement->enter(key, region != NULL ? &region->pages : NULL, rights,
                                     restricts ? GUARD_RESTRICTS : GUARD_WIDENS, &change);
     if (error != 0)
@@ -42,7 +55,7 @@ int pkeyguard_guard_enter(struct pkeyguard_key *key, struct pkeyguard_region *re
 }
 
 /* The misuse that a guard can see when it is released. */
-static void check(const struct pkeyguard_guard *guard)
+static void check_release(const struct pkeyguard_guard *guard)
 {
     uint32_t pkru;
 
@@ -64,7 +77,7 @@ void pkeyguard_guard_leave(const struct pkeyguard_guard *guard)
     int error;
 
     if (guard->how & CHECKED)
-        check(guard);
+        check_release(guard);
     error = guard->key->enforcement->leave(
         guard->key, guard->region != NULL ? &guard->region->pages : NULL,
         (enum pkeyguard_rights)(guard->how >> RIGHTS_SHIFT),

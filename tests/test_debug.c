@@ -76,6 +76,35 @@ START_TEST(guards_released_out_of_order_around_a_restrict)
 }
 END_TEST
 
+static void *acquire_first(void *reset)
+{
+    if (reset != NULL)
+        pkeyguard_thread_reset();
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_ONLY, &second), 0);
+    pkeyguard_release(&second);
+    return NULL;
+}
+
+static void create_thread_inside_a_scope(void *reset)
+{
+    pthread_t thread;
+
+    pkeyguard_scoped_write (int, number, region) {
+        ck_assert_int_eq(pthread_create(&thread, NULL, acquire_first, reset), 0);
+        pthread_join(thread, NULL);
+        *number = 1;
+    }
+}
+
+START_TEST(a_thread_born_inside_a_scope)
+{
+    create_thread_inside_a_scope(&key);
+    assert_aborts(create_thread_inside_a_scope, NULL,
+                  "libpkeyguard: a thread that was born inside a scope: pkeyguard_thread_reset() "
+                  "should be the first that it calls\n");
+}
+END_TEST
+
 START_TEST(what_is_allowed_passes)
 {
     struct pkeyguard_guard third;
@@ -105,6 +134,7 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, a_guard_released_on_another_thread);
     add_pku_test(tests, guards_released_out_of_order_around_a_restrict);
+    add_pku_test(tests, a_thread_born_inside_a_scope);
     tcase_add_test(tests, what_is_allowed_passes);
     return run_suite(suite);
 }

@@ -33,12 +33,13 @@
  *
  * Leaving a scope. return, break, continue and goto out of it close it; break and continue act on
  * the scope, not on a loop around it. A function whose only return is inside a scope draws
- * -Wreturn-type: use an auto form there. longjmp leaves it open. pthread_exit, deferred
+ * -Wreturn-type: use an auto form there. longjmp leaves it open (thread.h). pthread_exit, deferred
  * pthread_cancel and C++ exceptions close it if your file is compiled with -fexceptions, which the
  * CMake target adds for C; without it a thread ends with its scopes open. Do not jump into one.
  *
  * A new thread starts with a copy of its creator's PKRU, so with every scope open that its creator
- * had open. A fork child keeps the forking thread's guards and no other thread's.
+ * had open, until it calls pkeyguard_thread_reset(). A fork child keeps the forking thread's guards
+ * and no other thread's.
  */
 #ifndef PKEYGUARD_GUARD_H
 #define PKEYGUARD_GUARD_H
@@ -55,11 +56,9 @@
 extern "C" {
 #define PKEYGUARD_CAST_(type, value) static_cast<type>(value)
 #define PKEYGUARD_VIEW_(type, value) reinterpret_cast<type>(value)
-#define PKEYGUARD_STATIC_ASSERT_     static_assert
 #else
 #define PKEYGUARD_CAST_(type, value) (value)
 #define PKEYGUARD_VIEW_(type, value) ((type)(value))
-#define PKEYGUARD_STATIC_ASSERT_     _Static_assert
 #endif
 #pragma GCC visibility push(default)
 

@@ -9,7 +9,10 @@
 #include <stdint.h>
 
 #ifdef __cplusplus
+#define PKEYGUARD_STATIC_ASSERT_ static_assert
 extern "C" {
+#else
+#define PKEYGUARD_STATIC_ASSERT_ _Static_assert
 #endif
 #pragma GCC visibility push(default)
 

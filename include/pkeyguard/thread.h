@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thread.h - what the kernel does not do for a thread's rights
+ *
+ * The kernel keeps PKRU for each thread and saves it around signal handlers. It does not look at it
+ * when a thread is born, when a jump leaves scopes behind, or when coroutines share one thread:
+ *
+ *     sigjmp_buf back;                      longjmp and siglongjmp: save before, restore after
+ *     struct pkeyguard_thread_rights rights;
+ *
+ *     pkeyguard_thread_save(&rights);
+ *     if (sigsetjmp(back, 1) != 0)
+ *         pkeyguard_thread_restore(&rights);
+ *
+ *     pkeyguard_thread_switch(&from->rights, &to->rights);    coroutines: before each switch
+ *     swapcontext(&from->context, &to->context);
+ *
+ *     static void *thread(void *argument)   threads, and a pool's worker before each task
+ *     {
+ *         pkeyguard_thread_reset();
+ *
+ * Threads born inside a scope. A thread starts with a copy of its creator's PKRU, so it has
+ * everything open that its creator has open at that moment, and no guard to close it. Either create
+ * threads outside every scope, or call pkeyguard_thread_reset() first in the thread. Where
+ * PKEYGUARD_DEBUG is defined before guard.h, acquiring a guard in a thread aborts if the key is
+ * open wider than its default although nothing in this thread opened it; what opens it must be
+ * compiled with PKEYGUARD_DEBUG, too.
+ *
+ * Threads older than a key. When a key is created only the calling thread gets its default rights;
+ * threads that run already have no access, even to a key that everyone may read or write by
+ * default. They must call pkeyguard_thread_reset() or pkeyguard_key_set_rights() once, or use
+ * guards; or let PKEYGUARD_REPORTER_GRANT_DEFAULTS (fault.h) give them the default when they first
+ * fault. System calls that they hand such memory get EFAULT without a fault.
+ *
+ * All of this is about PKU. Under mprotect rights are the whole process's and follow no thread:
+ * these functions leave them alone, and a guard that a longjmp has skipped stays open for everyone,
+ * for good. Release it yourself before the jump.
+ *
+ * The pkeys of other libraries are never touched: each function changes the bits of this library's
+ * keys in PKRU as it is at that moment.
+ */
+#ifndef PKEYGUARD_THREAD_H
+#define PKEYGUARD_THREAD_H
+
+#include <stdint.h>
+
+#include <pkeyguard/platform.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+/*
+ * What a thread may do with each key. The caller allocates it and leaves its members alone; {0} is
+ * the rights on no key.
+ */
+struct pkeyguard_thread_rights {
+    uint64_t bound; /* the keys that there were */
+    uint32_t pkru;
+    uint32_t reserved;
+    uint64_t reserved_too[62];
+};
+PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_thread_rights) == 512, "frozen for the ABI");
+
+/*
+ * pkeyguard_thread_save - the calling thread's rights on every key
+ *
+ * Thread: any. Signal: async-signal-safe; a handler sees its own rights, not the interrupted
+ * code's. Since 0.1.
+ */
+__attribute__((nonnull)) void pkeyguard_thread_save(struct pkeyguard_thread_rights *ret_rights);
+
+/*
+ * pkeyguard_thread_restore - give the calling thread the rights that it saved
+ *
+ * Closes what was opened since and not closed, and opens what was open then. Guards that the jump
+ * skipped are undone by that, and must not be released any more; guards acquired before the save
+ * are released as ever. Keys created or destroyed since the save are left as they are.
+ *
+ * Thread: the one that saved. Signal: async-signal-safe; in a handler it lasts until the handler
+ * returns. Fork: a child may restore what its parent saved. Since 0.1.
+ */
+__attribute__((nonnull)) void
+pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights);
+
+/*
+ * pkeyguard_thread_switch - from one coroutine's rights to another's
+ * @ret_from: set to the rights of the coroutine that is left
+ * @to: the rights of the one that is entered, as its last switch left them; NULL or {0}: it is new
+ *
+ * Call it immediately before the switch of stacks. Guards may be open on both sides: each coroutine
+ * has open what its own guards opened. A new one starts with the defaults of all keys, and so does
+ * every one on keys created since it was left. ret_from and to may be the same.
+ *
+ * Returns 0; -EBUSY is for keys that share pkeys, which this version does not have.
+ * Thread: any; a coroutine may go on in another thread. Signal: async-signal-safe, but do not
+ * switch coroutines in a handler. Since 0.1.
+ */
+__attribute__((warn_unused_result, nonnull(1))) int
+pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
+                        const struct pkeyguard_thread_rights *to);
+
+/*
+ * pkeyguard_thread_reset - every key back to its default rights, in the calling thread
+ *
+ * The first thing a new thread should do, and a pool's worker between tasks. Guards of this thread
+ * that are open then are undone and must not be released any more.
+ *
+ * Thread: any. Signal: async-signal-safe; in a handler it lasts until the handler returns.
+ * Since 0.1.
+ */
+void pkeyguard_thread_reset(void);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

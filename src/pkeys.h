@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pkeys.h - this library's pkeys in PKRU, for code that has no lock to take
+ *
+ * Which pkeys have a key is one word, together with a count of the changes to it, so that signal
+ * handlers and threads see a consistent whole and can tell later what has changed since.
+ */
+#ifndef PKEYS_H
+#define PKEYS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <pkeyguard/key.h>
+
+#define PKEY_AD(pkey) (1u << (2 * (pkey)))
+#define PKEY_WD(pkey) (2u << (2 * (pkey)))
+
+/* The deny bits that stand for rights, and back. Access-disable alone is no access, too. */
+uint32_t pkeys_deny(int pkey, enum pkeyguard_rights rights);
+enum pkeyguard_rights pkeys_rights(int pkey, uint32_t pkru);
+
+/* A pkey gets a key, or loses it. Under the library's lock. */
+void pkeys_bind(int pkey, enum pkeyguard_rights default_rights);
+void pkeys_unbind(int pkey);
+
+/* The pkeys that have a key now; bits of PKRU: theirs, and of those the ones that have kept it. */
+uint64_t pkeys_bound(void);
+uint32_t pkeys_mask(uint64_t bound);
+uint32_t pkeys_kept(uint64_t bound);
+
+/* What the keys' defaults deny; every other pkey's bits are set. */
+uint32_t pkeys_defaults(void);
+
+/* Changes only these bits of the calling thread's PKRU, as it is now. */
+void pkeys_change(uint32_t clear, uint32_t set);
+
+/* Whether pkeys_change() was ever told all these bits by this thread, which else was born with
+ * them. */
+bool pkeys_chosen(uint32_t bits);
+
+#endif

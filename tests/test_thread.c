@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: MIT */
+#include <pcl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "failing.h"
+#include "support.h"
+
+/* key is closed by default, shared one may be read. */
+static struct pkeyguard_key *key, *shared_key;
+static struct pkeyguard_region *region, *shared;
+
+static void set_up(void)
+{
+    key = new_key(PKEYGUARD_NO_ACCESS, 0);
+    region = new_region(key);
+    shared_key = new_key(PKEYGUARD_READ_ONLY, 0);
+    shared = new_region(shared_key);
+}
+
+static void tear_down(void)
+{
+    destroy(region, key);
+    destroy(shared, shared_key);
+}
+
+static bool pku(void)
+{
+    return test_enforcement() == PKEYGUARD_PKU;
+}
+
+static void assert_rights(enum pkeyguard_rights of_key, enum pkeyguard_rights of_shared_key)
+{
+    ck_assert_int_eq(pkeyguard_key_rights(key), of_key);
+    ck_assert_int_eq(pkeyguard_key_rights(shared_key), of_shared_key);
+}
+
+static void assert_defaults(void)
+{
+    assert_rights(PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_ONLY);
+    assert_denied(READ_BYTE, address_of(region), key);
+    assert_denied(WRITE_BYTE, address_of(shared), shared_key);
+    assert_allowed(READ_BYTE, address_of(shared));
+}
+
+static void open_key(struct pkeyguard_key *to_open, struct pkeyguard_guard *ret_guard)
+{
+    ck_assert_int_eq(pkeyguard_key_acquire(to_open, PKEYGUARD_READ_WRITE, ret_guard), 0);
+}
+
+/* ---- save and restore ---- */
+
+static jmp_buf back;
+static sigjmp_buf back_from_handler;
+static struct pkeyguard_guard skipped;
+
+static __attribute__((noreturn)) void jump_out_of_a_scope(void)
+{
+    open_key(key, &skipped);
+    longjmp(back, 1);
+}
+
+START_TEST(restore_undoes_the_guards_a_longjmp_skipped)
+{
+    struct pkeyguard_thread_rights rights;
+    struct pkeyguard_guard outer;
+
+    open_key(shared_key, &outer);
+    pkeyguard_thread_save(&rights);
+    if (setjmp(back) == 0)
+        jump_out_of_a_scope();
+    /* It stays open, under either enforcement. */
+    assert_rights(PKEYGUARD_READ_WRITE, PKEYGUARD_READ_WRITE);
+    pkeyguard_thread_restore(&rights);
+    assert_rights(pku() ? PKEYGUARD_NO_ACCESS : PKEYGUARD_READ_WRITE, PKEYGUARD_READ_WRITE);
+    if (!pku())
+        pkeyguard_release(&skipped);
+    pkeyguard_release(&outer);
+    assert_defaults();
+}
+END_TEST
+
+static void jump_out(int signal)
+{
+    (void)signal;
+    siglongjmp(back_from_handler, 1);
+}
+
+START_TEST(restore_gives_back_what_a_siglongjmp_lost)
+{
+    struct pkeyguard_thread_rights rights;
+    struct pkeyguard_guard outer;
+
+    signal(SIGUSR1, jump_out);
+    open_key(key, &outer);
+    pkeyguard_thread_save(&rights);
+    if (sigsetjmp(back_from_handler, 1) == 0)
+        raise(SIGUSR1);
+    /* What the kernel starts handlers with is all that is left: even the default is lost. */
+    if (pku())
+        assert_rights(PKEYGUARD_NO_ACCESS, PKEYGUARD_NO_ACCESS);
+    pkeyguard_thread_restore(&rights);
+    assert_rights(PKEYGUARD_READ_WRITE, PKEYGUARD_READ_ONLY);
+    assert_allowed(WRITE_BYTE, address_of(region));
+    pkeyguard_release(&outer);
+    assert_defaults();
+}
+END_TEST
+
+/* A pkey that is not this library's, with all its bits turned over and back. */
+START_TEST(other_pkeys_are_left_alone)
+{
+    struct pkeyguard_thread_rights closed, other;
+    int pkey = pkey_alloc(0, PKEY_DISABLE_WRITE);
+    struct pkeyguard_guard guard;
+
+    ck_assert_int_gt(pkey, 0);
+    pkeyguard_thread_save(&closed);
+    open_key(key, &guard);
+    for (int rights = 0; rights <= 3; rights++) {
+        ck_assert_int_eq(pkey_set(pkey, (unsigned)rights), 0);
+        pkeyguard_thread_restore(&closed);
+        ck_assert_int_eq(pkey_get(pkey), rights);
+        pkeyguard_thread_reset();
+        ck_assert_int_eq(pkey_get(pkey), rights);
+        ck_assert_int_eq(pkeyguard_thread_switch(&other, &closed), 0);
+        ck_assert_int_eq(pkey_get(pkey), rights);
+        ck_assert_int_eq(pkeyguard_thread_switch(&other, NULL), 0);
+        ck_assert_int_eq(pkey_get(pkey), rights);
+    }
+    assert_defaults();
+    pkey_free(pkey);
+}
+END_TEST
+
+START_TEST(restore_leaves_newer_keys_alone)
+{
+    static const enum pkeyguard_rights every_right[] = {PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_ONLY,
+                                                        PKEYGUARD_READ_WRITE};
+    struct pkeyguard_thread_rights rights;
+    struct pkeyguard_key *created;
+
+    pkeyguard_thread_save(&rights);
+    created = new_key(every_right[_i / 3], 0);
+    ck_assert_int_eq(pkeyguard_key_set_rights(created, every_right[_i % 3]), 0);
+    pkeyguard_thread_restore(&rights);
+    ck_assert_int_eq(pkeyguard_key_rights(created), every_right[_i % 3]);
+    assert_defaults();
+    destroy(NULL, created);
+}
+END_TEST
+
+/* A pkey with a new owner: its old rights must not come back. */
+START_TEST(restore_leaves_rebound_pkeys_alone)
+{
+    struct pkeyguard_key *old = new_key(PKEYGUARD_READ_WRITE, 0), *keys[16];
+    int pkey = pkeyguard_key_number(old), count = 0, rebound = -1;
+    struct pkeyguard_thread_rights rights, other;
+
+    pkeyguard_thread_save(&rights);
+    destroy(NULL, old);
+    pkeyguard_thread_restore(&rights);
+    ck_assert_int_ne(pkey_get(pkey), 0);
+    while (pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &keys[count]) == 0) {
+        if (pkeyguard_key_number(keys[count]) == pkey)
+            rebound = count;
+        count++;
+    }
+    ck_assert_int_ge(rebound, 0);
+    pkeyguard_thread_restore(&rights);
+    ck_assert_int_eq(pkeyguard_key_rights(keys[rebound]), PKEYGUARD_NO_ACCESS);
+    ck_assert_int_eq(pkeyguard_thread_switch(&other, &rights), 0);
+    ck_assert_int_eq(pkeyguard_key_rights(keys[rebound]), PKEYGUARD_NO_ACCESS);
+    while (count > 0)
+        destroy(NULL, keys[--count]);
+}
+END_TEST
+
+START_TEST(rights_of_zero_restore_nothing)
+{
+    static const struct pkeyguard_thread_rights zero;
+    struct pkeyguard_guard guard;
+
+    open_key(key, &guard);
+    pkeyguard_thread_restore(&zero);
+    assert_rights(PKEYGUARD_READ_WRITE, PKEYGUARD_READ_ONLY);
+    pkeyguard_release(&guard);
+    assert_defaults();
+}
+END_TEST
+
+/* ---- reset ---- */
+
+START_TEST(reset_is_the_defaults)
+{
+    struct pkeyguard_guard guard, narrowed;
+
+    open_key(key, &guard);
+    ck_assert_int_eq(pkeyguard_restrict(shared, PKEYGUARD_NO_ACCESS, &narrowed), 0);
+    pkeyguard_thread_reset();
+    assert_defaults();
+}
+END_TEST
+
+static void *born_inside_a_scope(void *unused)
+{
+    (void)unused;
+    assert_rights(PKEYGUARD_READ_WRITE, PKEYGUARD_READ_ONLY);
+    pkeyguard_thread_reset();
+    if (pku())
+        assert_defaults();
+    else
+        assert_rights(PKEYGUARD_READ_WRITE, PKEYGUARD_READ_ONLY);
+    return NULL;
+}
+
+static void run_in_thread(void *(*function)(void *), void *argument)
+{
+    pthread_t thread;
+
+    ck_assert_int_eq(pthread_create(&thread, NULL, function, argument), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+
+START_TEST(reset_closes_what_a_thread_was_born_with)
+{
+    pkeyguard_scoped_key_write (guard, key) {
+        run_in_thread(born_inside_a_scope, NULL);
+        assert_rights(PKEYGUARD_READ_WRITE, PKEYGUARD_READ_ONLY);
+    }
+    assert_defaults();
+}
+END_TEST
+
+static pthread_barrier_t created;
+static struct pkeyguard_key *newer;
+
+static void *older_than_the_key(void *unused)
+{
+    (void)unused;
+    pthread_barrier_wait(&created);
+    pthread_barrier_wait(&created);
+    ck_assert_int_eq(pkeyguard_key_rights(newer),
+                     pku() ? PKEYGUARD_NO_ACCESS : PKEYGUARD_READ_ONLY);
+    pkeyguard_thread_reset();
+    ck_assert_int_eq(pkeyguard_key_rights(newer), PKEYGUARD_READ_ONLY);
+    return NULL;
+}
+
+START_TEST(reset_gives_an_older_thread_the_default)
+{
+    pthread_t thread;
+
+    pthread_barrier_init(&created, NULL, 2);
+    ck_assert_int_eq(pthread_create(&thread, NULL, older_than_the_key, NULL), 0);
+    pthread_barrier_wait(&created);
+    newer = new_key(PKEYGUARD_READ_ONLY, 0);
+    pthread_barrier_wait(&created);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    destroy(NULL, newer);
+}
+END_TEST
+
+/* ---- coroutines ---- */
+
+/* Whatever the library, this is all that its user adds to a switch. */
+struct coroutine {
+    struct pkeyguard_thread_rights rights;
+    ucontext_t context;
+    coroutine_t of_pcl;
+    int steps;
+    bool ended;
+};
+static struct coroutine scheduler, coroutines[2];
+static bool enough;
+
+static void assert_only_open(enum pkeyguard_rights of_key, enum pkeyguard_rights of_shared_key)
+{
+    if (pku())
+        assert_rights(of_key, of_shared_key);
+}
+
+static void switch_to(struct coroutine *from, struct coroutine *to)
+{
+    ck_assert_int_eq(pkeyguard_thread_switch(&from->rights, &to->rights), 0);
+    if (to->of_pcl != NULL)
+        co_call(to->of_pcl);
+    else if (from->of_pcl != NULL)
+        co_resume();
+    else
+        ck_assert_int_eq(swapcontext(&from->context, &to->context), 0);
+}
+
+/* Two of them at once, with guards open over each switch: the first writes, the second reads. */
+static void step(struct coroutine *self)
+{
+    bool writes = self == &coroutines[0];
+
+    while (!enough) {
+        assert_only_open(PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_ONLY);
+        switch_to(self, &scheduler);
+        assert_only_open(PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_ONLY);
+        if (writes) {
+            pkeyguard_scoped_write (int, number, region) {
+                *number = ++self->steps;
+                switch_to(self, &scheduler);
+                assert_only_open(PKEYGUARD_READ_WRITE, PKEYGUARD_READ_ONLY);
+                ck_assert_int_eq(*number, self->steps);
+            }
+        } else {
+            pkeyguard_scoped_read (int, number, region) {
+                pkeyguard_scoped_write (int, of_shared, shared) {
+                    int seen = *of_shared = *number;
+
+                    switch_to(self, &scheduler);
+                    assert_only_open(PKEYGUARD_READ_ONLY, PKEYGUARD_READ_WRITE);
+                    ck_assert_int_eq(*of_shared, seen);
+                }
+                assert_only_open(PKEYGUARD_READ_ONLY, PKEYGUARD_READ_ONLY);
+            }
+            self->steps++;
+        }
+    }
+    self->ended = true;
+    switch_to(self, &scheduler);
+}
+
+static void start_of_ucontext(int number)
+{
+    step(&coroutines[number]);
+}
+
+static void make_context(int number)
+{
+    static char stacks[2][64 << 10];
+    ucontext_t *context = &coroutines[number].context;
+
+    ck_assert_int_eq(getcontext(context), 0);
+    context->uc_stack = (stack_t){.ss_sp = stacks[number], .ss_size = sizeof(stacks[number])};
+    makecontext(context, (void (*)(void))start_of_ucontext, 1, number);
+}
+
+static void start_of_pcl(void *self)
+{
+    step(self);
+}
+
+static void run_coroutines(void)
+{
+    /* Scheduled with something open of its own. */
+    pkeyguard_scoped_write (int, of_shared, shared) {
+        for (int i = 0; i < 60; i++) {
+            switch_to(&scheduler, &coroutines[i % 3 == 0]);
+            assert_only_open(PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_WRITE);
+        }
+        of_shared[1]++;
+    }
+    enough = true;
+    for (int i = 0; i < 2; i++) {
+        while (!coroutines[i].ended)
+            switch_to(&scheduler, &coroutines[i]);
+    }
+    assert_only_open(PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_ONLY);
+    ck_assert_int_ge(coroutines[0].steps, 10);
+    ck_assert_int_ge(coroutines[1].steps, 9);
+}
+
+START_TEST(guards_open_on_both_sides_of_swapcontext)
+{
+    make_context(0);
+    make_context(1);
+    run_coroutines();
+}
+END_TEST
+
+START_TEST(guards_open_on_both_sides_of_a_coroutine_librarys_switch)
+{
+    ck_assert_int_eq(co_thread_init(), 0);
+    for (int i = 0; i < 2; i++) {
+        coroutines[i].of_pcl = co_create(start_of_pcl, &coroutines[i], NULL, 64 << 10);
+        ck_assert_ptr_nonnull(coroutines[i].of_pcl);
+    }
+    run_coroutines();
+    for (int i = 0; i < 2; i++)
+        co_delete(coroutines[i].of_pcl);
+    co_thread_cleanup();
+}
+END_TEST
+
+START_TEST(a_new_coroutine_starts_with_the_defaults)
+{
+    static const struct pkeyguard_thread_rights zero;
+    struct pkeyguard_thread_rights left, also_left;
+    struct pkeyguard_guard guard;
+
+    open_key(key, &guard);
+    ck_assert_int_eq(pkeyguard_thread_switch(&left, NULL), 0);
+    assert_defaults();
+    ck_assert_int_eq(pkeyguard_thread_switch(&also_left, &left), 0);
+    assert_rights(PKEYGUARD_READ_WRITE, PKEYGUARD_READ_ONLY);
+    ck_assert_int_eq(pkeyguard_thread_switch(&left, &zero), 0);
+    assert_defaults();
+    /* The same on both sides: the two change places. */
+    ck_assert_int_eq(pkeyguard_thread_switch(&left, &left), 0);
+    assert_rights(PKEYGUARD_READ_WRITE, PKEYGUARD_READ_ONLY);
+    ck_assert_int_eq(pkeyguard_thread_switch(&left, &left), 0);
+    assert_defaults();
+}
+END_TEST
+
+/* One coroutine creates a key and has it open: the other, left before, must not. */
+START_TEST(a_switch_closes_newer_keys)
+{
+    struct pkeyguard_thread_rights left, creator;
+    struct pkeyguard_key *created_key;
+    struct pkeyguard_guard guard;
+
+    ck_assert_int_eq(pkeyguard_thread_switch(&left, NULL), 0);
+    created_key = new_key(PKEYGUARD_READ_ONLY, 0);
+    open_key(created_key, &guard);
+    ck_assert_int_eq(pkeyguard_thread_switch(&creator, &left), 0);
+    ck_assert_int_eq(pkeyguard_key_rights(created_key), PKEYGUARD_READ_ONLY);
+    ck_assert_int_eq(pkeyguard_thread_switch(&left, &creator), 0);
+    ck_assert_int_eq(pkeyguard_key_rights(created_key), PKEYGUARD_READ_WRITE);
+    pkeyguard_release(&guard);
+    destroy(NULL, created_key);
+}
+END_TEST
+
+static struct pkeyguard_thread_rights of_coroutine;
+static struct pkeyguard_guard of_coroutine_guard;
+
+static void *go_on(void *unused)
+{
+    struct pkeyguard_thread_rights of_thread;
+
+    (void)unused;
+    assert_defaults();
+    ck_assert_int_eq(pkeyguard_thread_switch(&of_thread, &of_coroutine), 0);
+    assert_rights(PKEYGUARD_READ_WRITE, PKEYGUARD_READ_ONLY);
+    pkeyguard_release(&of_coroutine_guard);
+    assert_defaults();
+    return NULL;
+}
+
+START_TEST(a_coroutine_goes_on_in_another_thread)
+{
+    open_key(key, &of_coroutine_guard);
+    ck_assert_int_eq(pkeyguard_thread_switch(&of_coroutine, NULL), 0);
+    run_in_thread(go_on, NULL);
+    assert_defaults();
+}
+END_TEST
+
+/* ---- signals and other threads ---- */
+
+static void use_all_of_it(int signal)
+{
+    struct pkeyguard_thread_rights rights, other;
+
+    (void)signal;
+    pkeyguard_thread_save(&rights);
+    pkeyguard_thread_reset();
+    if (pkeyguard_key_rights(shared_key) != PKEYGUARD_READ_ONLY)
+        _exit(1);
+    if (pkeyguard_thread_switch(&other, &rights) != 0)
+        _exit(1);
+    pkeyguard_thread_restore(&other);
+    if (pkeyguard_key_rights(shared_key) != PKEYGUARD_READ_ONLY)
+        _exit(1);
+}
+
+static void raise_inside_library(void *unused, unsigned long length)
+{
+    (void)unused, (void)length;
+    raise(SIGUSR1);
+}
+
+/* While the interrupted code is inside the library, with its lock held. */
+START_TEST(a_handler_may_use_all_of_it)
+{
+    struct pkeyguard_guard guard;
+
+    signal(SIGUSR1, use_all_of_it);
+    before_call(CALL_MPROTECT, raise_inside_library);
+    destroy(new_region(NULL), NULL);
+    open_key(key, &guard);
+    raise(SIGUSR1);
+    assert_rights(PKEYGUARD_READ_WRITE, PKEYGUARD_READ_ONLY);
+    pkeyguard_release(&guard);
+    assert_defaults();
+}
+END_TEST
+
+static atomic_int churning;
+
+static void *churn_keys(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 300; i++)
+        destroy(NULL, new_key(PKEYGUARD_READ_WRITE, i % 2 ? PKEYGUARD_KEY_SOFTWARE : 0));
+    churning = 0;
+    return NULL;
+}
+
+/* Under PKU a used pkey waits for a single thread, so few keys can be made; the threads race. */
+static void *churn_few_keys(void *unused)
+{
+    struct pkeyguard_key *keys[8];
+
+    (void)unused;
+    for (int i = 0; i < 8; i++)
+        keys[i] = new_key(PKEYGUARD_READ_WRITE, 0);
+    for (int i = 0; i < 8; i++)
+        destroy(NULL, keys[i]);
+    churning = 0;
+    return NULL;
+}
+
+START_TEST(keys_come_and_go_in_another_thread)
+{
+    struct pkeyguard_thread_rights rights, other;
+    struct pkeyguard_guard guard;
+    pthread_t thread;
+
+    churning = 1;
+    ck_assert_int_eq(pthread_create(&thread, NULL, pku() ? churn_few_keys : churn_keys, NULL), 0);
+    while (churning) {
+        pkeyguard_thread_save(&rights);
+        open_key(key, &guard);
+        if (pku()) {
+            pkeyguard_thread_restore(&rights);
+            assert_rights(PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_ONLY);
+            ck_assert_int_eq(pkeyguard_thread_switch(&other, NULL), 0);
+            ck_assert_int_eq(pkeyguard_thread_switch(&rights, &other), 0);
+        } else {
+            pkeyguard_release(&guard);
+        }
+        pkeyguard_thread_reset();
+        assert_rights(PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_ONLY);
+    }
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("thread");
+    TCase *jumps = tcase_create("save and restore");
+    TCase *births = tcase_create("reset");
+    TCase *switches = tcase_create("coroutines");
+    TCase *signals = tcase_create("signals and threads");
+
+    suite_add_tcase(suite, jumps);
+    tcase_add_checked_fixture(jumps, set_up, tear_down);
+    tcase_add_test(jumps, restore_undoes_the_guards_a_longjmp_skipped);
+    tcase_add_test(jumps, restore_gives_back_what_a_siglongjmp_lost);
+    add_pku_test(jumps, other_pkeys_are_left_alone);
+    tcase_add_loop_test(jumps, restore_leaves_newer_keys_alone, 0, 9);
+    add_pku_test(jumps, restore_leaves_rebound_pkeys_alone);
+    tcase_add_test(jumps, rights_of_zero_restore_nothing);
+    suite_add_tcase(suite, births);
+    tcase_add_checked_fixture(births, set_up, tear_down);
+    add_pku_test(births, reset_is_the_defaults);
+    tcase_add_test(births, reset_closes_what_a_thread_was_born_with);
+    tcase_add_test(births, reset_gives_an_older_thread_the_default);
+    suite_add_tcase(suite, switches);
+    tcase_add_checked_fixture(switches, set_up, tear_down);
+    tcase_add_test(switches, guards_open_on_both_sides_of_swapcontext);
+    tcase_add_test(switches, guards_open_on_both_sides_of_a_coroutine_librarys_switch);
+    add_pku_test(switches, a_new_coroutine_starts_with_the_defaults);
+    add_pku_test(switches, a_switch_closes_newer_keys);
+    add_pku_test(switches, a_coroutine_goes_on_in_another_thread);
+    suite_add_tcase(suite, signals);
+    tcase_add_checked_fixture(signals, set_up, tear_down);
+    tcase_add_test(signals, a_handler_may_use_all_of_it);
+    tcase_add_test(signals, keys_come_and_go_in_another_thread);
+    return run_suite(suite);
+}
