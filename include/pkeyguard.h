@@ -5,7 +5,7 @@
  * The tour: a key (key.h) is a protection domain. A region (region.h) is memory that belongs to a
  * key. A guard (guard.h) opens a key or region for a scope and closes it at the scope's end, with
  * two writes to the CPU's PKRU register (pkru.h). What threads, longjmp and coroutines need is in
- * thread.h. What the machine gives is in platform.h.
+ * thread.h, what a forbidden access was in fault.h. What the machine gives is in platform.h.
  *
  * Threat model. It stops stray and linear reads and writes from anywhere in the process, use after
  * the scope, over-reads into secrets, and system calls handed a protected pointer (EFAULT). It is
@@ -24,6 +24,7 @@
 #ifndef PKEYGUARD_H
 #define PKEYGUARD_H
 
+#include <pkeyguard/fault.h>
 #include <pkeyguard/guard.h>
 #include <pkeyguard/key.h>
 #include <pkeyguard/pkru.h>

@@ -25,13 +25,17 @@ static enum pkeyguard_rights narrower(enum pkeyguard_rights a, enum pkeyguard_ri
     return a < b ? a : b;
 }
 
-static int allowed_prot(const struct pkeyguard_key *key, const struct pages *pages)
+static enum pkeyguard_rights allowed(const struct pkeyguard_key *key, const struct pages *pages)
 {
     enum pkeyguard_rights base = narrower(key->base, holds_limit(&pages->held));
     enum pkeyguard_rights guards = wider(holds_widest(&pages->held), holds_widest(&key->held));
-    int prot = pages->prot;
 
-    switch (wider(base, guards)) {
+    return wider(base, guards);
+}
+
+static int allowed_prot(int prot, enum pkeyguard_rights rights)
+{
+    switch (rights) {
     case PKEYGUARD_READ_WRITE:
         return prot;
     case PKEYGUARD_READ_ONLY:
@@ -44,9 +48,14 @@ static int allowed_prot(const struct pkeyguard_key *key, const struct pages *pag
 
 static int apply(const struct pkeyguard_key *key, struct pages *pages)
 {
-    int prot = allowed_prot(key, pages);
+    enum pkeyguard_rights rights = allowed(key, pages);
+    int prot = allowed_prot(pages->prot, rights), error = 0;
 
-    return prot == pages->applied && pages->pkey == 0 ? 0 : pages_protect(pages, prot, 0);
+    if (prot != pages->applied || pages->pkey != 0)
+        error = pages_protect(pages, prot, 0);
+    if (error == 0)
+        pages->allowed = (int)rights;
+    return error;
 }
 
 /* All of the key's pages; on failure some have changed. */

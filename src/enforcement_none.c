@@ -23,6 +23,7 @@ static int set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
 static int apply(const struct pkeyguard_key *key, struct pages *pages)
 {
     (void)key;
+    pages->allowed = PKEYGUARD_READ_WRITE;
     return pages_protect(pages, pages->prot, 0);
 }
 

@@ -13,12 +13,13 @@
 struct pages {
     char *address;
     size_t length;
-    size_t margin;   /* bytes on each side that share the mapping: guard pages inside it */
-    bool not_forked; /* a fork child does not have them */
-    unsigned forks;  /* library_forks() of the process that made them */
-    atomic_int prot; /* the page rights the region asks for */
-    int applied;     /* the page rights the kernel has; mprotect enforcement lowers them */
-    int pkey;        /* the pkey they carry; 0: none */
+    size_t margin;      /* bytes on each side that share the mapping: guard pages inside it */
+    bool not_forked;    /* a fork child does not have them */
+    unsigned forks;     /* library_forks() of the process that made them */
+    atomic_int prot;    /* the page rights the region asks for */
+    atomic_int applied; /* the page rights the kernel has; mprotect enforcement lowers them */
+    atomic_int pkey;    /* the pkey they carry; 0: none */
+    atomic_int allowed; /* rights under every enforcement but PKU, which has them in PKRU */
     struct holds held;
     struct list of_key;
 };

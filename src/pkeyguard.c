@@ -43,6 +43,10 @@ const char *pkeyguard_strerror(int error)
     case -EPERM:
         return "not permitted: protection keys or locked memory by the system, or any change of a "
                "sealed region";
+    case -ENOENT:
+        return "no access to a region of this library";
+    case -ERANGE:
+        return "the buffer is too small";
     default:
         return "unknown error";
     }

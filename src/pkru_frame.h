@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* pkru_frame.h - the interrupted thread's PKRU, where a signal frame holds it */
+/* pkru_frame.h - what a signal frame holds: the interrupted thread's PKRU, and its faulting access
+ */
 #ifndef PKRU_FRAME_H
 #define PKRU_FRAME_H
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include <pkeyguard/fault.h>
 
 /*
  * @ucontext: a signal handler's third argument
@@ -13,5 +16,8 @@
  * Async-signal-safe.
  */
 bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru);
+
+/* How memory was accessed, for SIGSEGV. False where frames do not say. Async-signal-safe. */
+bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access);
 
 #endif

@@ -16,4 +16,10 @@ bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru)
     return false;
 }
 
+bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
+{
+    (void)ucontext, (void)ret_access;
+    return false;
+}
+
 #endif

@@ -15,6 +15,7 @@ enum { PKRU_COMPONENT = 9 }; /* of XSAVE; CPUID.(0xD,9):EBX is its offset (SDM v
 enum { SW_RESERVED = 464 };  /* struct _fpx_sw_bytes in the legacy area (asm/sigcontext.h) */
 enum { XSAVE_HEADER = 512 }; /* XSTATE_BV stands first in it */
 enum { XSTATE_MAGIC = 0x46505853 };
+enum { WRITES = 1 << 1, FETCHES = 1 << 4 }; /* of a page fault's error code (SDM vol. 3, 4.7) */
 
 bool pkeyguard_pkru_supported(void)
 {
@@ -38,6 +39,18 @@ bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru)
     if (magic != XSTATE_MAGIC || !(components & 1u << PKRU_COMPONENT))
         return false;
     memcpy(ret_pkru, frame + ebx, sizeof(*ret_pkru));
+    return true;
+}
+
+bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
+{
+    const ucontext_t *context = ucontext;
+    unsigned long long code = (unsigned long long)context->uc_mcontext.gregs[REG_ERR];
+
+    if (code & WRITES)
+        *ret_access = PKEYGUARD_WRITE_ACCESS;
+    else
+        *ret_access = code & FETCHES ? PKEYGUARD_EXECUTE_ACCESS : PKEYGUARD_READ_ACCESS;
     return true;
 }
 

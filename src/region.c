@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -30,6 +29,8 @@ enum {
 
 /* All that have a key, so that none is adopted twice. Under the lock. */
 static struct list regions = LIST_INIT(regions);
+
+struct registry region_registry = REGISTRY_INIT(struct pkeyguard_region);
 
 /* For PROT_EXEC alone the kernel takes a pkey by itself, unless it is told one. */
 static int check_prot(int prot, const struct pkeyguard_key *key)
@@ -180,6 +181,7 @@ static int join(struct pkeyguard_region *region, struct pkeyguard_key *key)
     return error;
 }
 
+/* The region's end, under the lock. */
 static void part(struct pkeyguard_region *region)
 {
     struct pkeyguard_key *key = region->head.key;
@@ -188,12 +190,14 @@ static void part(struct pkeyguard_region *region)
     list_remove(&region->of_process);
     if (key == &region->private_key)
         key->enforcement->unbind(key);
+    registry_give_back(&region_registry, region);
 }
 
+/* Under the lock. */
 static int create_empty(struct pkeyguard_key *key, size_t size, int prot, unsigned flags,
                         struct pkeyguard_region **ret_region)
 {
-    struct pkeyguard_region *region = calloc(1, sizeof(*region));
+    struct pkeyguard_region *region = registry_take(&region_registry);
     int error;
 
     if (region == NULL)
@@ -201,18 +205,15 @@ static int create_empty(struct pkeyguard_key *key, size_t size, int prot, unsign
     region->pages.prot = prot;
     error = reserve(region, size, flags);
     if (error == 0) {
-        error = library_lock();
-        if (error == 0) {
-            error = join(region, key);
-            library_unlock();
-        }
+        error = join(region, key);
         if (error != 0)
             release_address_space(region);
     }
     if (error != 0) {
-        free(region);
+        registry_give_back(&region_registry, region);
         return error;
     }
+    registry_publish(region, reservation(region), reservation_length(region));
     *ret_region = region;
     return 0;
 }
@@ -254,9 +255,7 @@ static int unmap(struct pkeyguard_region *region, bool still_open)
         }
         library_unlock();
     }
-    if (error == 0)
-        free(region);
-    else if (still_open)
+    if (error != 0 && still_open)
         os_abort("a region can be neither closed nor unmapped", NULL);
     return error;
 }
@@ -314,7 +313,11 @@ static int create(struct pkeyguard_key *key, const void *content, size_t size, i
     if (error == 0)
         error = check_prot(prot, key);
     if (error == 0)
-        error = create_empty(key, size, filled ? PROT_READ | PROT_WRITE : prot, flags, &region);
+        error = library_lock();
+    if (error != 0)
+        return error;
+    error = create_empty(key, size, filled ? PROT_READ | PROT_WRITE : prot, flags, &region);
+    library_unlock();
     if (error == 0 && filled)
         error = fill(region, content, flags, prot);
     if (error == 0 && flags & PKEYGUARD_REGION_SEALED)
@@ -352,24 +355,13 @@ static bool overlaps_a_region(const struct pkeyguard_region *adopted)
     return false;
 }
 
-int pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size, int prot,
-                           unsigned flags, struct pkeyguard_region **ret_region)
+/* Under the lock. */
+static int adopt(struct pkeyguard_key *key, void *address, size_t size, int prot, int found,
+                 struct pkeyguard_region **ret_region)
 {
-    size_t page = os_page_size();
-    struct pkeyguard_region *region;
-    uintptr_t end;
-    int found, error;
+    struct pkeyguard_region *region = registry_take(&region_registry);
+    int error;
 
-    if ((flags & ~(unsigned)PKEYGUARD_REGION_NO_GUARD_PAGES) != 0 || address == NULL || size == 0 ||
-        (uintptr_t)address % page != 0 || size % page != 0 ||
-        __builtin_add_overflow((uintptr_t)address, size, &end))
-        return -EINVAL;
-    error = check_prot(prot, key);
-    if (error == 0)
-        error = os_inspect(address, size, &found);
-    if (error != 0)
-        return error;
-    region = calloc(1, sizeof(*region));
     if (region == NULL)
         return -ENOMEM;
     region->head.address = address;
@@ -380,17 +372,37 @@ int pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size
     region->pages.length = size;
     region->pages.prot = prot;
     region->pages.applied = found;
-    error = library_lock();
-    if (error == 0) {
-        error = overlaps_a_region(region) ? -EBUSY : join(region, key);
-        library_unlock();
-    }
+    error = overlaps_a_region(region) ? -EBUSY : join(region, key);
     if (error != 0) {
-        free(region);
+        registry_give_back(&region_registry, region);
         return error;
     }
+    registry_publish(region, address, size);
     *ret_region = region;
     return 0;
+}
+
+int pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size, int prot,
+                           unsigned flags, struct pkeyguard_region **ret_region)
+{
+    size_t page = os_page_size();
+    uintptr_t end;
+    int found, error;
+
+    if ((flags & ~(unsigned)PKEYGUARD_REGION_NO_GUARD_PAGES) != 0 || address == NULL || size == 0 ||
+        (uintptr_t)address % page != 0 || size % page != 0 ||
+        __builtin_add_overflow((uintptr_t)address, size, &end))
+        return -EINVAL;
+    error = check_prot(prot, key);
+    if (error == 0)
+        error = os_inspect(address, size, &found);
+    if (error == 0)
+        error = library_lock();
+    if (error != 0)
+        return error;
+    error = adopt(key, address, size, prot, found, ret_region);
+    library_unlock();
+    return error;
 }
 
 /* To the owner of adopted memory, as it came. */
@@ -404,8 +416,6 @@ static int give_back(struct pkeyguard_region *region)
             part(region);
         library_unlock();
     }
-    if (error == 0)
-        free(region);
     return error;
 }
 
@@ -432,7 +442,6 @@ static int forget(struct pkeyguard_region *region)
     if (error == 0) {
         part(region);
         library_unlock();
-        free(region);
     }
     return error;
 }

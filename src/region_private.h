@@ -8,6 +8,7 @@
 #include <pkeyguard/region.h>
 
 #include "enforcement.h"
+#include "registry.h"
 
 enum { REGION_NAME_SIZE = 64 };
 
@@ -25,5 +26,8 @@ struct pkeyguard_region {
 _Static_assert(sizeof(struct pkeyguard_region_head) == 3 * sizeof(void *) &&
                    offsetof(struct pkeyguard_region, head) == 0,
                "frozen for the ABI");
+
+/* Every region, by the addresses of its pages and guard pages. */
+extern struct registry region_registry;
 
 #endif

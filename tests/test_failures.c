@@ -317,10 +317,10 @@ static const struct operation {
     {nothing, create_region_with, assert_nothing_made, unmake, 6, 1, 1},
     {nothing, create_private_region_with, assert_nothing_made, unmake, 6, 1, 1},
     {nothing, create_locked_region, assert_nothing_made, unmake, 5, 0, 0},
-    {nothing, create_wiped_region, assert_nothing_made, unmake, 6, 0, 0},
+    {nothing, create_wiped_region, assert_nothing_made, unmake, 5, 0, 0},
     {open_software, create_open_region, assert_nothing_made_but_open, unmake_and_close, 3, 0, 0},
     {make_read_only, destroy_read_only, assert_still_read_only, forget, 2, 1, 0},
-    {map_foreign, adopt, assert_not_adopted, leave, 3, 0, 0},
+    {map_foreign, adopt, assert_not_adopted, leave, 2, 0, 0},
     {adopt_foreign, destroy_read_only, assert_still_adopted, forget_foreign, 1, 0, 0},
     {open_software, associate_with_open_software, assert_not_associated, associate_back, 1, 0, 0},
     {open_key, associate_with_none, assert_key_still_open, close_key, 1, 0, 0},
@@ -367,6 +367,20 @@ START_TEST(an_operation_that_fails_changes_nothing)
                                                                    : operation->absorbed);
     operation->undo();
     assert_all_closed();
+}
+END_TEST
+
+/* The first region wants pages for the records of regions, beside its own. */
+START_TEST(records_that_cannot_be_had)
+{
+    for (int skip = 0; skip < 2; skip++) {
+        fail_call(CALL_MMAP, skip, ENOMEM, 1);
+        ck_assert_int_eq(pkeyguard_region_create(NULL, 1, PAGE_RW, 0, &made), -ENOMEM);
+        ck_assert(stop_failing());
+        ck_assert_ptr_null(made);
+    }
+    unmake();
+    destroy(new_region(NULL), NULL);
 }
 END_TEST
 
@@ -574,7 +588,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("failures");
-    TCase *tests = tcase_create("failures");
+    TCase *tests = tcase_create("failures"), *first = tcase_create("the first region");
     const struct pkeyguard_platform *platform = test_platform();
 
     suite_add_tcase(suite, tests);
@@ -592,5 +606,7 @@ int main(void)
     tcase_add_loop_test(tests, an_account_that_cannot_grow, 0, 2);
     tcase_add_test(tests, nothing_leaks);
     tcase_add_test(tests, a_change_that_cannot_be_undone_aborts);
+    suite_add_tcase(suite, first);
+    tcase_add_test(first, records_that_cannot_be_had);
     return run_suite(suite);
 }

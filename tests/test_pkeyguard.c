@@ -20,7 +20,8 @@ END_TEST
 START_TEST(each_error_has_its_own_words)
 {
     static const int errors[] = {0,        -EINVAL, -ENOMEM, -EACCES,    -ENOSPC, -ENOTSUP, -EBUSY,
-                                 -EDEADLK, -EAGAIN, -EIO,    -ECANCELED, -ENOSYS, -EPERM};
+                                 -EDEADLK, -EAGAIN, -EIO,    -ECANCELED, -ENOSYS, -EPERM,
+                                 -ENOENT,  -ERANGE};
     const size_t count = sizeof(errors) / sizeof(*errors);
 
     for (size_t i = 0; i < count; i++) {

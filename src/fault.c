@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+#include <pkeyguard/fault.h>
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "pkeys.h"
+#include "pkru_frame.h"
+#include "region_private.h"
+#include "registry.h"
+
+/* ---- decoding ---- */
+
+static enum pkeyguard_access access_of(const void *ucontext, const struct pages *pages)
+{
+    enum pkeyguard_access access;
+
+    if (access_in_frame(ucontext, &access))
+        return access;
+    return pages->applied & PROT_READ ? PKEYGUARD_WRITE_ACCESS : PKEYGUARD_READ_ACCESS;
+}
+
+/* The faulting thread's own where the pages have a pkey. */
+static void find_rights(const void *ucontext, const struct pages *pages,
+                        struct pkeyguard_fault *fault)
+{
+    uint32_t pkru;
+
+    if (fault->key_number < 0) {
+        fault->rights = (enum pkeyguard_rights)pages->allowed;
+    } else if (pkru_in_frame(ucontext, &pkru)) {
+        fault->rights = pkeys_rights(fault->key_number, pkru);
+        fault->initial_rights = (pkru & pkeys_deny(fault->key_number, PKEYGUARD_NO_ACCESS)) ==
+                                PKEY_AD(fault->key_number);
+    } else {
+        /* PKRU is left out of a frame while it is 0, which forbids nothing. */
+        fault->rights = PKEYGUARD_READ_WRITE;
+    }
+}
+
+static struct pkeyguard_fault describe(const siginfo_t *info, const void *ucontext,
+                                       const struct pkeyguard_region *region)
+{
+    const struct pages *pages = &region->pages;
+    struct pkeyguard_fault fault = {
+        .access = access_of(ucontext, pages),
+        .key_number = pages->pkey > 0 ? pages->pkey : -1,
+        .address = info->si_addr,
+        .offset = (char *)info->si_addr - region->head.address,
+        .region_size = region->head.size,
+    };
+
+    if (fault.offset < 0 || (size_t)fault.offset >= pages->length)
+        fault.kind = PKEYGUARD_FAULT_GUARD_PAGE;
+    else if (info->si_code == SEGV_PKUERR)
+        fault.kind = PKEYGUARD_FAULT_BY_KEY;
+    else
+        fault.kind = PKEYGUARD_FAULT_BY_PAGE;
+    if (info->si_code == SEGV_PKUERR)
+        fault.key_number = (int)info->si_pkey;
+    find_rights(ucontext, pages, &fault);
+    memcpy(fault.region_name, region->name, sizeof(fault.region_name) - 1);
+    return fault;
+}
+
+int pkeyguard_fault_decode(const siginfo_t *info, const void *ucontext,
+                           struct pkeyguard_fault *ret_fault)
+{
+    struct pkeyguard_region *region;
+    struct pkeyguard_fault fault;
+    unsigned generation;
+
+    /* Guard pages inside a mapping look unmapped. */
+    if (info->si_signo != SIGSEGV || (info->si_code != SEGV_PKUERR &&
+                                      info->si_code != SEGV_ACCERR && info->si_code != SEGV_MAPERR))
+        return -ENOENT;
+    region = registry_find(&region_registry, info->si_addr, &generation);
+    if (region == NULL || pages_absent(&region->pages))
+        return -ENOENT;
+    fault = describe(info, ucontext, region);
+    if (!registry_unchanged(region, generation))
+        return -ENOENT;
+    *ret_fault = fault;
+    return 0;
+}
+
+/* ---- words ---- */
+
+struct text {
+    char *buffer;
+    size_t size, length; /* length counts what did not fit, too */
+};
+
+static void append(struct text *text, const char *string)
+{
+    for (; *string != '\0'; string++, text->length++) {
+        if (text->length + 1 < text->size)
+            text->buffer[text->length] = *string;
+    }
+}
+
+static void append_number(struct text *text, uintmax_t number, unsigned base)
+{
+    char digits[24], *first = digits + sizeof(digits);
+
+    *--first = '\0';
+    do {
+        *--first = "0123456789abcdef"[number % base];
+        number /= base;
+    } while (number != 0);
+    append(text, base == 16 ? "0x" : "");
+    append(text, first);
+}
+
+static void append_region(struct text *text, const struct pkeyguard_fault *fault)
+{
+    if (fault->region_name[0] == '\0') {
+        append(text, "a region without a name");
+    } else {
+        append(text, "region '");
+        append(text, fault->region_name);
+        append(text, "'");
+    }
+}
+
+static void append_place(struct text *text, const struct pkeyguard_fault *fault)
+{
+    static const char *const accesses[] = {[PKEYGUARD_READ_ACCESS] = "read",
+                                           [PKEYGUARD_WRITE_ACCESS] = "write",
+                                           [PKEYGUARD_EXECUTE_ACCESS] = "execution"};
+    bool before = fault->offset < 0;
+    uintmax_t bytes =
+        before ? -(uintmax_t)fault->offset : (uintmax_t)fault->offset - fault->region_size + 1;
+
+    append(text, accesses[fault->access]);
+    if (fault->kind == PKEYGUARD_FAULT_GUARD_PAGE) {
+        append(text, " ");
+        append_number(text, bytes, 10);
+        append(text, bytes == 1 ? " byte " : " bytes ");
+        append(text, before ? "before the start of " : "past the end of ");
+        append_region(text, fault);
+    } else {
+        append(text, fault->access == PKEYGUARD_WRITE_ACCESS ? " to " : " of ");
+        append_region(text, fault);
+        append(text, " + ");
+        append_number(text, (uintmax_t)fault->offset, 16);
+    }
+}
+
+/* Page rights hold under any guard; mprotect enforcement takes them away where none is open. */
+static bool by_page_rights(const struct pkeyguard_fault *fault)
+{
+    bool writes = fault->access == PKEYGUARD_WRITE_ACCESS;
+
+    return fault->kind == PKEYGUARD_FAULT_BY_PAGE &&
+           (fault->key_number > 0 ||
+            fault->rights >= (writes ? PKEYGUARD_READ_WRITE : PKEYGUARD_READ_ONLY));
+}
+
+static void append_reason(struct text *text, const struct pkeyguard_fault *fault)
+{
+    bool by_key = fault->kind == PKEYGUARD_FAULT_BY_KEY;
+
+    if (fault->kind == PKEYGUARD_FAULT_GUARD_PAGE) {
+        append(text, "an index or a length is out of bounds");
+        return;
+    }
+    if (by_page_rights(fault)) {
+        append(text, "its page rights forbid it; see pkeyguard_region_protect()");
+        return;
+    }
+    if (fault->initial_rights)
+        append(text, "this thread has no access: it is older than the key, or in a signal handler");
+    else if (fault->rights == PKEYGUARD_NO_ACCESS)
+        append(text, by_key ? "this thread has no access" : "no guard has it open");
+    else
+        append(text, by_key ? "this thread has it read-only" : "guards have it open read-only");
+    append(text, fault->access == PKEYGUARD_WRITE_ACCESS ? "; open a write scope"
+                                                         : "; open a read scope");
+    if (fault->initial_rights)
+        append(text, ", or call pkeyguard_thread_reset() for the default rights");
+}
+
+int pkeyguard_fault_format(const struct pkeyguard_fault *fault, char *buffer, size_t size)
+{
+    struct text text = {.buffer = buffer, .size = size};
+
+    append_place(&text, fault);
+    append(&text, ": ");
+    append_reason(&text, fault);
+    append(&text, " (");
+    if (fault->key_number > 0) {
+        append(&text, "pkey ");
+        append_number(&text, (uintmax_t)fault->key_number, 10);
+        append(&text, ", ");
+    }
+    append(&text, "address ");
+    append_number(&text, (uintptr_t)fault->address, 16);
+    append(&text, ")");
+    if (size > 0)
+        buffer[text.length < size ? text.length : size - 1] = '\0';
+    return text.length < size ? 0 : -ERANGE;
+}

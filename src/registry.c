@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+#include "registry.h"
+
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "os.h"
+
+enum { CHUNK_SIZE = 1 << 16 };
+
+/* Before each record. */
+struct registry_record {
+    atomic_uint generation; /* odd while published */
+    atomic_uintptr_t start;
+    atomic_size_t length;
+    struct registry_record *next_unused;
+    alignas(max_align_t) char record[];
+};
+
+struct registry_chunk {
+    struct registry_chunk *older;
+    atomic_size_t used; /* records that were ever taken */
+    alignas(max_align_t) char records[];
+};
+
+static size_t stride(const struct registry *registry)
+{
+    size_t size = sizeof(struct registry_record) + registry->record_size;
+
+    return (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+}
+
+static struct registry_record *nth(const struct registry *registry, struct registry_chunk *chunk,
+                                   size_t n)
+{
+    return (struct registry_record *)(void *)(chunk->records + n * stride(registry));
+}
+
+static struct registry_record *header_of(void *record)
+{
+    return (struct registry_record *)(void *)((char *)record -
+                                              offsetof(struct registry_record, record));
+}
+
+static struct registry_record *take_fresh(struct registry *registry)
+{
+    size_t room = (CHUNK_SIZE - sizeof(struct registry_chunk)) / stride(registry);
+    struct registry_chunk *chunk = registry->newest;
+    void *pages;
+
+    if (chunk == NULL || chunk->used == room) {
+        if (os_allocate_pages(CHUNK_SIZE, &pages) != 0)
+            return NULL;
+        chunk = pages;
+        chunk->older = registry->newest;
+        registry->newest = chunk;
+    }
+    return nth(registry, chunk, chunk->used++);
+}
+
+void *registry_take(struct registry *registry)
+{
+    struct registry_record *header = registry->unused;
+
+    if (header != NULL)
+        registry->unused = header->next_unused;
+    else
+        header = take_fresh(registry);
+    return header == NULL ? NULL : memset(header->record, 0, registry->record_size);
+}
+
+void registry_publish(void *record, const void *start, size_t length)
+{
+    struct registry_record *header = header_of(record);
+
+    header->start = (uintptr_t)start;
+    header->length = length;
+    header->generation++;
+}
+
+void registry_give_back(struct registry *registry, void *record)
+{
+    struct registry_record *header = header_of(record);
+
+    if (header->generation % 2 != 0)
+        header->generation++;
+    header->next_unused = registry->unused;
+    registry->unused = header;
+}
+
+void *registry_find(struct registry *registry, const void *address, unsigned *ret_generation)
+{
+    for (struct registry_chunk *chunk = registry->newest; chunk != NULL; chunk = chunk->older) {
+        size_t used = chunk->used;
+
+        for (size_t n = 0; n < used; n++) {
+            struct registry_record *header = nth(registry, chunk, n);
+            unsigned generation = atomic_load_explicit(&header->generation, memory_order_acquire);
+
+            if (generation % 2 != 0 && (uintptr_t)address - header->start < header->length) {
+                *ret_generation = generation;
+                return header->record;
+            }
+        }
+    }
+    return NULL;
+}
+
+bool registry_unchanged(void *record, unsigned generation)
+{
+    /* Not a load: what was read of the record before must not be read after. */
+    return atomic_fetch_add_explicit(&header_of(record)->generation, 0, memory_order_acq_rel) ==
+           generation;
+}

@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "failing.h"
+#include "support.h"
+
+/* Two pages, of which 5000 bytes are asked for. */
+enum { SIZE = 5000, LENGTH = 2 * PAGE_BYTES };
+static struct pkeyguard_key *key;
+static struct pkeyguard_region *region;
+static char *address;
+
+static bool pku(void)
+{
+    return test_enforcement() == PKEYGUARD_PKU;
+}
+
+static struct pkeyguard_region *new_named_region(struct pkeyguard_key *of, int prot)
+{
+    struct pkeyguard_region *created;
+
+    ck_assert_int_eq(pkeyguard_region_create(of, SIZE, prot, 0, &created), 0);
+    ck_assert_int_eq(pkeyguard_region_name(created, "session keys"), 0);
+    return created;
+}
+
+static void set_up(void)
+{
+    key = new_key(PKEYGUARD_NO_ACCESS, 0);
+    region = new_named_region(key, PAGE_RW);
+    address = address_of(region);
+}
+
+static void tear_down(void)
+{
+    destroy(region, key);
+}
+
+/* ---- decoding, in a handler of the test's own ---- */
+
+static __thread sigjmp_buf back;
+static __thread int decoded;
+static __thread struct pkeyguard_fault fault;
+
+static void decode(int signal, siginfo_t *info, void *ucontext)
+{
+    (void)signal;
+    memset(&fault, 0x5a, sizeof(fault));
+    decoded = pkeyguard_fault_decode(info, ucontext, &fault);
+    siglongjmp(back, 1);
+}
+
+static void catch_faults(struct sigaction *ret_before)
+{
+    struct sigaction action = {.sa_sigaction = decode, .sa_flags = SA_SIGINFO};
+
+    ck_assert_int_eq(sigaction(SIGSEGV, &action, ret_before), 0);
+}
+
+/* What decode says of an access that must fault: fault, or a result. */
+static int decode_access(enum access access, const volatile void *target)
+{
+    struct pkeyguard_thread_rights rights;
+    struct sigaction before;
+
+    catch_faults(&before);
+    pkeyguard_thread_save(&rights);
+    decoded = 1;
+    if (sigsetjmp(back, 1) == 0) {
+        if (access == READ_BYTE)
+            (void)*(const volatile char *)target;
+        else if (access == WRITE_BYTE)
+            *(volatile char *)(uintptr_t)target = 'w';
+        else
+            ((void (*)(void))(uintptr_t)target)();
+    }
+    pkeyguard_thread_restore(&rights);
+    sigaction(SIGSEGV, &before, NULL);
+    ck_assert_int_ne(decoded, 1);
+    return decoded;
+}
+
+static const enum pkeyguard_access accesses[] = {[READ_BYTE] = PKEYGUARD_READ_ACCESS,
+                                                 [WRITE_BYTE] = PKEYGUARD_WRITE_ACCESS,
+                                                 [EXECUTE] = PKEYGUARD_EXECUTE_ACCESS};
+
+static void assert_decoded(enum access access, ptrdiff_t offset, enum pkeyguard_fault_kind kind,
+                           enum pkeyguard_rights rights)
+{
+    ck_assert_int_eq(decode_access(access, address_of(region) + offset), 0);
+    ck_assert_int_eq(fault.kind, kind);
+    ck_assert_int_eq(fault.access, accesses[access]);
+    ck_assert_int_eq(fault.rights, rights);
+    ck_assert_int_eq(fault.key_number, pkeyguard_key_number(pkeyguard_region_key(region)));
+    ck_assert_ptr_eq(fault.address, address_of(region) + offset);
+    ck_assert_int_eq(fault.offset, offset);
+    ck_assert_str_eq(fault.region_name, "session keys");
+    ck_assert_uint_eq(fault.region_size, SIZE);
+    ck_assert(!fault.initial_rights);
+    for (int i = 0; i < 8; i++)
+        ck_assert_uint_eq(fault.reserved[i], 0);
+}
+
+/* Of a fault that guards decide about. */
+static enum pkeyguard_fault_kind by_guards(void)
+{
+    return pku() ? PKEYGUARD_FAULT_BY_KEY : PKEYGUARD_FAULT_BY_PAGE;
+}
+
+START_TEST(rights_and_accesses)
+{
+    assert_decoded(READ_BYTE, 0, by_guards(), PKEYGUARD_NO_ACCESS);
+    assert_decoded(WRITE_BYTE, 16, by_guards(), PKEYGUARD_NO_ACCESS);
+    assert_decoded(READ_BYTE, LENGTH - 1, by_guards(), PKEYGUARD_NO_ACCESS);
+    pkeyguard_scoped_read (int, number, region) {
+        assert_decoded(WRITE_BYTE, 16, by_guards(), PKEYGUARD_READ_ONLY);
+        ck_assert_int_eq(*number, 0);
+    }
+    assert_decoded(WRITE_BYTE, 16, by_guards(), PKEYGUARD_NO_ACCESS);
+    /* The same pages under the other enforcement. */
+    ck_assert_int_eq(pkeyguard_region_associate(region, NULL), 0);
+    assert_decoded(WRITE_BYTE, 1, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_NO_ACCESS);
+    pkeyguard_scoped_read (int, number, region) {
+        assert_decoded(WRITE_BYTE, 16, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_ONLY);
+        ck_assert_int_eq(*number, 0);
+    }
+}
+END_TEST
+
+START_TEST(page_rights)
+{
+    ck_assert_int_eq(pkeyguard_region_protect(region, PROT_READ), 0);
+    /* Where the key forbids it, too, the CPU names the key. */
+    assert_decoded(WRITE_BYTE, 0, by_guards(), PKEYGUARD_NO_ACCESS);
+    pkeyguard_scoped_write (int, number, region) {
+        assert_decoded(WRITE_BYTE, 0, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_WRITE);
+        assert_decoded(EXECUTE, 0, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_WRITE);
+        ck_assert_int_eq(*number, 0);
+    }
+    pkeyguard_scoped_read (int, number, region) {
+        assert_decoded(EXECUTE, 0, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_ONLY);
+        ck_assert_int_eq(*number, 0);
+    }
+    ck_assert_int_eq(pkeyguard_region_protect(region, PROT_NONE), 0);
+    pkeyguard_scoped_key_write (guard, key) {
+        assert_decoded(READ_BYTE, 0, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_WRITE);
+    }
+}
+END_TEST
+
+START_TEST(guard_pages)
+{
+    assert_decoded(WRITE_BYTE, -1, PKEYGUARD_FAULT_GUARD_PAGE, PKEYGUARD_NO_ACCESS);
+    assert_decoded(READ_BYTE, -PAGE_BYTES, PKEYGUARD_FAULT_GUARD_PAGE, PKEYGUARD_NO_ACCESS);
+    pkeyguard_scoped_write (char, bytes, region) {
+        bytes[LENGTH - 1] = 'x';
+        assert_decoded(WRITE_BYTE, LENGTH, PKEYGUARD_FAULT_GUARD_PAGE, PKEYGUARD_READ_WRITE);
+        assert_decoded(READ_BYTE, LENGTH + PAGE_BYTES - 1, PKEYGUARD_FAULT_GUARD_PAGE,
+                       PKEYGUARD_READ_WRITE);
+    }
+}
+END_TEST
+
+static void assert_not_ours(enum access access, const volatile void *target)
+{
+    struct pkeyguard_fault untouched;
+
+    memset(&untouched, 0x5a, sizeof(untouched));
+    ck_assert_int_eq(decode_access(access, target), -ENOENT);
+    ck_assert_mem_eq(&fault, &untouched, sizeof(fault));
+}
+
+static int decode_sent(int signal)
+{
+    struct sigaction before, action = {.sa_sigaction = decode, .sa_flags = SA_SIGINFO};
+
+    ck_assert_int_eq(sigaction(signal, &action, &before), 0);
+    if (sigsetjmp(back, 1) == 0)
+        raise(signal);
+    sigaction(signal, &before, NULL);
+    return decoded;
+}
+
+START_TEST(what_is_not_ours)
+{
+    char *closed = mmap(NULL, PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct pkeyguard_region *gone = new_region(NULL);
+    char *was_at = address_of(gone);
+
+    ck_assert_int_eq(decode_access(READ_BYTE, was_at), 0);
+    ck_assert_str_eq(fault.region_name, "");
+    destroy(gone, NULL);
+    assert_not_ours(READ_BYTE, was_at);
+    ck_assert_ptr_eq(
+        mmap(was_at, PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+        was_at);
+    assert_not_ours(WRITE_BYTE, was_at);
+    assert_not_ours(WRITE_BYTE, closed);
+    assert_not_ours(READ_BYTE, (char *)8);
+    ck_assert_int_eq(decode_sent(SIGSEGV), -ENOENT);
+    ck_assert_int_eq(decode_sent(SIGUSR1), -ENOENT);
+    munmap(closed, PAGE_BYTES);
+    munmap(was_at, PAGE_BYTES);
+}
+END_TEST
+
+/* More than one chunk of records; and every second of them given back and taken again. */
+START_TEST(many_regions)
+{
+    enum { MANY = 500 };
+    static struct pkeyguard_region *regions[MANY];
+
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < MANY; i++) {
+            char name[8];
+
+            if (round == 1 && i % 2 == 0) {
+                destroy(regions[i], NULL);
+                regions[i] = NULL;
+            }
+            if (regions[i] == NULL && round != 1)
+                regions[i] = new_region(NULL);
+            if (regions[i] != NULL) {
+                snprintf(name, sizeof(name), "%d", i);
+                ck_assert_int_eq(pkeyguard_region_name(regions[i], name), 0);
+            }
+        }
+        for (int i = 0; i < MANY; i++) {
+            char name[8];
+
+            if (regions[i] == NULL)
+                continue;
+            snprintf(name, sizeof(name), "%d", i);
+            ck_assert_int_eq(decode_access(READ_BYTE, address_of(regions[i]) + i), 0);
+            ck_assert_str_eq(fault.region_name, name);
+            ck_assert_int_eq(fault.offset, i);
+        }
+    }
+    for (int i = 0; i < MANY; i++)
+        destroy(regions[i], NULL);
+}
+END_TEST
+
+static void fault_inside_library(void *unused, unsigned long length)
+{
+    (void)unused, (void)length;
+    assert_decoded(WRITE_BYTE, 16, by_guards(), PKEYGUARD_NO_ACCESS);
+}
+
+START_TEST(a_handler_that_interrupted_the_library)
+{
+    static const enum call calls[] = {CALL_MMAP, CALL_MADVISE, CALL_MUNMAP, CALL_MPROTECT};
+
+    for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
+        decoded = 1;
+        before_call(calls[i], fault_inside_library);
+        destroy(new_region(NULL), NULL);
+        ck_assert_int_eq(decoded, 0);
+    }
+}
+END_TEST
+
+static void fault_in_handler(int signal)
+{
+    (void)signal;
+    ck_assert_int_eq(decode_access(WRITE_BYTE, address), 0);
+}
+
+/* Access-disable alone: the kernel's own, which no code of this thread has chosen. */
+START_TEST(initial_rights)
+{
+    signal(SIGUSR1, fault_in_handler);
+    raise(SIGUSR1);
+    ck_assert_int_eq(fault.kind, PKEYGUARD_FAULT_BY_KEY);
+    ck_assert_int_eq(fault.rights, PKEYGUARD_NO_ACCESS);
+    ck_assert(fault.initial_rights);
+    ck_assert_int_eq(decode_access(WRITE_BYTE, address), 0);
+    ck_assert(!fault.initial_rights);
+}
+END_TEST
+
+static atomic_bool churning;
+
+static void *churn_regions(void *unused)
+{
+    struct pkeyguard_region *regions[8];
+
+    (void)unused;
+    while (churning) {
+        for (int i = 0; i < 8; i++)
+            regions[i] = new_region(i % 2 ? key : NULL);
+        for (int i = 0; i < 8; i++)
+            destroy(regions[i], NULL);
+    }
+    return NULL;
+}
+
+START_TEST(regions_come_and_go_in_other_threads)
+{
+    pthread_t threads[2];
+
+    churning = true;
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, churn_regions, NULL), 0);
+    for (int i = 0; i < 200; i++)
+        assert_decoded(WRITE_BYTE, 16, by_guards(), PKEYGUARD_NO_ACCESS);
+    churning = false;
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+}
+END_TEST
+
+/* ---- words ---- */
+
+static const char longest_name[] = "0123456789012345678901234567890123456789"
+                                   "01234567890123456789012";
+
+static const struct {
+    enum pkeyguard_fault_kind kind;
+    enum pkeyguard_access access;
+    enum pkeyguard_rights rights;
+    bool initial_rights;
+    int key_number;
+    ptrdiff_t offset;
+    const char *region, *words;
+} sentences[] = {
+#define BY_KEY   PKEYGUARD_FAULT_BY_KEY
+#define BY_PAGE  PKEYGUARD_FAULT_BY_PAGE
+#define BEYOND   PKEYGUARD_FAULT_GUARD_PAGE
+#define READS    PKEYGUARD_READ_ACCESS
+#define WRITES   PKEYGUARD_WRITE_ACCESS
+#define EXECUTES PKEYGUARD_EXECUTE_ACCESS
+#define CLOSED   PKEYGUARD_NO_ACCESS
+#define READABLE PKEYGUARD_READ_ONLY
+#define OPEN     PKEYGUARD_READ_WRITE
+    {BY_KEY, WRITES, READABLE, false, 15, 0x10, "keys",
+     "write to region 'keys' + 0x10: this thread has it read-only; open a write scope "
+     "(pkey 15, address 0x7f0012345678)"},
+    {BY_KEY, WRITES, CLOSED, false, 15, 0x1000, "keys",
+     "write to region 'keys' + 0x1000: this thread has no access; open a write scope "
+     "(pkey 15, address 0x7f0012345678)"},
+    {BY_KEY, READS, CLOSED, false, 1, 0, "keys",
+     "read of region 'keys' + 0x0: this thread has no access; open a read scope "
+     "(pkey 1, address 0x7f0012345678)"},
+    {BY_KEY, READS, CLOSED, true, 1, 0, "",
+     "read of a region without a name + 0x0: this thread has no access: it is older than the key, "
+     "or in a signal handler; open a read scope, or call pkeyguard_thread_reset() for the default "
+     "rights (pkey 1, address 0x7f0012345678)"},
+    {BY_PAGE, WRITES, CLOSED, false, -1, 1, "keys",
+     "write to region 'keys' + 0x1: no guard has it open; open a write scope "
+     "(address 0x7f0012345678)"},
+    {BY_PAGE, READS, CLOSED, false, -1, 0, "keys",
+     "read of region 'keys' + 0x0: no guard has it open; open a read scope "
+     "(address 0x7f0012345678)"},
+    {BY_PAGE, WRITES, READABLE, false, -1, 0, "keys",
+     "write to region 'keys' + 0x0: guards have it open read-only; open a write scope "
+     "(address 0x7f0012345678)"},
+    {BY_PAGE, EXECUTES, CLOSED, false, -1, 0, "keys",
+     "execution of region 'keys' + 0x0: no guard has it open; open a read scope "
+     "(address 0x7f0012345678)"},
+    {BY_PAGE, EXECUTES, READABLE, false, -1, 0, "keys",
+     "execution of region 'keys' + 0x0: its page rights forbid it; see "
+     "pkeyguard_region_protect() (address 0x7f0012345678)"},
+    {BY_PAGE, WRITES, OPEN, false, -1, 0, "keys",
+     "write to region 'keys' + 0x0: its page rights forbid it; see "
+     "pkeyguard_region_protect() (address 0x7f0012345678)"},
+    {BY_PAGE, WRITES, CLOSED, false, 2, 0, "keys",
+     "write to region 'keys' + 0x0: its page rights forbid it; see "
+     "pkeyguard_region_protect() (pkey 2, address 0x7f0012345678)"},
+    {BEYOND, WRITES, OPEN, false, -1, SIZE, "keys",
+     "write 1 byte past the end of region 'keys': an index or a length is out of bounds "
+     "(address 0x7f0012345678)"},
+    {BEYOND, READS, OPEN, false, -1, LENGTH, "keys",
+     "read 3193 bytes past the end of region 'keys': an index or a length is out of bounds "
+     "(address 0x7f0012345678)"},
+    {BEYOND, READS, CLOSED, false, 1, -1, "",
+     "read 1 byte before the start of a region without a name: an index or a length is out of "
+     "bounds (pkey 1, address 0x7f0012345678)"},
+};
+enum { SENTENCES = sizeof(sentences) / sizeof(*sentences) };
+
+static struct pkeyguard_fault fault_of(int sentence)
+{
+    struct pkeyguard_fault described = {.kind = sentences[sentence].kind,
+                                        .access = sentences[sentence].access,
+                                        .rights = sentences[sentence].rights,
+                                        .initial_rights = sentences[sentence].initial_rights,
+                                        .key_number = sentences[sentence].key_number,
+                                        .address = (void *)0x7f0012345678,
+                                        .offset = sentences[sentence].offset,
+                                        .region_size = SIZE};
+
+    strcpy(described.region_name, sentences[sentence].region);
+    return described;
+}
+
+START_TEST(every_sentence)
+{
+    struct pkeyguard_fault described = fault_of(_i);
+    char text[PKEYGUARD_FAULT_TEXT_SIZE];
+
+    ck_assert_int_eq(pkeyguard_fault_format(&described, text, sizeof(text)), 0);
+    ck_assert_str_eq(text, sentences[_i].words);
+}
+END_TEST
+
+START_TEST(small_buffers_hold_what_fits)
+{
+    struct pkeyguard_fault described = fault_of(0);
+    const char *words = sentences[0].words;
+    size_t length = strlen(words);
+    char text[PKEYGUARD_FAULT_TEXT_SIZE];
+
+    for (size_t size = 0; size <= length + 1; size++) {
+        memset(text, 'x', sizeof(text));
+        ck_assert_int_eq(pkeyguard_fault_format(&described, text, size),
+                         size <= length ? -ERANGE : 0);
+        if (size > 0) {
+            ck_assert_uint_eq(strlen(text), size - 1);
+            ck_assert_mem_eq(text, words, size - 1);
+        }
+        ck_assert_int_eq(text[size], 'x');
+    }
+    ck_assert_int_eq(pkeyguard_fault_format(&described, NULL, 0), -ERANGE);
+}
+END_TEST
+
+START_TEST(the_longest_text_fits)
+{
+    struct pkeyguard_fault longest = {.kind = PKEYGUARD_FAULT_BY_KEY,
+                                      .access = PKEYGUARD_WRITE_ACCESS,
+                                      .rights = PKEYGUARD_NO_ACCESS,
+                                      .initial_rights = true,
+                                      .key_number = 15,
+                                      .address = (void *)UINTPTR_MAX,
+                                      .offset = PTRDIFF_MAX};
+    char text[PKEYGUARD_FAULT_TEXT_SIZE];
+
+    memcpy(longest.region_name, longest_name, sizeof(longest_name));
+    ck_assert_int_eq(pkeyguard_fault_format(&longest, text, sizeof(text)), 0);
+    longest.kind = PKEYGUARD_FAULT_GUARD_PAGE;
+    longest.offset = PTRDIFF_MIN;
+    ck_assert_int_eq(pkeyguard_fault_format(&longest, text, sizeof(text)), 0);
+    ck_assert_ptr_nonnull(strstr(text, "write 9223372036854775808 bytes before"));
+}
+END_TEST
+
+/* What decode found, in words. */
+START_TEST(a_decoded_fault_in_words)
+{
+    char text[PKEYGUARD_FAULT_TEXT_SIZE], expected[PKEYGUARD_FAULT_TEXT_SIZE], number[16] = "";
+
+    if (pku())
+        snprintf(number, sizeof(number), "pkey %d, ", pkeyguard_key_number(key));
+    pkeyguard_scoped_read (char, bytes, region) {
+        ck_assert_int_eq(decode_access(WRITE_BYTE, &bytes[0x10]), 0);
+    }
+    ck_assert_int_eq(pkeyguard_fault_format(&fault, text, sizeof(text)), 0);
+    snprintf(expected, sizeof(expected),
+             "write to region 'session keys' + 0x10: %s it %sread-only; open a write scope "
+             "(%saddress %p)",
+             pku() ? "this thread has" : "guards have", pku() ? "" : "open ", number,
+             (void *)(address + 0x10));
+    ck_assert_str_eq(text, expected);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("fault");
+    TCase *decoding = tcase_create("decode");
+    TCase *words = tcase_create("format");
+
+    suite_add_tcase(suite, decoding);
+    tcase_add_checked_fixture(decoding, set_up, tear_down);
+    tcase_add_test(decoding, rights_and_accesses);
+    tcase_add_test(decoding, page_rights);
+    tcase_add_test(decoding, guard_pages);
+    tcase_add_test(decoding, what_is_not_ours);
+    tcase_add_test(decoding, many_regions);
+    tcase_add_test(decoding, a_handler_that_interrupted_the_library);
+    add_pku_test(decoding, initial_rights);
+    tcase_add_test(decoding, regions_come_and_go_in_other_threads);
+    suite_add_tcase(suite, words);
+    tcase_add_checked_fixture(words, set_up, tear_down);
+    tcase_add_loop_test(words, every_sentence, 0, SENTENCES);
+    tcase_add_test(words, small_buffers_hold_what_fits);
+    tcase_add_test(words, the_longest_text_fits);
+    tcase_add_test(words, a_decoded_fault_in_words);
+    return run_suite(suite);
+}
