@@ -102,9 +102,8 @@ static int enter(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_
 
     (void)pages;
     if (mode == GUARD_RESTRICTS) {
-        /* Access-disable alone denies everything already. */
-        if (!(denied & key->head.ad))
-            wanted |= pkeys_deny(key->pkey, rights);
+        /* Access-disable alone denies everything already, but would say that nobody chose it. */
+        wanted |= denied & key->head.ad ? wd : pkeys_deny(key->pkey, rights);
     } else if (rights == PKEYGUARD_READ_WRITE) {
         wanted = 0;
     } else if (rights == PKEYGUARD_READ_ONLY && (denied & key->head.ad)) {

@@ -2,9 +2,12 @@
 #include <pkeyguard/fault.h>
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "lock.h"
+#include "os.h"
 #include "pkeys.h"
 #include "pkru_frame.h"
 #include "region_private.h"
@@ -201,4 +204,111 @@ int pkeyguard_fault_format(const struct pkeyguard_fault *fault, char *buffer, si
     if (size > 0)
         buffer[text.length < size ? text.length : size - 1] = '\0';
     return text.length < size ? 0 : -ERANGE;
+}
+
+/* ---- the reporter ---- */
+
+static bool installed;
+static atomic_uint reporter_flags;
+
+/* What was there before. A handler with SA_RESETHAND is called once. */
+static struct sigaction previous;
+static atomic_flag previous_called = ATOMIC_FLAG_INIT;
+
+/* Rights that nobody chose become the key's default. If that is not enough, the next fault says so.
+ */
+static bool grant_default(const struct pkeyguard_fault *fault, void *ucontext)
+{
+    int pkey = fault->key_number;
+    uint32_t mask, pkru, defaults = pkeys_defaults();
+
+    if (fault->kind != PKEYGUARD_FAULT_BY_KEY || !fault->initial_rights ||
+        !pkru_in_frame(ucontext, &pkru))
+        return false;
+    mask = pkeys_deny(pkey, PKEYGUARD_NO_ACCESS);
+    return pkru_set_in_frame(ucontext, (pkru & ~mask) | (defaults & mask));
+}
+
+static void report(const struct pkeyguard_fault *fault)
+{
+    char text[PKEYGUARD_FAULT_TEXT_SIZE];
+
+    pkeyguard_fault_format(fault, text, sizeof(text));
+    os_print(text);
+}
+
+/* The kernel's own faults happen again on return; a signal that was sent must be sent again. */
+static void leave_to_kernel(const siginfo_t *info, const struct sigaction *action)
+{
+    bool sent = info->si_code <= 0;
+
+    if (sent && action->sa_handler == SIG_IGN)
+        return;
+    os_handle_signal(SIGSEGV, action, NULL);
+    if (sent)
+        os_signal_self_as(info);
+}
+
+static void go_on(int signal, siginfo_t *info, void *ucontext)
+{
+    static const struct sigaction standard = {.sa_handler = SIG_DFL};
+
+    if (previous.sa_handler == SIG_DFL || previous.sa_handler == SIG_IGN)
+        leave_to_kernel(info, &previous);
+    else if (previous.sa_flags & SA_RESETHAND && atomic_flag_test_and_set(&previous_called))
+        leave_to_kernel(info, &standard);
+    else if (previous.sa_flags & SA_SIGINFO)
+        previous.sa_sigaction(signal, info, ucontext);
+    else
+        previous.sa_handler(signal);
+}
+
+static void on_fault(int signal, siginfo_t *info, void *ucontext)
+{
+    int saved_errno = errno;
+    struct pkeyguard_fault fault;
+    bool granted = false;
+
+    if (pkeyguard_fault_decode(info, ucontext, &fault) == 0) {
+        granted =
+            reporter_flags & PKEYGUARD_REPORTER_GRANT_DEFAULTS && grant_default(&fault, ucontext);
+        if (!granted)
+            report(&fault);
+        errno = saved_errno;
+    }
+    if (!granted)
+        go_on(signal, info, ucontext);
+}
+
+/* With the previous handler's mask, so that the kernel blocks for it what it would have blocked. */
+static int install(void)
+{
+    struct sigaction action = {.sa_sigaction = on_fault};
+    int error = os_ensure_signal_stack();
+
+    if (error != 0)
+        return error;
+    os_handle_signal(SIGSEGV, NULL, &previous);
+    action.sa_mask = previous.sa_mask;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | (previous.sa_flags & (SA_NODEFER | SA_RESTART));
+    os_handle_signal(SIGSEGV, &action, NULL);
+    installed = true;
+    return 0;
+}
+
+int pkeyguard_fault_reporter_install(unsigned flags)
+{
+    int error;
+
+    if ((flags & ~(unsigned)PKEYGUARD_REPORTER_GRANT_DEFAULTS) != 0)
+        return -EINVAL;
+    error = library_lock();
+    if (error != 0)
+        return error;
+    if (!installed)
+        error = install();
+    if (error == 0)
+        reporter_flags = flags;
+    library_unlock();
+    return error;
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -26,6 +27,9 @@
 #endif
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
+#endif
+#ifndef AT_MINSIGSTKSZ
+#define AT_MINSIGSTKSZ 51
 #endif
 #ifndef PR_SET_VMA
 #define PR_SET_VMA           0x53564d41
@@ -267,6 +271,38 @@ void os_signal_self(int signal)
     syscall(SYS_tgkill, syscall(SYS_getpid), os_thread_id(), signal);
 }
 
+void os_signal_self_as(const siginfo_t *info)
+{
+    syscall(SYS_rt_tgsigqueueinfo, syscall(SYS_getpid), os_thread_id(), info->si_signo, info);
+}
+
+void os_handle_signal(int signal, const struct sigaction *action, struct sigaction *ret_before)
+{
+    sigaction(signal, action, ret_before);
+}
+
+int os_ensure_signal_stack(void)
+{
+    /* The kernel's part depends on the CPU's registers; the rest is for handlers. */
+    size_t size = getauxval(AT_MINSIGSTKSZ) + (64 << 10);
+    stack_t stack;
+    int error;
+
+    sigaltstack(NULL, &stack);
+    if (!(stack.ss_flags & SS_DISABLE))
+        return 0;
+    error = os_allocate_pages(size, &stack.ss_sp);
+    if (error != 0)
+        return error;
+    stack.ss_size = size;
+    stack.ss_flags = 0;
+    if (sigaltstack(&stack, NULL) != 0) {
+        os_free_pages(stack.ss_sp, size);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
 int os_fork_quietly(pid_t *ret_child)
 {
     /* clone(2) with no flags and no exit signal: every argument 0, so their order does not matter.
@@ -289,6 +325,13 @@ void os_reap(pid_t child)
 static struct iovec text(const char *string)
 {
     return (struct iovec){.iov_base = (void *)string, .iov_len = strlen(string)};
+}
+
+void os_print(const char *string)
+{
+    struct iovec line[] = {text("libpkeyguard: "), text(string), text("\n")};
+
+    syscall(SYS_writev, STDERR_FILENO, line, 3);
 }
 
 void os_abort(const char *piece, ...)

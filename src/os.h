@@ -8,6 +8,7 @@
 #ifndef OS_H
 #define OS_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -73,12 +74,24 @@ pid_t os_thread_id(void);
 /* Sends the calling thread a signal; works in a child that os_fork_quietly() made, too. */
 void os_signal_self(int signal);
 
+/* Sends it once more a signal that it got. */
+void os_signal_self_as(const siginfo_t *info);
+
+/* A signal's action: each may be NULL. */
+void os_handle_signal(int signal, const struct sigaction *action, struct sigaction *ret_before);
+
+/* The calling thread has an alternate signal stack from now on, for good. -ENOMEM. */
+int os_ensure_signal_stack(void);
+
 /* A child process that shares nothing, sends no SIGCHLD and runs no fork handler. -EAGAIN, -ENOMEM.
  */
 int os_fork_quietly(pid_t *ret_child);
 
 /* Waits for it to end. */
 void os_reap(pid_t child);
+
+/* "libpkeyguard: " and this as a line on stderr. In a signal handler too. */
+void os_print(const char *string);
 
 /* "libpkeyguard: " and these pieces (NULL ends them) as a line on stderr; then abort(). In a signal
  * handler too. */

@@ -17,6 +17,12 @@
  */
 bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru);
 
+/*
+ * The PKRU that the thread goes on with. False, and nothing changed, where pkru_in_frame() is false:
+ * then it would go on with 0, everything open. Async-signal-safe.
+ */
+bool pkru_set_in_frame(void *ucontext, uint32_t pkru);
+
 /* How memory was accessed, for SIGSEGV. False where frames do not say. Async-signal-safe. */
 bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access);
 

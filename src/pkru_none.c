@@ -16,6 +16,12 @@ bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru)
     return false;
 }
 
+bool pkru_set_in_frame(void *ucontext, uint32_t pkru)
+{
+    (void)ucontext, (void)pkru;
+    return false;
+}
+
 bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
 {
     (void)ucontext, (void)ret_access;

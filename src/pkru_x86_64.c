@@ -24,21 +24,39 @@ bool pkeyguard_pkru_supported(void)
     return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ecx & OSPKE);
 }
 
-bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru)
+/* Where PKRU stands in the frame, or NULL where it does not. */
+static char *find_pkru(const void *ucontext)
 {
     const ucontext_t *context = ucontext;
-    const char *frame = (const char *)context->uc_mcontext.fpregs;
+    char *frame = (char *)context->uc_mcontext.fpregs;
     unsigned eax, ebx, ecx, edx;
     uint32_t magic;
     uint64_t components;
 
     if (frame == NULL || !__get_cpuid_count(0xd, PKRU_COMPONENT, &eax, &ebx, &ecx, &edx))
-        return false;
+        return NULL;
     memcpy(&magic, frame + SW_RESERVED, sizeof(magic));
     memcpy(&components, frame + XSAVE_HEADER, sizeof(components));
-    if (magic != XSTATE_MAGIC || !(components & 1u << PKRU_COMPONENT))
+    return magic == XSTATE_MAGIC && components & 1u << PKRU_COMPONENT ? frame + ebx : NULL;
+}
+
+bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru)
+{
+    const char *stored = find_pkru(ucontext);
+
+    if (stored == NULL)
         return false;
-    memcpy(ret_pkru, frame + ebx, sizeof(*ret_pkru));
+    memcpy(ret_pkru, stored, sizeof(*ret_pkru));
+    return true;
+}
+
+bool pkru_set_in_frame(void *ucontext, uint32_t pkru)
+{
+    char *stored = find_pkru(ucontext);
+
+    if (stored == NULL)
+        return false;
+    memcpy(stored, &pkru, sizeof(pkru));
     return true;
 }
 

@@ -31,8 +31,11 @@ void add_loop_test_if(bool possible, const char *why_not, TCase *tcase, const TT
  */
 int run_suite(Suite *suite);
 
-/* One access to a byte, and the fault it drew. The calling thread's rights are as before. */
+/* One access to a byte. */
 enum access { READ_BYTE, WRITE_BYTE, EXECUTE };
+__attribute__((noinline)) void access_byte(enum access access, const volatile void *address);
+
+/* The fault that it drew, if any. The calling thread's rights are as before. */
 struct fault {
     bool happened;
     int code; /* si_code */
@@ -74,6 +77,10 @@ void assert_resources(struct resources before);
 /* A line of /proc/self/smaps about the mapping that holds an address, as "ProtectionKey:". */
 void read_smaps(const void *address, const char *field, char *buffer, size_t size);
 int pkey_of_mapping(const void *address);
+
+/* The call, in a child process that it ends or that then exits with 0, writes exactly this line to
+ * stderr and ends by this signal; 0: by none. */
+void assert_ends(void (*call)(void *argument), void *argument, const char *line, int signal);
 
 /* The call, in a child process, aborts with exactly this line on stderr. */
 void assert_aborts(void (*call)(void *argument), void *argument, const char *line);

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "failing.h"
@@ -21,6 +25,16 @@ static char *address;
 static bool pku(void)
 {
     return test_enforcement() == PKEYGUARD_PKU;
+}
+
+/* It makes signal frames of its own, which do not tell execution, and its processes cannot be
+ * traced.
+ */
+static bool under_valgrind(void)
+{
+    const char *tool = getenv("PKEYGUARD_TEST_TOOL");
+
+    return tool != NULL && strcmp(tool, "valgrind") == 0;
 }
 
 static struct pkeyguard_region *new_named_region(struct pkeyguard_key *of, int prot)
@@ -74,14 +88,8 @@ static int decode_access(enum access access, const volatile void *target)
     catch_faults(&before);
     pkeyguard_thread_save(&rights);
     decoded = 1;
-    if (sigsetjmp(back, 1) == 0) {
-        if (access == READ_BYTE)
-            (void)*(const volatile char *)target;
-        else if (access == WRITE_BYTE)
-            *(volatile char *)(uintptr_t)target = 'w';
-        else
-            ((void (*)(void))(uintptr_t)target)();
-    }
+    if (sigsetjmp(back, 1) == 0)
+        access_byte(access, target);
     pkeyguard_thread_restore(&rights);
     sigaction(SIGSEGV, &before, NULL);
     ck_assert_int_ne(decoded, 1);
@@ -142,11 +150,13 @@ START_TEST(page_rights)
     assert_decoded(WRITE_BYTE, 0, by_guards(), PKEYGUARD_NO_ACCESS);
     pkeyguard_scoped_write (int, number, region) {
         assert_decoded(WRITE_BYTE, 0, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_WRITE);
-        assert_decoded(EXECUTE, 0, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_WRITE);
+        if (!under_valgrind())
+            assert_decoded(EXECUTE, 0, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_WRITE);
         ck_assert_int_eq(*number, 0);
     }
     pkeyguard_scoped_read (int, number, region) {
-        assert_decoded(EXECUTE, 0, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_ONLY);
+        if (!under_valgrind())
+            assert_decoded(EXECUTE, 0, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_ONLY);
         ck_assert_int_eq(*number, 0);
     }
     ck_assert_int_eq(pkeyguard_region_protect(region, PROT_NONE), 0);
@@ -473,11 +483,492 @@ START_TEST(a_decoded_fault_in_words)
 }
 END_TEST
 
+/* ---- the reporter ---- */
+
+/* Its line for an access to the region's first byte that the key denies. */
+static const char *line_of(enum access access)
+{
+    static char line[PKEYGUARD_FAULT_TEXT_SIZE + 16];
+    struct pkeyguard_fault expected = {.kind = by_guards(),
+                                       .access = accesses[access],
+                                       .rights = PKEYGUARD_NO_ACCESS,
+                                       .key_number = pkeyguard_key_number(key),
+                                       .address = address,
+                                       .region_name = "session keys",
+                                       .region_size = SIZE};
+    char text[PKEYGUARD_FAULT_TEXT_SIZE];
+
+    ck_assert_int_eq(pkeyguard_fault_format(&expected, text, sizeof(text)), 0);
+    snprintf(line, sizeof(line), "libpkeyguard: %s\n", text);
+    return line;
+}
+
+/* In the child: with this action of SIGSEGV before it, which under sanitizers is theirs else. */
+static void install_over(void (*handler)(int), unsigned flags)
+{
+    signal(SIGSEGV, handler);
+    if (pkeyguard_fault_reporter_install(flags) != 0)
+        _exit(1);
+}
+
+static void fault_over(void *handler)
+{
+    install_over(*(void (**)(int))handler, 0);
+    access_byte(WRITE_BYTE, address);
+    _exit(1);
+}
+
+/* Ignoring it does not help: the kernel kills for a fault of its own. */
+START_TEST(it_says_why_and_the_process_dies)
+{
+    void (*standard)(int) = SIG_DFL, (*ignored)(int) = SIG_IGN;
+
+    assert_ends(fault_over, &standard, line_of(WRITE_BYTE), SIGSEGV);
+    assert_ends(fault_over, &ignored, line_of(WRITE_BYTE), SIGSEGV);
+}
+END_TEST
+
+static void send_over(void *handler)
+{
+    install_over(*(void (**)(int))handler, 0);
+    raise(SIGSEGV);
+}
+
+static void stray_access(void *target)
+{
+    install_over(SIG_DFL, 0);
+    access_byte(WRITE_BYTE, target);
+}
+
+START_TEST(it_says_nothing_of_other_faults)
+{
+    void (*standard)(int) = SIG_DFL, (*ignored)(int) = SIG_IGN;
+    char *closed = mmap(NULL, PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    assert_ends(send_over, &standard, "", SIGSEGV);
+    assert_ends(send_over, &ignored, "", 0);
+    assert_ends(stray_access, closed, "", SIGSEGV);
+    munmap(closed, PAGE_BYTES);
+}
+END_TEST
+
+/* As a debugger sees it: the same fault twice, before the reporter and after it. */
+START_TEST(the_fault_itself_comes_last)
+{
+    siginfo_t seen[2];
+    pid_t child = fork();
+    int status;
+
+    if (child == 0) {
+        ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+        close(STDERR_FILENO);
+        install_over(SIG_DFL, 0);
+        access_byte(WRITE_BYTE, address);
+        _exit(1);
+    }
+    ck_assert_int_gt(child, 0);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(waitpid(child, &status, 0), child);
+        ck_assert(WIFSTOPPED(status));
+        ck_assert_int_eq(WSTOPSIG(status), SIGSEGV);
+        ck_assert_int_eq(ptrace(PTRACE_GETSIGINFO, child, NULL, &seen[i]), 0);
+        ck_assert_int_eq(seen[i].si_code, denial_code(key));
+        ck_assert_ptr_eq(seen[i].si_addr, address);
+        if (pku())
+            ck_assert_int_eq((int)seen[i].si_pkey, pkeyguard_key_number(key));
+        ck_assert_int_eq(ptrace(PTRACE_CONT, child, NULL, (void *)SIGSEGV), 0);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status));
+}
+END_TEST
+
+/* What the previous handler, and a handler with no reporter, finds when it is called. */
+struct view {
+    int calls, signal, code, error;
+    void *address;
+    bool with_context, segv_blocked, usr1_blocked, usr2_blocked, on_alternate_stack;
+};
+static struct view *view;
+
+static void look(int signal)
+{
+    sigset_t blocked;
+    stack_t stack;
+
+    view->calls++;
+    view->signal = signal;
+    view->error = errno;
+    pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+    view->segv_blocked = sigismember(&blocked, SIGSEGV);
+    view->usr1_blocked = sigismember(&blocked, SIGUSR1);
+    view->usr2_blocked = sigismember(&blocked, SIGUSR2);
+    sigaltstack(NULL, &stack);
+    view->on_alternate_stack = stack.ss_flags & SS_ONSTACK;
+    errno = 0;
+    /* So that the access succeeds when it is made again. */
+    if (mprotect(address, LENGTH, PAGE_RW) != 0)
+        _exit(2);
+}
+
+static void look_with_context(int signal, siginfo_t *info, void *ucontext)
+{
+    struct pkeyguard_fault again;
+
+    look(signal);
+    view->code = info->si_code;
+    view->address = info->si_addr;
+    view->with_context = pkeyguard_fault_decode(info, ucontext, &again) == 0;
+}
+
+/* A fault by page rights, which the handler can undo, under any enforcement. */
+static void fault_over_handler(int flags, bool reporter, struct view *ret_view)
+{
+    struct sigaction action = {.sa_flags = flags};
+    struct pkeyguard_guard guard;
+    sigset_t usr1;
+
+    if (flags & SA_SIGINFO)
+        action.sa_sigaction = look_with_context;
+    else
+        action.sa_handler = look;
+    sigaddset(&action.sa_mask, SIGUSR2);
+    sigaction(SIGSEGV, &action, NULL);
+    if (reporter && pkeyguard_fault_reporter_install(0) != 0)
+        _exit(1);
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &usr1, NULL);
+    view = ret_view;
+    if (pkeyguard_key_acquire(key, PKEYGUARD_READ_WRITE, &guard) != 0 ||
+        pkeyguard_region_protect(region, PROT_READ) != 0)
+        _exit(1);
+    errno = 4321;
+    access_byte(WRITE_BYTE, address);
+    _exit(view->calls == 1 && address[0] == 'w' ? 0 : 3);
+}
+
+static const int handler_flags[] = {0, SA_SIGINFO, SA_SIGINFO | SA_NODEFER,
+                                    SA_SIGINFO | SA_RESTART};
+
+/* The reporter's previous handler is called as if the kernel had called it. */
+START_TEST(the_previous_handler_is_called_as_ever)
+{
+    struct view *views = mmap(NULL, PAGE_BYTES, PAGE_RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    for (int reporter = 0; reporter < 2; reporter++) {
+        pid_t child = fork();
+
+        if (child == 0) {
+            close(STDERR_FILENO);
+            fault_over_handler(handler_flags[_i], reporter, &views[reporter]);
+        }
+        assert_exits(child, 0);
+    }
+    ck_assert(views[1].on_alternate_stack);
+    views[1].on_alternate_stack = views[0].on_alternate_stack;
+    ck_assert_mem_eq(&views[1], &views[0], sizeof(views[0]));
+    munmap(views, PAGE_BYTES);
+}
+END_TEST
+
+static void fault_twice_over_once(void *unused)
+{
+    static struct view seen;
+    struct sigaction action = {.sa_handler = look, .sa_flags = (int)SA_RESETHAND};
+    struct pkeyguard_guard guard;
+
+    (void)unused;
+    view = &seen;
+    sigaction(SIGSEGV, &action, NULL);
+    if (pkeyguard_fault_reporter_install(0) != 0 ||
+        pkeyguard_key_acquire(key, PKEYGUARD_READ_WRITE, &guard) != 0)
+        _exit(1);
+    mprotect(address, LENGTH, PROT_READ);
+    access_byte(WRITE_BYTE, address);
+    mprotect(address, LENGTH, PROT_READ);
+    access_byte(WRITE_BYTE, address);
+}
+
+static const char *line_by_page(int times)
+{
+    static char lines[2 * PKEYGUARD_FAULT_TEXT_SIZE];
+    int length = 0;
+    char number[16] = "";
+
+    if (pku())
+        snprintf(number, sizeof(number), "pkey %d, ", pkeyguard_key_number(key));
+    for (int i = 0; i < times; i++)
+        length += snprintf(lines + length, sizeof(lines) - (size_t)length,
+                           "libpkeyguard: write to region 'session keys' + 0x0: its page rights "
+                           "forbid it; see pkeyguard_region_protect() (%saddress %p)\n",
+                           number, (void *)address);
+    return lines;
+}
+
+START_TEST(a_handler_for_once_is_called_once)
+{
+    assert_ends(fault_twice_over_once, NULL, line_by_page(2), SIGSEGV);
+}
+END_TEST
+
+static void jump_back(int signal)
+{
+    (void)signal;
+    siglongjmp(back, 1);
+}
+
+static void jump_out_twice(void *unused)
+{
+    struct pkeyguard_thread_rights rights;
+
+    (void)unused;
+    install_over(jump_back, 0);
+    pkeyguard_thread_save(&rights);
+    for (volatile int i = 0; i < 2; i++) {
+        if (sigsetjmp(back, 1) == 0) {
+            access_byte(WRITE_BYTE, address);
+            _exit(1);
+        }
+        pkeyguard_thread_restore(&rights);
+    }
+}
+
+START_TEST(the_previous_handler_may_jump_out)
+{
+    char lines[2 * PKEYGUARD_FAULT_TEXT_SIZE + 32];
+
+    snprintf(lines, sizeof(lines), "%s%s", line_of(WRITE_BYTE), line_of(WRITE_BYTE));
+    assert_ends(jump_out_twice, NULL, lines, 0);
+}
+END_TEST
+
+static int result_in_handler;
+
+static void install_inside_library(void *unused, unsigned long length)
+{
+    (void)unused, (void)length;
+    result_in_handler = pkeyguard_fault_reporter_install(0);
+}
+
+static void fail_to_install(void *unused)
+{
+    stack_t none = {.ss_flags = SS_DISABLE};
+    struct sigaction now;
+
+    (void)unused;
+    signal(SIGSEGV, SIG_DFL);
+    sigaltstack(&none, NULL);
+    before_call(CALL_MMAP, install_inside_library);
+    destroy(new_region(NULL), NULL);
+    fail_call(CALL_MMAP, 0, ENOMEM, 1);
+    if (pkeyguard_fault_reporter_install(2) != -EINVAL ||
+        pkeyguard_fault_reporter_install(~0u) != -EINVAL || result_in_handler != -EDEADLK ||
+        pkeyguard_fault_reporter_install(0) != -ENOMEM || !stop_failing())
+        _exit(1);
+    sigaction(SIGSEGV, NULL, &now);
+    sigaltstack(NULL, &none);
+    _exit(now.sa_handler == SIG_DFL && none.ss_flags == SS_DISABLE ? 0 : 1);
+}
+
+START_TEST(a_failed_installation_changes_nothing)
+{
+    assert_ends(fail_to_install, NULL, "", 0);
+}
+END_TEST
+
+static void install_twice(void *unused)
+{
+    static char own[1 << 16];
+    stack_t stack = {.ss_sp = own, .ss_size = sizeof(own)}, now;
+
+    (void)unused;
+    sigaltstack(&stack, NULL);
+    install_over(SIG_DFL, 0);
+    sigaltstack(NULL, &now);
+    if (pkeyguard_fault_reporter_install(0) != 0 || now.ss_sp != own)
+        _exit(1);
+    access_byte(WRITE_BYTE, address);
+}
+
+START_TEST(installed_twice_it_says_so_once)
+{
+    assert_ends(install_twice, NULL, line_of(WRITE_BYTE), SIGSEGV);
+}
+END_TEST
+
+/* ---- granting defaults ---- */
+
+static pthread_barrier_t created;
+static struct pkeyguard_key *newer_key;
+static struct pkeyguard_region *newer;
+
+/* Runs in a thread that is older than newer_key. */
+static void *run_when_created(void *run)
+{
+    pthread_barrier_wait(&created);
+    pthread_barrier_wait(&created);
+    (*(void (**)(void))run)();
+    return NULL;
+}
+
+struct granting {
+    unsigned flags;
+    enum pkeyguard_rights default_rights;
+    void (*run)(void);
+};
+
+static void run_older_thread(void *granting)
+{
+    struct granting *wanted = granting;
+    pthread_t thread;
+
+    install_over(SIG_DFL, wanted->flags);
+    pthread_barrier_init(&created, NULL, 2);
+    if (pthread_create(&thread, NULL, run_when_created, &wanted->run) != 0)
+        _exit(1);
+    pthread_barrier_wait(&created);
+    newer_key = new_key(wanted->default_rights, 0);
+    if (pkeyguard_region_create(newer_key, LENGTH, PAGE_RW, 0, &newer) != 0 ||
+        pkeyguard_region_name(newer, "newer") != 0)
+        _exit(1);
+    pthread_barrier_wait(&created);
+    pthread_join(thread, NULL);
+}
+
+static void expect(bool as_expected)
+{
+    if (!as_expected)
+        _exit(4);
+}
+
+static void read_newer(void)
+{
+    uint32_t bits = 3u << (2 * pkeyguard_key_number(newer_key));
+    uint32_t before = pkeyguard_pkru_read();
+
+    expect(pkeyguard_key_rights(newer_key) == PKEYGUARD_NO_ACCESS);
+    errno = 4321;
+    expect(*(volatile char *)address_of(newer) == 0 && errno == 4321);
+    expect(pkeyguard_key_rights(newer_key) == PKEYGUARD_READ_ONLY);
+    expect((pkeyguard_pkru_read() & ~bits) == (before & ~bits));
+}
+
+static void write_straddling(void)
+{
+    *(volatile uint64_t *)(void *)(address_of(newer) + PAGE_BYTES - 4) = UINT64_MAX;
+    expect(pkeyguard_key_rights(newer_key) == PKEYGUARD_READ_WRITE);
+    expect(address_of(newer)[PAGE_BYTES + 3] == (char)0xff);
+}
+
+static void pass_to_system_call(void)
+{
+    int null = open("/dev/zero", O_RDONLY);
+
+    expect(read(null, address_of(newer), 1) == -1 && errno == EFAULT);
+    access_byte(WRITE_BYTE, address_of(newer));
+    expect(read(null, address_of(newer), 1) == 1);
+}
+
+static void read_newer_in_handler(int signal)
+{
+    (void)signal;
+    expect(*(volatile char *)address_of(newer) == 0);
+}
+
+static void read_in_handler(void)
+{
+    signal(SIGUSR1, read_newer_in_handler);
+    raise(SIGUSR1);
+    expect(pkeyguard_key_rights(newer_key) == PKEYGUARD_NO_ACCESS);
+}
+
+static void write_newer(void)
+{
+    access_byte(WRITE_BYTE, address_of(newer));
+}
+
+static void read_closed_on_purpose(void)
+{
+    expect(pkeyguard_key_set_rights(newer_key, PKEYGUARD_NO_ACCESS) == 0);
+    expect(*(volatile char *)address_of(newer) == 0);
+}
+
+static void write_restricted(void)
+{
+    struct pkeyguard_guard guard;
+
+    expect(pkeyguard_restrict(newer, PKEYGUARD_READ_ONLY, &guard) == 0);
+    access_byte(WRITE_BYTE, address_of(newer));
+}
+
+static void write_in_read_scope(void)
+{
+    pkeyguard_scoped_read (char, bytes, newer) {
+        expect(*bytes == 0);
+        access_byte(WRITE_BYTE, address_of(newer));
+    }
+}
+
+enum { GRANT = PKEYGUARD_REPORTER_GRANT_DEFAULTS };
+static struct granting granted[] = {
+    {GRANT, PKEYGUARD_READ_ONLY, read_newer},
+    {GRANT, PKEYGUARD_READ_WRITE, write_straddling},
+    {GRANT, PKEYGUARD_READ_WRITE, pass_to_system_call},
+    {GRANT, PKEYGUARD_READ_ONLY, read_in_handler},
+};
+enum { GRANTED = sizeof(granted) / sizeof(*granted) };
+
+START_TEST(an_older_thread_gets_the_default)
+{
+    assert_ends(run_older_thread, &granted[_i], "", 0);
+}
+END_TEST
+
+static struct granting refused[] = {
+    {0, PKEYGUARD_READ_WRITE, write_newer},
+    {GRANT, PKEYGUARD_READ_ONLY, write_newer},
+    {GRANT, PKEYGUARD_NO_ACCESS, write_newer},
+    {GRANT, PKEYGUARD_READ_WRITE, read_closed_on_purpose},
+    {GRANT, PKEYGUARD_READ_WRITE, write_restricted},
+    {GRANT, PKEYGUARD_READ_WRITE, write_in_read_scope},
+};
+enum { REFUSED = sizeof(refused) / sizeof(*refused) };
+
+/* Only the end of it is told: the address is the child's own. */
+static void run_refused(void *granting)
+{
+    close(STDERR_FILENO);
+    run_older_thread(granting);
+}
+
+START_TEST(no_more_than_the_default_and_nothing_that_was_chosen)
+{
+    assert_ends(run_refused, &refused[_i], "", SIGSEGV);
+}
+END_TEST
+
+static void change_flags(void *unused)
+{
+    (void)unused;
+    install_over(SIG_DFL, GRANT);
+    if (pkeyguard_fault_reporter_install(0) != 0)
+        _exit(1);
+    run_refused(&(struct granting){0, PKEYGUARD_READ_WRITE, write_newer});
+}
+
+START_TEST(installing_again_changes_the_flags)
+{
+    assert_ends(change_flags, NULL, "", SIGSEGV);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("fault");
     TCase *decoding = tcase_create("decode");
     TCase *words = tcase_create("format");
+    TCase *reporter = tcase_create("reporter");
 
     suite_add_tcase(suite, decoding);
     tcase_add_checked_fixture(decoding, set_up, tear_down);
@@ -495,5 +986,20 @@ int main(void)
     tcase_add_test(words, small_buffers_hold_what_fits);
     tcase_add_test(words, the_longest_text_fits);
     tcase_add_test(words, a_decoded_fault_in_words);
+    suite_add_tcase(suite, reporter);
+    tcase_add_checked_fixture(reporter, set_up, tear_down);
+    tcase_add_test(reporter, it_says_why_and_the_process_dies);
+    tcase_add_test(reporter, it_says_nothing_of_other_faults);
+    if (!under_valgrind())
+        tcase_add_test(reporter, the_fault_itself_comes_last);
+    tcase_add_loop_test(reporter, the_previous_handler_is_called_as_ever, 0,
+                        (int)(sizeof(handler_flags) / sizeof(*handler_flags)));
+    tcase_add_test(reporter, a_handler_for_once_is_called_once);
+    tcase_add_test(reporter, the_previous_handler_may_jump_out);
+    tcase_add_test(reporter, a_failed_installation_changes_nothing);
+    tcase_add_test(reporter, installed_twice_it_says_so_once);
+    add_pku_loop_test(reporter, an_older_thread_gets_the_default, 0, GRANTED);
+    add_pku_loop_test(reporter, no_more_than_the_default_and_nothing_that_was_chosen, 0, REFUSED);
+    add_pku_test(reporter, installing_again_changes_the_flags);
     return run_suite(suite);
 }

@@ -870,9 +870,11 @@ START_TEST(guards_over_access_disable_alone)
     assert_open_for(PKEYGUARD_READ_WRITE, region);
     pkeyguard_release(&guard);
     ck_assert_uint_eq(pkeyguard_pkru_read(), start);
+    /* Denied on purpose from now on, which access-disable alone does not say. */
     ck_assert_int_eq(pkeyguard_restrict(region, PKEYGUARD_READ_ONLY, &guard), 0);
-    ck_assert_uint_eq(pkeyguard_pkru_read(), start);
+    ck_assert_uint_eq(pkeyguard_pkru_read(), start | wd);
     pkeyguard_release(&guard);
+    ck_assert_uint_eq(pkeyguard_pkru_read(), start);
     /* Out of order: both end closed. */
     guard = acquire(region, PKEYGUARD_READ_ONLY);
     inner = acquire(region, PKEYGUARD_READ_WRITE);

@@ -3,7 +3,8 @@
  * fault.h - what a bad access to guarded memory was, in words
  *
  * A forbidden access raises SIGSEGV. pkeyguard_fault_decode() tells in a handler of yours whether
- * it hit a region of this library, and how; pkeyguard_fault_format() says it in a sentence.
+ * it hit a region of this library, and how; pkeyguard_fault_format() says it in a sentence. A
+ * program without a handler may have the library's own, the reporter, print that sentence.
  *
  * System calls that are handed closed memory raise no signal: they fail with EFAULT.
  */
@@ -84,6 +85,38 @@ enum { PKEYGUARD_FAULT_TEXT_SIZE = 384 };
  */
 __attribute__((nonnull(1))) int pkeyguard_fault_format(const struct pkeyguard_fault *fault,
                                                        char *buffer, size_t size);
+
+enum {
+    /*
+     * Also gives a thread that is older than a key that key's default rights, when it first faults
+     * for want of them, and lets the access go on. Only rights that nobody chose in that thread are
+     * raised: not after pkeyguard_key_set_rights(), inside pkeyguard_restrict() or a guard. System
+     * calls do not fault: handed such memory they fail with EFAULT until then.
+     */
+    PKEYGUARD_REPORTER_GRANT_DEFAULTS = 1
+};
+
+/*
+ * pkeyguard_fault_reporter_install - have forbidden accesses explained on stderr
+ * @flags: 0 or PKEYGUARD_REPORTER_GRANT_DEFAULTS
+ *
+ * Installs a handler of SIGSEGV that writes one line for each forbidden access to a region, as
+ * "libpkeyguard: write to region ...", and nothing for any other SIGSEGV. Then it goes on as if it
+ * were not there. A handler that was installed before is called with the same arguments, errno and
+ * blocked signals; SA_RESETHAND holds. Where there was none the default is restored and the access
+ * made again, so core dumps and debuggers see the fault itself.
+ *
+ * It runs on an alternate signal stack, and so does the handler it calls: the calling thread's,
+ * which gets one here if it has none, or that of the thread that faults; a thread without one uses
+ * its own stack. To be called in front of it, install your handler later and call the one that
+ * sigaction(2) gave back. Calling this again only changes the flags. There is no way to remove it.
+ *
+ * Returns 0; -EINVAL: unknown flags; -ENOMEM: no alternate stack; -EDEADLK: called from a signal
+ * handler that interrupted this library: in each case nothing changed.
+ * Thread: any, while no other changes SIGSEGV's handler. Signal: not async-signal-safe; what it
+ * installs uses nothing else. Fork: a child inherits it. Since 0.1.
+ */
+__attribute__((warn_unused_result)) int pkeyguard_fault_reporter_install(unsigned flags);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus
