@@ -972,6 +972,7 @@ int main(void)
 
     suite_add_tcase(suite, decoding);
     tcase_add_checked_fixture(decoding, set_up, tear_down);
+    tcase_set_timeout(decoding, 60);
     tcase_add_test(decoding, rights_and_accesses);
     tcase_add_test(decoding, page_rights);
     tcase_add_test(decoding, guard_pages);
@@ -982,12 +983,14 @@ int main(void)
     tcase_add_test(decoding, regions_come_and_go_in_other_threads);
     suite_add_tcase(suite, words);
     tcase_add_checked_fixture(words, set_up, tear_down);
+    tcase_set_timeout(words, 60);
     tcase_add_loop_test(words, every_sentence, 0, SENTENCES);
     tcase_add_test(words, small_buffers_hold_what_fits);
     tcase_add_test(words, the_longest_text_fits);
     tcase_add_test(words, a_decoded_fault_in_words);
     suite_add_tcase(suite, reporter);
     tcase_add_checked_fixture(reporter, set_up, tear_down);
+    tcase_set_timeout(reporter, 60);
     tcase_add_test(reporter, it_says_why_and_the_process_dies);
     tcase_add_test(reporter, it_says_nothing_of_other_faults);
     if (!under_valgrind())

@@ -559,6 +559,7 @@ int main(void)
 
     suite_add_tcase(suite, jumps);
     tcase_add_checked_fixture(jumps, set_up, tear_down);
+    tcase_set_timeout(jumps, 60);
     tcase_add_test(jumps, restore_undoes_the_guards_a_longjmp_skipped);
     tcase_add_test(jumps, restore_gives_back_what_a_siglongjmp_lost);
     add_pku_test(jumps, other_pkeys_are_left_alone);
@@ -567,11 +568,13 @@ int main(void)
     tcase_add_test(jumps, rights_of_zero_restore_nothing);
     suite_add_tcase(suite, births);
     tcase_add_checked_fixture(births, set_up, tear_down);
+    tcase_set_timeout(births, 60);
     add_pku_test(births, reset_is_the_defaults);
     tcase_add_test(births, reset_closes_what_a_thread_was_born_with);
     tcase_add_test(births, reset_gives_an_older_thread_the_default);
     suite_add_tcase(suite, switches);
     tcase_add_checked_fixture(switches, set_up, tear_down);
+    tcase_set_timeout(switches, 60);
     tcase_add_test(switches, guards_open_on_both_sides_of_swapcontext);
     tcase_add_test(switches, guards_open_on_both_sides_of_a_coroutine_librarys_switch);
     add_pku_test(switches, a_new_coroutine_starts_with_the_defaults);
@@ -579,6 +582,7 @@ int main(void)
     add_pku_test(switches, a_coroutine_goes_on_in_another_thread);
     suite_add_tcase(suite, signals);
     tcase_add_checked_fixture(signals, set_up, tear_down);
+    tcase_set_timeout(signals, 60);
     tcase_add_test(signals, a_handler_may_use_all_of_it);
     tcase_add_test(signals, keys_come_and_go_in_another_thread);
     return run_suite(suite);

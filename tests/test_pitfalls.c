@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What surprises people about protection keys, one test for each: the surprise itself, where it can
+ * be shown, and what becomes of it with this library. Others are in the suites of their modules.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support.h"
+
+static struct pkeyguard_key *key;
+static struct pkeyguard_region *region;
+static char *address;
+
+static void set_up(void)
+{
+    key = new_key(PKEYGUARD_NO_ACCESS, 0);
+    region = new_region(key);
+    address = address_of(region);
+}
+
+static void tear_down(void)
+{
+    destroy(region, key);
+}
+
+static bool pku(void)
+{
+    return test_enforcement() == PKEYGUARD_PKU;
+}
+
+/* ---- 1: signal handlers start with the kernel's rights ---- */
+
+static enum pkeyguard_rights in_outer_handler[2], in_nested_handler;
+
+static void nested(int signal)
+{
+    struct pkeyguard_guard guard;
+
+    (void)signal;
+    in_nested_handler = pkeyguard_key_rights(key);
+    if (pkeyguard_key_acquire(key, PKEYGUARD_READ_ONLY, &guard) != 0)
+        _exit(1);
+    (void)*(volatile char *)address;
+    pkeyguard_release(&guard);
+}
+
+static void outer(int signal)
+{
+    (void)signal;
+    pkeyguard_scoped_key_write (guard, key) {
+        in_outer_handler[0] = pkeyguard_key_rights(key);
+        raise(SIGUSR2);
+        in_outer_handler[1] = pkeyguard_key_rights(key);
+        *(volatile char *)address = 'h';
+    }
+}
+
+static void raise_nested_signals(void)
+{
+    signal(SIGUSR1, outer);
+    signal(SIGUSR2, nested);
+    raise(SIGUSR1);
+    ck_assert_int_eq(in_outer_handler[0], PKEYGUARD_READ_WRITE);
+    ck_assert_int_eq(in_nested_handler, pku() ? PKEYGUARD_NO_ACCESS : PKEYGUARD_READ_WRITE);
+    ck_assert_int_eq(in_outer_handler[1], PKEYGUARD_READ_WRITE);
+    assert_denied(READ_BYTE, address, key);
+}
+
+START_TEST(fact_1b_nested_handlers_keep_their_own_rights)
+{
+    raise_nested_signals();
+    pkeyguard_scoped_read (char, byte, region) {
+        raise(SIGUSR1);
+        ck_assert_int_eq(*byte, 'h');
+        assert_denied(WRITE_BYTE, address, key);
+    }
+}
+END_TEST
+
+START_TEST(fact_1c_scopes_open_on_an_alternate_stack)
+{
+    static char memory[1 << 16];
+    stack_t stack = {.ss_sp = memory, .ss_size = sizeof(memory)};
+    struct sigaction action = {.sa_handler = outer, .sa_flags = SA_ONSTACK};
+
+    ck_assert_int_eq(sigaltstack(&stack, NULL), 0);
+    signal(SIGUSR2, nested);
+    ck_assert_int_eq(sigaction(SIGUSR1, &action, NULL), 0);
+    raise(SIGUSR1);
+    ck_assert_int_eq(in_outer_handler[1], PKEYGUARD_READ_WRITE);
+    assert_denied(READ_BYTE, address, key);
+}
+END_TEST
+
+/* ---- 3: fork copies rights, exec does not ---- */
+
+START_TEST(fact_3_a_fork_child_has_the_scope_open)
+{
+    pkeyguard_scoped_write (char, byte, region) {
+        pid_t child = fork();
+
+        if (child == 0) {
+            struct pkeyguard_key *second = new_key(PKEYGUARD_NO_ACCESS, 0);
+
+            *byte = 'c';
+            if (pku()) {
+                ck_assert_int_ne(pkeyguard_key_number(second), pkeyguard_key_number(key));
+                pkeyguard_thread_reset();
+                assert_denied(READ_BYTE, address, key);
+            }
+            _exit(42);
+        }
+        assert_exits(child, 42);
+        ck_assert_int_eq(*byte, 0);
+    }
+    assert_denied(READ_BYTE, address, key);
+}
+END_TEST
+
+/* This program, run again: whether it starts with every pkey but 0 closed. */
+static int starts_closed(void)
+{
+    for (int pkey = 1; pkey < 16; pkey++) {
+        if (!(pkeyguard_pkru_read() & 1u << (2 * pkey)))
+            return 1;
+    }
+    return 42;
+}
+
+static char *const again[] = {(char *)"/proc/self/exe", (char *)"--starts-closed", NULL};
+
+static pid_t vfork_and_exec(void)
+{
+    pid_t child = vfork();
+
+    if (child == 0) {
+        execv(again[0], again);
+        _exit(1);
+    }
+    return child;
+}
+
+START_TEST(fact_3_exec_and_posix_spawn_start_closed)
+{
+    pkeyguard_scoped_write (char, byte, region) {
+        pid_t child;
+
+        ck_assert_int_eq(posix_spawn(&child, again[0], NULL, NULL, again, NULL), 0);
+        assert_exits(child, 42);
+        assert_exits(vfork_and_exec(), 42);
+        *byte = 's';
+    }
+    assert_denied(READ_BYTE, address, key);
+}
+END_TEST
+
+/* ---- 5: what the kernel's pkey calls let happen ---- */
+
+/* The kernel frees pkey 0, every page's, and hands it out again. */
+START_TEST(fact_5d_pkey_zero_is_never_a_key)
+{
+    struct pkeyguard_platform platform;
+    struct pkeyguard_key *second;
+    struct pkeyguard_region *of_second;
+
+    ck_assert_int_eq(pkey_free(0), 0);
+    ck_assert_int_eq(pkeyguard_platform_probe(&platform), 0);
+    ck_assert_uint_eq(platform.hardware_keys_free, 14);
+    second = new_key(PKEYGUARD_NO_ACCESS, 0);
+    ck_assert_int_gt(pkeyguard_key_number(second), 0);
+    of_second = new_region(second);
+    assert_denied(READ_BYTE, address_of(of_second), second);
+    destroy(of_second, second);
+    /* It is allocated again, so that pages can be given back to it. */
+    ck_assert_int_eq(pkeyguard_region_associate(region, NULL), 0);
+    ck_assert_int_eq(pkey_of_mapping(address), 0);
+}
+END_TEST
+
+/* ---- 6i, 8a: system calls ---- */
+
+static atomic_int reader_id;
+static int pipe_ends[2];
+
+static void *read_into_region(void *unused)
+{
+    (void)unused;
+    pkeyguard_scoped_write (char[PAGE_BYTES], bytes, region) {
+        reader_id = (int)syscall(SYS_gettid);
+        ck_assert_int_eq(syscall(SYS_read, pipe_ends[0], *bytes, 4), -1);
+        ck_assert_int_eq(errno, EFAULT);
+    }
+    return NULL;
+}
+
+static bool sleeps(int thread)
+{
+    char path[64], state = 0;
+    FILE *stat;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread);
+    stat = fopen(path, "r");
+    ck_assert_ptr_nonnull(stat);
+    ck_assert_int_eq(fscanf(stat, "%*d %*s %c", &state), 1);
+    fclose(stat);
+    return state == 'S';
+}
+
+/* Revoked from everyone, also from a read(2) that is blocked inside an open scope. */
+START_TEST(fact_6i_a_blocked_read_gets_efault)
+{
+    char bytes[5] = "";
+    pthread_t thread;
+
+    ck_assert_int_eq(pipe(pipe_ends), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, read_into_region, NULL), 0);
+    while (reader_id == 0 || !sleeps(reader_id))
+        sched_yield();
+    ck_assert_int_eq(pkeyguard_region_protect(region, PROT_NONE), 0);
+    ck_assert_int_eq(write(pipe_ends[1], "data", 4), 4);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_int_eq(read(pipe_ends[0], bytes, 4), 4);
+    ck_assert_str_eq(bytes, "data");
+}
+END_TEST
+
+static void assert_efault(long result)
+{
+    ck_assert_int_eq(result, -1);
+    ck_assert_int_eq(errno, EFAULT);
+}
+
+/* Raw, for sanitizers look at what libc's functions are handed. */
+START_TEST(fact_8a_system_calls_on_closed_memory_lose_nothing)
+{
+    struct iovec vector = {.iov_base = address, .iov_len = 4};
+    int sockets[2];
+
+    ck_assert_int_eq(pipe(pipe_ends), 0);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+    ck_assert_int_eq(write(pipe_ends[1], "pipe", 4), 4);
+    ck_assert_int_eq(write(sockets[1], "sock", 4), 4);
+    assert_efault(syscall(SYS_read, pipe_ends[0], address, 4));
+    assert_efault(syscall(SYS_readv, pipe_ends[0], &vector, 1));
+    assert_efault(syscall(SYS_recvfrom, sockets[0], address, 4, 0, NULL, NULL));
+    assert_efault(syscall(SYS_write, pipe_ends[1], address, 4));
+    assert_efault(syscall(SYS_sendto, sockets[1], address, 4, 0, NULL, 0));
+    assert_efault(syscall(SYS_getrandom, address, 4, 0));
+    assert_efault(syscall(SYS_openat, AT_FDCWD, address, O_RDONLY));
+    assert_efault(syscall(SYS_futex, address, FUTEX_WAIT, 1, NULL, NULL, 0));
+    pkeyguard_scoped_write (char[8], bytes, region) {
+        ck_assert_int_eq(syscall(SYS_read, pipe_ends[0], *bytes, 8), 4);
+        ck_assert_int_eq(syscall(SYS_recvfrom, sockets[0], *bytes + 4, 4, 0, NULL, NULL), 4);
+        ck_assert_mem_eq(*bytes, "pipesock", 8);
+        ck_assert_int_eq(syscall(SYS_getrandom, *bytes, 4, 0), 4);
+    }
+}
+END_TEST
+
+/* ---- 9: execute-only memory ---- */
+
+static const unsigned char return_code[] = {0xc3};
+
+static char *map_execute_only(void)
+{
+    char *page = mmap(NULL, PAGE_BYTES, PAGE_RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    memcpy(page, return_code, sizeof(return_code));
+    ck_assert_int_eq(mprotect(page, PAGE_BYTES, PROT_EXEC), 0);
+    return page;
+}
+
+static int create_keys(struct pkeyguard_key *keys[16])
+{
+    int count = 0, error = 0;
+
+    while (error == 0) {
+        error = pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &keys[count]);
+        count += error == 0;
+    }
+    ck_assert_int_eq(error, -ENOSPC);
+    return count;
+}
+
+static void destroy_keys(struct pkeyguard_key *keys[16], int count)
+{
+    while (count > 0)
+        destroy(NULL, keys[--count]);
+}
+
+START_TEST(fact_9a_an_execute_only_mapping_takes_a_key)
+{
+    struct pkeyguard_key *keys[16];
+    char *page = map_execute_only();
+    struct fault fault = try_access(READ_BYTE, page);
+    int count = create_keys(keys);
+
+    ck_assert_int_eq(fault.code, SEGV_PKUERR);
+    ck_assert_int_eq(count, 13); /* of 15, for the suite has one */
+    destroy_keys(keys, count);
+    munmap(page, PAGE_BYTES);
+}
+END_TEST
+
+/* With every pkey taken the kernel's execute-only is readable, silently; a region of a key is not.
+ */
+START_TEST(fact_9b_execute_only_with_every_key_taken)
+{
+    struct pkeyguard_key *keys[16];
+    int count = create_keys(keys);
+    char *page = map_execute_only();
+    struct pkeyguard_region *code;
+
+    assert_allowed(READ_BYTE, page);
+    ck_assert_int_eq(pkeyguard_region_create_with(keys[0], return_code, sizeof(return_code),
+                                                  PROT_EXEC, 0, &code),
+                     0);
+    assert_allowed(EXECUTE, address_of(code));
+    assert_denied(READ_BYTE, address_of(code), keys[0]);
+    destroy(code, NULL);
+    destroy_keys(keys, count);
+    munmap(page, PAGE_BYTES);
+}
+END_TEST
+
+/* mprotect(PROT_EXEC) replaces a mapping's pkey; the library's protect never does. */
+START_TEST(fact_9c_protect_keeps_the_key)
+{
+    static const int prots[] = {PROT_EXEC, PAGE_RW, PROT_NONE, PROT_EXEC, PROT_READ};
+    int pkey = pkeyguard_key_number(key);
+    char *page = mmap(NULL, PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    ck_assert_int_eq(pkey_mprotect(page, PAGE_BYTES, PAGE_RW, pkey), 0);
+    ck_assert_int_eq(mprotect(page, PAGE_BYTES, PROT_EXEC), 0);
+    ck_assert_int_ne(pkey_of_mapping(page), pkey);
+    munmap(page, PAGE_BYTES);
+    for (size_t i = 0; i < sizeof(prots) / sizeof(*prots); i++) {
+        ck_assert_int_eq(pkeyguard_region_protect(region, prots[i]), 0);
+        ck_assert_int_eq(pkey_of_mapping(address), pkey);
+        assert_denied(READ_BYTE, address, key);
+    }
+}
+END_TEST
+
+/* ---- 13: what the signal says ---- */
+
+static sigjmp_buf back;
+static struct pkeyguard_fault fault;
+
+static void decode(int signal, siginfo_t *info, void *ucontext)
+{
+    (void)signal;
+    if (pkeyguard_fault_decode(info, ucontext, &fault) != 0)
+        _exit(1);
+    siglongjmp(back, 1);
+}
+
+/* The address is the first byte that is forbidden, not the first one accessed. */
+START_TEST(fact_13_an_access_that_straddles_the_end)
+{
+    struct unaligned {
+        uint64_t word;
+    } __attribute__((packed)) *last = (struct unaligned *)(void *)(address + PAGE_BYTES - 4);
+    struct sigaction action = {.sa_sigaction = decode, .sa_flags = SA_SIGINFO}, before;
+    struct pkeyguard_guard guard;
+
+    ck_assert_int_eq(pkeyguard_key_acquire(key, PKEYGUARD_READ_WRITE, &guard), 0);
+    sigaction(SIGSEGV, &action, &before);
+    if (sigsetjmp(back, 1) == 0) {
+        *(volatile struct unaligned *)last = (struct unaligned){UINT64_MAX};
+        ck_abort_msg("it did not fault");
+    }
+    sigaction(SIGSEGV, &before, NULL);
+    pkeyguard_release(&guard);
+    ck_assert_int_eq(fault.kind, PKEYGUARD_FAULT_GUARD_PAGE);
+    ck_assert_int_eq(fault.access, PKEYGUARD_WRITE_ACCESS);
+    ck_assert_int_eq(fault.offset, PAGE_BYTES);
+}
+END_TEST
+
+int main(int argc, char *argv[])
+{
+    Suite *suite = suite_create("pitfalls");
+    TCase *tests = tcase_create("pitfalls");
+    const char *tool = getenv("PKEYGUARD_TEST_TOOL");
+
+    if (argc > 1 && strcmp(argv[1], again[1]) == 0)
+        return starts_closed();
+    suite_add_tcase(suite, tests);
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_set_timeout(tests, 60);
+    /* ThreadSanitizer does not deliver a signal inside a handler, valgrind reports each system
+     * call. */
+    if (tool == NULL || strcmp(tool, "tsan") != 0)
+        tcase_add_test(tests, fact_1b_nested_handlers_keep_their_own_rights);
+    tcase_add_test(tests, fact_1c_scopes_open_on_an_alternate_stack);
+    tcase_add_test(tests, fact_3_a_fork_child_has_the_scope_open);
+    add_pku_test(tests, fact_3_exec_and_posix_spawn_start_closed);
+    add_pku_test(tests, fact_5d_pkey_zero_is_never_a_key);
+    tcase_add_test(tests, fact_6i_a_blocked_read_gets_efault);
+    if (tool == NULL || strcmp(tool, "valgrind") != 0)
+        tcase_add_test(tests, fact_8a_system_calls_on_closed_memory_lose_nothing);
+    add_pku_test(tests, fact_9a_an_execute_only_mapping_takes_a_key);
+    add_pku_test(tests, fact_9b_execute_only_with_every_key_taken);
+    add_pku_test(tests, fact_9c_protect_keeps_the_key);
+    tcase_add_test(tests, fact_13_an_access_that_straddles_the_end);
+    return run_suite(suite);
+}
