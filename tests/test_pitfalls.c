@@ -19,6 +19,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "support.h"
@@ -192,6 +193,72 @@ START_TEST(fact_5d_pkey_zero_is_never_a_key)
     ck_assert_int_eq(pkey_of_mapping(address), 0);
 }
 END_TEST
+
+/* ---- 6h: frames from which PKRU would come back as 0, everything open ---- */
+
+#ifdef __x86_64__
+enum frame { UNTOUCHED, WITHOUT_STATE, WITHOUT_PKRU };
+static enum frame frame;
+static struct sigaction reporter;
+
+/* A crash handler that hands the reporter a copy of its frame. */
+static void pass_frame_on(int signal, siginfo_t *info, void *ucontext)
+{
+    static char state[1 << 14];
+    ucontext_t *context = ucontext, copy = *context;
+    uint32_t size;
+
+    if (frame != UNTOUCHED) {
+        /* struct _fpx_sw_bytes says how much there is, XSTATE_BV which of it counts. */
+        memcpy(&size, (char *)context->uc_mcontext.fpregs + 468, sizeof(size));
+        if (size > sizeof(state))
+            _exit(1);
+        memcpy(state, context->uc_mcontext.fpregs, size);
+        state[513] &= ~(1 << (9 - 8));
+        copy.uc_mcontext.fpregs = frame == WITHOUT_PKRU ? (fpregset_t)(void *)state : NULL;
+        context = &copy;
+    }
+    reporter.sa_sigaction(signal, info, context);
+}
+
+static pthread_barrier_t created;
+
+static void *read_when_created(void *unused)
+{
+    pthread_barrier_wait(&created);
+    pthread_barrier_wait(&created);
+    access_byte(READ_BYTE, address);
+    return unused;
+}
+
+static void grant_to_older_thread(void *unused)
+{
+    struct sigaction action = {.sa_sigaction = pass_frame_on, .sa_flags = SA_SIGINFO};
+    pthread_t thread;
+
+    (void)unused;
+    close(STDERR_FILENO);
+    signal(SIGSEGV, SIG_DFL);
+    if (pkeyguard_fault_reporter_install(PKEYGUARD_REPORTER_GRANT_DEFAULTS) != 0)
+        _exit(1);
+    sigaction(SIGSEGV, &action, &reporter);
+    pthread_barrier_init(&created, NULL, 2);
+    if (pthread_create(&thread, NULL, read_when_created, NULL) != 0)
+        _exit(1);
+    pthread_barrier_wait(&created);
+    address = address_of(new_region(new_key(PKEYGUARD_READ_ONLY, 0)));
+    pthread_barrier_wait(&created);
+    pthread_join(thread, NULL);
+}
+
+/* No rights are granted through a frame that is not as it should be. */
+START_TEST(fact_6h_frames_without_pkru_grant_nothing)
+{
+    frame = (enum frame)_i;
+    assert_ends(grant_to_older_thread, NULL, "", frame == UNTOUCHED ? 0 : SIGSEGV);
+}
+END_TEST
+#endif
 
 /* ---- 6i, 8a: system calls ---- */
 
@@ -413,6 +480,10 @@ int main(int argc, char *argv[])
     tcase_add_test(tests, fact_3_a_fork_child_has_the_scope_open);
     add_pku_test(tests, fact_3_exec_and_posix_spawn_start_closed);
     add_pku_test(tests, fact_5d_pkey_zero_is_never_a_key);
+#ifdef __x86_64__
+    add_pku_loop_test(tests, fact_6h_frames_without_pkru_grant_nothing, UNTOUCHED,
+                      WITHOUT_PKRU + 1);
+#endif
     tcase_add_test(tests, fact_6i_a_blocked_read_gets_efault);
     if (tool == NULL || strcmp(tool, "valgrind") != 0)
         tcase_add_test(tests, fact_8a_system_calls_on_closed_memory_lose_nothing);

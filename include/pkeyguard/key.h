@@ -7,8 +7,8 @@
  *
  * Under PKU rights belong to threads: what this header says of "the calling thread" holds for no
  * other. A thread that was running when a key was created has no access to it, whatever the default
- * rights, until it opens a guard or sets its own rights; a thread created later starts with a copy
- * of its creator's rights. Under mprotect rights are the whole process's.
+ * rights, until it opens a guard or sets its own rights (thread.h, fault.h); a thread created later
+ * starts with a copy of its creator's rights. Under mprotect rights are the whole process's.
  */
 #ifndef PKEYGUARD_KEY_H
 #define PKEYGUARD_KEY_H
