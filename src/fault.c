@@ -74,14 +74,16 @@ int pkeyguard_fault_decode(const siginfo_t *info, const void *ucontext,
     struct pkeyguard_fault fault;
     unsigned generation;
 
-    /* Guard pages inside a mapping look unmapped. */
-    if (info->si_signo != SIGSEGV || (info->si_code != SEGV_PKUERR &&
-                                      info->si_code != SEGV_ACCERR && info->si_code != SEGV_MAPERR))
+    if (info->si_signo != SIGSEGV || info->si_code <= 0)
         return -ENOENT;
     region = registry_find(&region_registry, info->si_addr, &generation);
     if (region == NULL || pages_absent(&region->pages))
         return -ENOENT;
     fault = describe(info, ucontext, region);
+    /* A guard page inside the mapping reads as no mapping at all; elsewhere that is not ours. */
+    if (fault.kind != PKEYGUARD_FAULT_GUARD_PAGE && info->si_code != SEGV_PKUERR &&
+        info->si_code != SEGV_ACCERR)
+        return -ENOENT;
     if (!registry_unchanged(region, generation))
         return -ENOENT;
     *ret_fault = fault;
