@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Newer than Debian 12's headers; the numbers are those of every architecture. */
@@ -74,6 +75,11 @@ int os_reserve_secret(void *address, size_t length)
     /* Raw, for close(3) is a cancellation point. */
     syscall(SYS_close, file);
     return error;
+}
+
+int os_reserve_uncommitted(size_t length, void **ret_address)
+{
+    return map(length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, ret_address);
 }
 
 int os_allocate_pages(size_t length, void **ret_address)
@@ -258,6 +264,17 @@ bool os_single_threaded(void)
 
     /* One link for each thread, beside "." and "..". */
     return stat("/proc/self/task", &task) == 0 && task.st_nlink == 3;
+}
+
+void os_sleep_briefly(void)
+{
+    const struct timespec briefly = {.tv_nsec = 50000};
+    int cancelable;
+
+    /* nanosleep(3) is a cancellation point. */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
+    nanosleep(&briefly, NULL);
+    pthread_setcancelstate(cancelable, NULL);
 }
 
 pid_t os_thread_id(void)

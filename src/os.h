@@ -17,6 +17,7 @@ size_t os_page_size(void);
 
 /* Address space that nothing can reach. -ENOMEM. */
 int os_reserve(size_t length, void **ret_address);
+int os_reserve_uncommitted(size_t length, void **ret_address); /* accounted for on use */
 int os_unmap(void *address, size_t length);
 
 /* Memory that the kernel cannot read itself, closed to everyone, in the place of a reservation.
@@ -70,6 +71,9 @@ int os_pkey_alloc(void);
 bool os_single_threaded(void);
 
 pid_t os_thread_id(void);
+
+/* For 50 microseconds, or less. */
+void os_sleep_briefly(void);
 
 /* Sends the calling thread a signal; works in a child that os_fork_quietly() made, too. */
 void os_signal_self(int signal);

@@ -9,14 +9,28 @@ bool pages_absent(const struct pages *pages)
     return pages->not_forked && pages->forks != library_forks();
 }
 
-static int protect(const struct pages *pages, int prot, int pkey, bool any_pkey)
+static int protect_run(char *start, const char *end, int prot, int pkey, bool any_pkey)
 {
-    if (pages_absent(pages))
-        return 0;
     /* Machines without PKU refuse pkey_mprotect(2) even with pkey 0. */
     if (any_pkey)
-        return os_protect_with_pkey(pages_start(pages), pages_span(pages), prot, pkey);
-    return os_protect(pages_start(pages), pages_span(pages), prot);
+        return os_protect_with_pkey(start, (size_t)(end - start), prot, pkey);
+    return os_protect(start, (size_t)(end - start), prot);
+}
+
+static int protect(const struct pages *pages, int prot, int pkey, bool any_pkey)
+{
+    char *start = pages_start(pages), *end = start + pages_span(pages);
+    char *gap = pages->address + pages->gap;
+    int error;
+
+    if (pages_absent(pages))
+        return 0;
+    if (pages->gap == 0)
+        return protect_run(start, end, prot, pkey, any_pkey);
+    error = protect_run(start, gap, prot, pkey, any_pkey);
+    if (error != 0)
+        return error;
+    return protect_run(gap + os_page_size(), end, prot, pkey, any_pkey);
 }
 
 int pages_protect(struct pages *pages, int prot, int pkey)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* pages.h - a region's run of whole pages, and what the kernel knows of it */
+/* pages.h - a region's whole pages, and what the kernel knows of them */
 #ifndef PAGES_H
 #define PAGES_H
 
@@ -14,6 +14,7 @@ struct pages {
     char *address;
     size_t length;
     size_t margin;      /* bytes on each side that share the mapping: guard pages inside it */
+    size_t gap;         /* the offset of a page among them that never gets rights; 0: none */
     bool not_forked;    /* a fork child does not have them */
     unsigned forks;     /* library_forks() of the process that made them */
     atomic_int prot;    /* the page rights the region asks for */

@@ -70,7 +70,10 @@ static int release_address_space(const struct pkeyguard_region *region)
     return os_unmap(reservation(region), reservation_length(region));
 }
 
-/* Where the kernel will not after all, the reservation around the pages does: it gets no rights. */
+/*
+ * Where the kernel will not after all, the reservation around the pages, and the page between a
+ * region and its annex, do: they get no rights.
+ */
 static int install_guards(struct pkeyguard_region *region)
 {
     struct pages *pages = &region->pages;
@@ -78,8 +81,12 @@ static int install_guards(struct pkeyguard_region *region)
 
     if (error == 0)
         error = os_install_guard(pages->address + pages->length, region->guard_size);
-    if (error == 0)
+    if (error == 0 && pages->gap != 0)
+        error = os_install_guard(pages->address + pages->gap, os_page_size());
+    if (error == 0) {
         pages->margin = region->guard_size;
+        pages->gap = 0;
+    }
     return error == -ENOTSUP ? 0 : error;
 }
 
@@ -105,28 +112,49 @@ static int prepare_memory(struct pkeyguard_region *region, unsigned flags, bool 
     return error;
 }
 
+static bool whole_pages(size_t size, size_t *ret_length)
+{
+    size_t page = os_page_size();
+
+    if (size == 0 || __builtin_add_overflow(size, page - 1, ret_length))
+        return false;
+    *ret_length -= *ret_length % page;
+    return true;
+}
+
 /*
- * Address space for the region and its guard pages, closed to everyone. With guard pages inside the
- * mapping a region is one mapping, not three; but two of them side by side could become one, which
- * each change of page rights would split and merge again, so a page between them is given back.
+ * Address space for the region, its annex and its guard pages, closed to everyone. With guard pages
+ * inside the mapping a region is one mapping, not three; but two of them side by side could become
+ * one, which each change of page rights would split and merge again, so a page between them is
+ * given back.
  */
-static int reserve(struct pkeyguard_region *region, size_t size, unsigned flags)
+static int reserve(struct pkeyguard_region *region, size_t size, size_t annex_size, unsigned flags)
 {
     bool guarded = !(flags & PKEYGUARD_REGION_NO_GUARD_PAGES);
     bool guards_inside = guarded && !(flags & GUARDS_APART) && os_has_guards();
     size_t page = os_page_size();
-    size_t gap = guards_inside ? page : 0;
-    size_t length, reserved;
+    size_t apart = guards_inside ? page : 0;
+    size_t length, annex_length, reserved;
     void *address;
     int error;
 
     region->guard_size = guarded ? page : 0;
-    if (size == 0 || __builtin_add_overflow(size, page - 1, &length))
+    if (!whole_pages(size, &length))
         return -EINVAL;
-    length -= length % page;
-    if (__builtin_add_overflow(length, 2 * region->guard_size + gap, &reserved))
+    region->used = length;
+    if (annex_size != 0) {
+        region->used = 0;
+        region->pages.gap = length;
+        region->annex = length + page;
+        if (!whole_pages(annex_size, &annex_length) ||
+            __builtin_add_overflow(annex_length, page, &annex_length) ||
+            __builtin_add_overflow(length, annex_length, &length))
+            return -EINVAL;
+    }
+    if (__builtin_add_overflow(length, 2 * region->guard_size + apart, &reserved))
         return -EINVAL;
-    error = os_reserve(reserved, &address);
+    error = annex_size == 0 ? os_reserve(reserved, &address)
+                            : os_reserve_uncommitted(reserved, &address);
     if (error != 0)
         return error;
     region->head.address = (char *)address + region->guard_size;
@@ -134,8 +162,8 @@ static int reserve(struct pkeyguard_region *region, size_t size, unsigned flags)
     region->head.size = size;
     region->pages.length = length;
     region->pages.applied = PROT_NONE;
-    if (gap != 0)
-        error = os_unmap(reservation(region) + reservation_length(region), gap);
+    if (apart != 0)
+        error = os_unmap(reservation(region) + reservation_length(region), apart);
     if (error != 0) {
         os_unmap(address, reserved);
         return error;
@@ -194,8 +222,8 @@ static void part(struct pkeyguard_region *region)
 }
 
 /* Under the lock. */
-static int create_empty(struct pkeyguard_key *key, size_t size, int prot, unsigned flags,
-                        struct pkeyguard_region **ret_region)
+static int create_empty(struct pkeyguard_key *key, size_t size, size_t annex_size, int prot,
+                        unsigned flags, struct pkeyguard_region **ret_region)
 {
     struct pkeyguard_region *region = registry_take(&region_registry);
     int error;
@@ -203,7 +231,8 @@ static int create_empty(struct pkeyguard_key *key, size_t size, int prot, unsign
     if (region == NULL)
         return -ENOMEM;
     region->pages.prot = prot;
-    error = reserve(region, size, flags);
+    region->flags = flags;
+    error = reserve(region, size, annex_size, flags);
     if (error == 0) {
         error = join(region, key);
         if (error != 0)
@@ -260,22 +289,40 @@ static int unmap(struct pkeyguard_region *region, bool still_open)
     return error;
 }
 
-/* Secret memory cannot be locked, and need not be: nothing takes it away once it is there. */
-static int bring_into_memory(const struct pages *pages, unsigned flags)
+/*
+ * Secret memory cannot be locked, and need not be: nothing takes it away once it is there. What
+ * has an annex is locked as it comes into use.
+ */
+static int bring_into_memory(const struct pkeyguard_region *region)
 {
-    if (flags & PKEYGUARD_REGION_SECRET)
+    const struct pages *pages = &region->pages;
+    int error;
+
+    if (!(region->flags & PKEYGUARD_REGION_SECRET))
+        return region->flags & PKEYGUARD_REGION_LOCKED && region->annex == 0
+                   ? os_lock(pages->address, pages->length)
+                   : 0;
+    if (region->annex == 0)
         return os_touch(pages->address, pages->length);
-    return flags & PKEYGUARD_REGION_LOCKED ? os_lock(pages->address, pages->length) : 0;
+    error = os_touch(pages->address, region->annex - os_page_size());
+    return error != 0 ? error : os_touch(region_annex(region), pages->length - region->annex);
+}
+
+static void wipe(const struct pkeyguard_region *region)
+{
+    explicit_bzero(region->pages.address, region->used);
+    if (region->annex != 0)
+        explicit_bzero(region_annex(region), region->annex_used);
 }
 
 /* Does what needs a new region open. On failure the region is gone. */
-static int fill(struct pkeyguard_region *region, const void *content, unsigned flags, int prot)
+static int fill(struct pkeyguard_region *region, const void *content, int prot)
 {
     struct pkru_change change;
     int error = open_to_fill(region, &change), not_closed = 0;
 
     if (error == 0) {
-        error = bring_into_memory(&region->pages, flags);
+        error = bring_into_memory(region);
         if (error == 0 && content != NULL)
             memcpy(region->head.address, content, region->head.size);
         not_closed = close_filled(region, &change);
@@ -286,7 +333,7 @@ static int fill(struct pkeyguard_region *region, const void *content, unsigned f
             return error;
         }
         if (error == 0)
-            explicit_bzero(region->pages.address, region->pages.length);
+            wipe(region);
     }
     if (unmap(region, not_closed != 0) != 0)
         os_abort("a region can be neither created nor unmapped", NULL);
@@ -303,8 +350,8 @@ static int seal(struct pkeyguard_region *region)
     return error;
 }
 
-static int create(struct pkeyguard_key *key, const void *content, size_t size, int prot,
-                  unsigned flags, struct pkeyguard_region **ret_region)
+static int create(struct pkeyguard_key *key, const void *content, size_t size, size_t annex_size,
+                  int prot, unsigned flags, struct pkeyguard_region **ret_region)
 {
     bool filled = content != NULL || flags & (PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_SECRET);
     struct pkeyguard_region *region;
@@ -316,10 +363,11 @@ static int create(struct pkeyguard_key *key, const void *content, size_t size, i
         error = library_lock();
     if (error != 0)
         return error;
-    error = create_empty(key, size, filled ? PROT_READ | PROT_WRITE : prot, flags, &region);
+    error =
+        create_empty(key, size, annex_size, filled ? PROT_READ | PROT_WRITE : prot, flags, &region);
     library_unlock();
     if (error == 0 && filled)
-        error = fill(region, content, flags, prot);
+        error = fill(region, content, prot);
     if (error == 0 && flags & PKEYGUARD_REGION_SEALED)
         error = seal(region);
     if (error == 0)
@@ -330,13 +378,46 @@ static int create(struct pkeyguard_key *key, const void *content, size_t size, i
 int pkeyguard_region_create(struct pkeyguard_key *key, size_t size, int prot, unsigned flags,
                             struct pkeyguard_region **ret_region)
 {
-    return create(key, NULL, size, prot, flags, ret_region);
+    return create(key, NULL, size, 0, prot, flags, ret_region);
 }
 
 int pkeyguard_region_create_with(struct pkeyguard_key *key, const void *content, size_t size,
                                  int prot, unsigned flags, struct pkeyguard_region **ret_region)
 {
-    return content == NULL ? -EINVAL : create(key, content, size, prot, flags, ret_region);
+    return content == NULL ? -EINVAL : create(key, content, size, 0, prot, flags, ret_region);
+}
+
+int region_create_with_annex(struct pkeyguard_key *key, size_t size, size_t annex_size,
+                             unsigned flags, struct pkeyguard_region **ret_region)
+{
+    return create(key, NULL, size, annex_size, PROT_READ | PROT_WRITE, flags, ret_region);
+}
+
+void *region_annex(const struct pkeyguard_region *region)
+{
+    return region->pages.address + region->annex;
+}
+
+static int lock_more(const struct pkeyguard_region *region, char *start, size_t before, size_t used)
+{
+    if (!(region->flags & PKEYGUARD_REGION_LOCKED) || region->flags & PKEYGUARD_REGION_SECRET ||
+        used <= before)
+        return 0;
+    before -= before % os_page_size();
+    return os_lock(start + before, used - before);
+}
+
+int region_use(struct pkeyguard_region *region, size_t used, size_t annex_used)
+{
+    int error = lock_more(region, region->pages.address, region->used, used);
+
+    if (error == 0)
+        error = lock_more(region, region_annex(region), region->annex_used, annex_used);
+    if (error != 0)
+        return error;
+    region->used = used;
+    region->annex_used = annex_used;
+    return 0;
 }
 
 /* Under the lock. A guard page counts as its region's. */
@@ -428,7 +509,7 @@ static int wipe_sealed(struct pkeyguard_region *region)
     if (region->pages.prot & PROT_WRITE &&
         key->enforcement->enter(key, &region->pages, PKEYGUARD_READ_WRITE, GUARD_WIDENS, &change) ==
             0) {
-        explicit_bzero(region->pages.address, region->pages.length);
+        wipe(region);
         close_filled(region, &change);
     }
     return -EPERM;
@@ -465,7 +546,7 @@ int pkeyguard_region_destroy(struct pkeyguard_region *region)
     error = open_to_fill(region, &change);
     if (error != 0)
         return error;
-    explicit_bzero(region->pages.address, region->pages.length);
+    wipe(region);
     error = unmap(region, close_filled(region, &change) != 0);
     if (error != 0 && pkeyguard_region_protect(region, prot) != 0)
         os_abort("the kernel refuses to take page rights back", NULL);
