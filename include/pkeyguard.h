@@ -26,6 +26,7 @@
 
 #include <pkeyguard/fault.h>
 #include <pkeyguard/guard.h>
+#include <pkeyguard/heap.h>
 #include <pkeyguard/key.h>
 #include <pkeyguard/pkru.h>
 #include <pkeyguard/platform.h>
