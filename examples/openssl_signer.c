@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * openssl_signer - private keys that OpenSSL itself can reach only while it signs
+ *
+ * OpenSSL's allocations are sent to a keyed heap while a key is made or used, and to malloc at all
+ * other times. So a key's every byte lives in the heap, and so do signing's temporaries (the
+ * nonce, blinding, big numbers), which are wiped as they are freed; what the CPU's registers and
+ * the stack held of them is beyond this. What OpenSSL keeps for the process, such as its random
+ * generators and tables of algorithms, was made before, by signing with a plain key.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+#include <openssl/ec.h>
+#include <openssl/evp.h>
+#include <openssl/rsa.h>
+#include <openssl/x509.h>
+
+#include <pkeyguard.h>
+
+enum { HEAP_SIZE = 4 << 20, SIGNATURE_MAX = 512, ROUNDS = 20 };
+
+static const unsigned char message[] = "pay 100 to Alice";
+
+static struct pkeyguard_heap *heap;
+static _Thread_local bool in_heap;
+
+static void die(const char *what)
+{
+    fprintf(stderr, "openssl_signer: %s\n", what);
+    exit(EXIT_FAILURE);
+}
+
+static void check(int error, const char *what)
+{
+    if (error != 0) {
+        fprintf(stderr, "openssl_signer: %s: %s\n", what, pkeyguard_strerror(error));
+        exit(EXIT_FAILURE);
+    }
+}
+
+static void *allocate(size_t size, const char *file, int line)
+{
+    (void)file, (void)line;
+    return in_heap ? pkeyguard_heap_alloc(heap, size) : malloc(size);
+}
+
+static void *reallocate(void *object, size_t size, const char *file, int line)
+{
+    if (object == NULL)
+        return allocate(size, file, line);
+    return pkeyguard_heap_of(object) != NULL ? pkeyguard_heap_realloc(heap, object, size)
+                                             : realloc(object, size);
+}
+
+static void release(void *object, const char *file, int line)
+{
+    (void)file, (void)line;
+    if (pkeyguard_heap_of(object) != NULL)
+        check(pkeyguard_heap_free(heap, object), "freeing");
+    else
+        free(object);
+}
+
+static EVP_PKEY *generate(const char *algorithm)
+{
+    EVP_PKEY *pkey = strcmp(algorithm, "RSA-2048") == 0 ? EVP_RSA_gen(2048) : EVP_EC_gen(algorithm);
+
+    if (pkey == NULL)
+        die("cannot generate a key");
+    return pkey;
+}
+
+static size_t sign(EVP_PKEY *pkey, unsigned char *signature)
+{
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    size_t length = SIGNATURE_MAX;
+
+    if (context == NULL || EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, pkey) != 1 ||
+        EVP_DigestSign(context, signature, &length, message, sizeof(message)) != 1)
+        die("cannot sign");
+    EVP_MD_CTX_free(context);
+    return length;
+}
+
+static void verify(EVP_PKEY *public_key, const unsigned char *signature, size_t length)
+{
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+
+    if (context == NULL ||
+        EVP_DigestVerifyInit(context, NULL, EVP_sha256(), NULL, public_key) != 1 ||
+        EVP_DigestVerify(context, signature, length, message, sizeof(message)) != 1)
+        die("the signature does not verify");
+    EVP_MD_CTX_free(context);
+}
+
+/* The public half leaves the heap, in memory that is not OpenSSL's. */
+static size_t export_public(EVP_PKEY *pkey, unsigned char *der, size_t size)
+{
+    unsigned char *end = der;
+    int length = i2d_PUBKEY(pkey, NULL);
+
+    if (length <= 0 || (size_t)length > size || i2d_PUBKEY(pkey, &end) != length)
+        die("cannot export the public key");
+    return (size_t)length;
+}
+
+static EVP_PKEY *import_public(const unsigned char *der, size_t length)
+{
+    EVP_PKEY *public_key = d2i_PUBKEY(NULL, &der, (long)length);
+
+    if (public_key == NULL)
+        die("cannot import the public key");
+    return public_key;
+}
+
+/* The kernel reads on the program's behalf, under the same key: EFAULT where a load would fault. */
+static bool is_reachable(const void *address)
+{
+    int pipe_ends[2];
+    bool reachable;
+
+    if (pipe(pipe_ends) != 0)
+        die("no pipe");
+    reachable = write(pipe_ends[1], address, 1) == 1;
+    if (!reachable && errno != EFAULT)
+        die("cannot write to a pipe");
+    close(pipe_ends[0]);
+    close(pipe_ends[1]);
+    return reachable;
+}
+
+static double now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+static size_t guarded_sign(EVP_PKEY *pkey, unsigned char *signature)
+{
+    size_t length = 0;
+
+    pkeyguard_scoped_write (char, bytes, pkeyguard_heap_region(heap)) {
+        in_heap = true;
+        length = sign(pkey, signature);
+        in_heap = false;
+    }
+    return length;
+}
+
+static void demonstrate(const char *algorithm)
+{
+    unsigned char der[1024], signature[SIGNATURE_MAX];
+    EVP_PKEY *plain = generate(algorithm), *guarded = NULL, *public_key;
+    double plain_time = 0, guarded_time = 0;
+    size_t length = export_public(plain, der, sizeof(der));
+
+    /* Whatever OpenSSL makes on first use it makes now, outside the heap. */
+    EVP_PKEY_free(import_public(der, length));
+    sign(plain, signature);
+    pkeyguard_scoped_write (char, bytes, pkeyguard_heap_region(heap)) {
+        in_heap = true;
+        guarded = generate(algorithm);
+        length = export_public(guarded, der, sizeof(der));
+        in_heap = false;
+        if (!is_reachable(guarded))
+            die("the key is not reachable inside a scope");
+    }
+    public_key = import_public(der, length);
+    if (!pkeyguard_heap_owns(heap, guarded) || pkeyguard_heap_owns(heap, public_key))
+        die("a key is not where it should be");
+    if (is_reachable(guarded))
+        die("the key is reachable outside the scopes");
+
+    for (int i = 0; i < ROUNDS; i++) {
+        double start = now(), middle;
+
+        sign(plain, signature);
+        middle = now();
+        length = guarded_sign(guarded, signature);
+        guarded_time += now() - middle;
+        plain_time += middle - start;
+    }
+    verify(public_key, signature, length);
+    printf("%s: signed and verified; the key is out of reach; %.0f ns plain, %.0f ns guarded "
+           "(%+.1f %%)\n",
+           algorithm, plain_time / ROUNDS, guarded_time / ROUNDS,
+           100 * (guarded_time / plain_time - 1));
+
+    pkeyguard_scoped_write (char, bytes, pkeyguard_heap_region(heap))
+        EVP_PKEY_free(guarded);
+    EVP_PKEY_free(public_key);
+    EVP_PKEY_free(plain);
+}
+
+int main(void)
+{
+    struct pkeyguard_key *key;
+
+    /* Before OpenSSL allocates anything. */
+    if (CRYPTO_set_mem_functions(allocate, reallocate, release) != 1)
+        die("OpenSSL has allocated already");
+    check(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &key), "creating a key");
+    check(pkeyguard_heap_create(key, HEAP_SIZE, 0, &heap), "creating a heap");
+    check(pkeyguard_region_name(pkeyguard_heap_region(heap), "private keys"), "naming it");
+    printf("enforced by %s\n",
+           pkeyguard_key_enforcement(key) == PKEYGUARD_PKU ? "protection keys (PKU)" : "mprotect");
+    demonstrate("P-256");
+    demonstrate("RSA-2048");
+    check(pkeyguard_heap_destroy(heap), "destroying the heap");
+    check(pkeyguard_key_destroy(key), "destroying the key");
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sqlite_vault - an in-memory database that is reachable only while it is queried
+ *
+ * SQLite allocates from a keyed heap, so its every byte lives there: pages, caches, statements, the
+ * connection itself. Each use of SQLite is inside a scope; between two of them a pointer that was
+ * kept into the database faults, and system calls handed one get EFAULT.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <sqlite3.h>
+
+#include <pkeyguard.h>
+
+enum { HEAP_SIZE = 64 << 20, ROWS = 10000, QUERIES = 1000 };
+
+static struct pkeyguard_heap *heap;
+
+static void die(const char *what)
+{
+    fprintf(stderr, "sqlite_vault: %s\n", what);
+    exit(EXIT_FAILURE);
+}
+
+static void check(int error, const char *what)
+{
+    if (error != 0) {
+        fprintf(stderr, "sqlite_vault: %s: %s\n", what, pkeyguard_strerror(error));
+        exit(EXIT_FAILURE);
+    }
+}
+
+static void *allocate(int size)
+{
+    return pkeyguard_heap_alloc(heap, (size_t)size);
+}
+
+static void *reallocate(void *object, int size)
+{
+    return pkeyguard_heap_realloc(heap, object, (size_t)size);
+}
+
+static void release(void *object)
+{
+    check(pkeyguard_heap_free(heap, object), "freeing");
+}
+
+static int size_of(void *object)
+{
+    return object == NULL ? 0 : (int)pkeyguard_heap_usable_size(heap, object);
+}
+
+static int round_up(int size)
+{
+    return (size + 15) / 16 * 16;
+}
+
+static int start(void *unused)
+{
+    (void)unused;
+    return SQLITE_OK;
+}
+
+static void stop(void *unused)
+{
+    (void)unused;
+}
+
+static void must(int result, const char *what)
+{
+    if (result != SQLITE_OK)
+        die(what);
+}
+
+static double now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+static void fill(sqlite3 **ret_database, sqlite3_stmt **ret_query)
+{
+    sqlite3_stmt *insert;
+    char secret[32];
+
+    must(sqlite3_open(":memory:", ret_database), "cannot open a database");
+    must(sqlite3_exec(*ret_database,
+                      "CREATE TABLE secrets (id INTEGER PRIMARY KEY, secret TEXT);"
+                      "BEGIN",
+                      NULL, NULL, NULL),
+         "cannot create a table");
+    must(sqlite3_prepare_v2(*ret_database, "INSERT INTO secrets VALUES (?, ?)", -1, &insert, NULL),
+         "cannot prepare");
+    for (int i = 0; i < ROWS; i++) {
+        snprintf(secret, sizeof(secret), "secret number %d", i);
+        must(sqlite3_bind_int(insert, 1, i), "cannot bind");
+        must(sqlite3_bind_text(insert, 2, secret, -1, SQLITE_TRANSIENT), "cannot bind");
+        if (sqlite3_step(insert) != SQLITE_DONE)
+            die("cannot insert");
+        must(sqlite3_reset(insert), "cannot reset");
+    }
+    must(sqlite3_finalize(insert), "cannot finish");
+    must(sqlite3_exec(*ret_database, "COMMIT", NULL, NULL, NULL), "cannot commit");
+    must(sqlite3_prepare_v2(*ret_database, "SELECT secret FROM secrets WHERE id = ?", -1, ret_query,
+                            NULL),
+         "cannot prepare");
+}
+
+/* Returns where the row's text was, which is of no use once the scope is left. */
+static const void *look_up(sqlite3_stmt *query, int row)
+{
+    const unsigned char *found;
+    char expected[32];
+
+    snprintf(expected, sizeof(expected), "secret number %d", row);
+    must(sqlite3_reset(query), "cannot reset");
+    must(sqlite3_bind_int(query, 1, row), "cannot bind");
+    if (sqlite3_step(query) != SQLITE_ROW)
+        die("a row is missing");
+    found = sqlite3_column_text(query, 0);
+    if (found == NULL || strcmp((const char *)found, expected) != 0)
+        die("a row is wrong");
+    return found;
+}
+
+static void empty(sqlite3 *database, sqlite3_stmt *query)
+{
+    must(sqlite3_finalize(query), "cannot finish");
+    must(sqlite3_close(database), "cannot close");
+}
+
+/* The kernel reads on the program's behalf, under the same key: EFAULT where a load would fault. */
+static bool is_reachable(const void *address)
+{
+    int pipe_ends[2];
+    bool reachable;
+
+    if (pipe(pipe_ends) != 0)
+        die("no pipe");
+    reachable = write(pipe_ends[1], address, 1) == 1;
+    if (!reachable && errno != EFAULT)
+        die("cannot write to a pipe");
+    close(pipe_ends[0]);
+    close(pipe_ends[1]);
+    return reachable;
+}
+
+struct times {
+    double fill, query;
+};
+
+static struct times use_plain(void)
+{
+    sqlite3 *database;
+    sqlite3_stmt *query;
+    struct times times;
+    double begun = now(), filled;
+
+    fill(&database, &query);
+    filled = now();
+    for (int i = 0; i < QUERIES; i++)
+        look_up(query, i * 7919 % ROWS);
+    times = (struct times){filled - begun, now() - filled};
+    empty(database, query);
+    return times;
+}
+
+static struct times use_guarded(void)
+{
+    struct pkeyguard_region *region = pkeyguard_heap_region(heap);
+    sqlite3 *database = NULL;
+    sqlite3_stmt *query = NULL;
+    const void *found = NULL;
+    struct times times;
+    double begun = now(), filled;
+
+    pkeyguard_scoped_write (char, bytes, region)
+        fill(&database, &query);
+    filled = now();
+    for (int i = 0; i < QUERIES; i++) {
+        pkeyguard_scoped_write (char, bytes, region)
+            found = look_up(query, i * 7919 % ROWS);
+    }
+    times = (struct times){filled - begun, now() - filled};
+
+    if (!pkeyguard_heap_owns(heap, database) || !pkeyguard_heap_owns(heap, found))
+        die("the database is not where it should be");
+    if (is_reachable(found) || is_reachable(database))
+        die("the database is reachable outside the scopes");
+    pkeyguard_scoped_write (char, bytes, region) {
+        if (!is_reachable(found))
+            die("the database is not reachable inside a scope");
+        empty(database, query);
+        must(sqlite3_shutdown(), "cannot shut SQLite down");
+    }
+    return times;
+}
+
+int main(void)
+{
+    static sqlite3_mem_methods methods = {allocate, release, reallocate, size_of,
+                                          round_up, start,   stop,       NULL};
+    struct times plain, guarded;
+    struct pkeyguard_key *key;
+
+    check(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &key), "creating a key");
+    check(pkeyguard_heap_create(key, HEAP_SIZE, 0, &heap), "creating a heap");
+    check(pkeyguard_region_name(pkeyguard_heap_region(heap), "database"), "naming it");
+    printf("enforced by %s\n",
+           pkeyguard_key_enforcement(key) == PKEYGUARD_PKU ? "protection keys (PKU)" : "mprotect");
+    plain = use_plain();
+    must(sqlite3_shutdown(), "cannot shut SQLite down");
+    must(sqlite3_config(SQLITE_CONFIG_MALLOC, &methods), "cannot give SQLite the heap");
+    guarded = use_guarded();
+    printf("%d rows: %.1f ms plain, %.1f ms guarded (%+.1f %%)\n", ROWS, plain.fill / 1e6,
+           guarded.fill / 1e6, 100 * (guarded.fill / plain.fill - 1));
+    printf("%d queries, each in a scope: %.0f ns plain, %.0f ns guarded (%+.1f %%)\n", QUERIES,
+           plain.query / QUERIES, guarded.query / QUERIES, 100 * (guarded.query / plain.query - 1));
+    puts("between the scopes the database is out of reach");
+    check(pkeyguard_heap_destroy(heap), "destroying the heap");
+    check(pkeyguard_key_destroy(key), "destroying the key");
+    return EXIT_SUCCESS;
+}
