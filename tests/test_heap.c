@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -610,7 +611,7 @@ static long status_kib(const char *field)
 }
 
 /* Sanitizers and valgrind take memory of their own beside each of the program's pages, and time. */
-static bool memory_is_the_program_s(void)
+static bool runs_without_a_tool(void)
 {
     return getenv("PKEYGUARD_TEST_TOOL") == NULL;
 }
@@ -795,6 +796,65 @@ START_TEST(region_flags_are_the_region_s)
     expect((strstr(flags, " dd") == NULL) == (cases[_i].flags == PKEYGUARD_REGION_DUMPABLE));
     expect(pkeyguard_heap_alloc(heap, MIB) != NULL);
     destroy_heap(heap, key);
+}
+END_TEST
+
+/* ---- region flags ---- */
+
+/* Locked as it is handed out: no more than that, and no object where no more may be locked. */
+START_TEST(a_locked_heap_locks_what_it_hands_out)
+{
+    struct pkeyguard_key *key = key_of_kind(_i);
+    struct pkeyguard_heap *heap = NULL;
+    long before = status_kib("VmLck:");
+    char *object;
+
+    expect(pkeyguard_heap_create(key, 64 * MIB, PKEYGUARD_REGION_LOCKED, &heap) == 0);
+    expect(status_kib("VmLck:") == before);
+    object = new_object(heap, 3 * PAGE_BYTES);
+    expect(status_kib("VmLck:") >= before + 3 * PAGE_BYTES / 1024);
+    expect(status_kib("VmLck:") <= before + 8 * PAGE_BYTES / 1024);
+    fill(heap, object, 'l');
+    fail_call(CALL_MLOCK, 0, ENOMEM, 9);
+    assert_no_room(pkeyguard_heap_alloc(heap, 3 * PAGE_BYTES));
+    expect(stop_failing());
+    fail_call(CALL_MLOCK, 1, EPERM, 9);
+    assert_no_room(pkeyguard_heap_alloc(heap, 200 * PAGE_BYTES));
+    expect(stop_failing());
+    fill(heap, new_object(heap, 3 * PAGE_BYTES), 'm');
+    assert_all(heap, object, 3 * PAGE_BYTES, 'l');
+    destroy_heap(heap, key);
+    expect(status_kib("VmLck:") == before);
+}
+END_TEST
+
+START_TEST(a_secret_heap_works)
+{
+    struct pkeyguard_key *key = key_of_kind(_i);
+    struct pkeyguard_heap *heap = NULL;
+    char *object, copy[16], *gap;
+    struct iovec to = {copy, sizeof(copy)}, from;
+
+    expect(pkeyguard_heap_create(key, MIB, PKEYGUARD_REGION_SECRET, &heap) == 0);
+    gap = start_of(heap) + MIB;
+    object = new_object(heap, 32);
+    fill(heap, object, 's');
+    from = (struct iovec){object, sizeof(copy)};
+    expect(process_vm_readv(getpid(), &to, 1, &from, 1, 0) == -1);
+    assert_all(heap, object, 32, 's');
+    pkeyguard_scoped_write_at (char, byte, pkeyguard_heap_region(heap), object)
+        assert_page_denied(READ_BYTE, gap);
+    expect(pkeyguard_heap_free(heap, object) == 0);
+    destroy_heap(heap, key);
+}
+END_TEST
+
+START_TEST(a_heap_is_not_wiped_under_itself)
+{
+    struct pkeyguard_heap *heap = NULL;
+
+    expect(pkeyguard_heap_create(NULL, MIB, PKEYGUARD_REGION_FORK_WIPE, &heap) == -EINVAL);
+    expect(heap == NULL);
 }
 END_TEST
 
@@ -1274,6 +1334,12 @@ int main(void)
     tcase_add_test(heaps, heap_of_finds_the_heap);
     tcase_add_test(heaps, null_and_bad_arguments);
     tcase_add_loop_test(heaps, region_flags_are_the_region_s, 0, 2);
+    /* Sanitizers make nothing of mlock(2). */
+    if (runs_without_a_tool())
+        tcase_add_loop_test(heaps, a_locked_heap_locks_what_it_hands_out, 0, KINDS);
+    if (test_platform()->secret_memory)
+        tcase_add_loop_test(heaps, a_secret_heap_works, 0, ENFORCED_KINDS);
+    tcase_add_test(heaps, a_heap_is_not_wiped_under_itself);
     tcase_add_loop_test(heaps, a_heap_that_cannot_be_made, 0, KINDS);
     tcase_add_loop_test(heaps, a_heap_that_cannot_be_destroyed, 0, ENFORCED_KINDS);
     tcase_add_loop_test(heaps, a_heap_that_cannot_be_opened, SOFTWARE, PRIVATE + 1);
