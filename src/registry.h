@@ -3,9 +3,9 @@
  * registry.h - which record an address belongs to, for code that has no lock to take
  *
  * Records are looked up by address while other threads, or the code that a signal handler has
- * interrupted, add and remove some. They live in pages that are never unmapped, so a record that is
- * found may be read at any later time; whether it was still the same one is asked afterwards. The
- * search looks at one record after the other: it serves faults, and registries of few records.
+ * interrupted, add and remove some. Their memory is never freed, so a record that is found may be
+ * read at any later time; whether it was still the same one is asked afterwards. The search looks
+ * at one record after the other: it serves faults, and registries of few records.
  */
 #ifndef REGISTRY_H
 #define REGISTRY_H
