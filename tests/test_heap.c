@@ -1347,11 +1347,12 @@ int main(void)
     tcase_add_test(heaps, overwritten_metadata_leads_nowhere_else);
     tcase_add_test(heaps, overwritten_metadata_aborts);
     tcase_add_test(heaps, slots_beyond_the_heap_abort);
-    tcase_add_loop_test(heaps, many_threads_on_one_heap, 0, KINDS);
     tcase_add_test(heaps, of_two_frees_one_is_refused);
     /* Under valgrind threads that never wait hardly let another one have its turn. */
-    if (tool == NULL || strcmp(tool, "valgrind") != 0)
+    if (tool == NULL || strcmp(tool, "valgrind") != 0) {
+        tcase_add_loop_test(heaps, many_threads_on_one_heap, 0, KINDS);
         tcase_add_loop_test(heaps, a_fork_child_s_heap_works, 0, KINDS);
+    }
     tcase_add_test(heaps, heap_of_while_other_heaps_come_and_go);
     tcase_add_loop_test(heaps, heap_and_model_agree, 0, 3 * KINDS);
     return run_suite(suite);
