@@ -10,6 +10,7 @@
 #define ENFORCEMENT_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,7 +20,7 @@
 #include "list.h"
 #include "pages.h"
 
-/* The deny bits a guard has changed in PKRU. */
+/* The deny bits a guard has changed in PKRU; those of a virtual key where pkey 0 has its own. */
 struct pkru_change {
     uint32_t cleared, set;
 };
@@ -36,7 +37,8 @@ struct enforcement {
     /* Needs no lock. */
     enum pkeyguard_rights (*rights)(const struct pkeyguard_key *key);
 
-    /* Takes the lock if it needs it. On failure nothing has changed. */
+    /* Takes the lock if it needs it. On failure nothing has changed. NULL where only guards open.
+     */
     int (*set_rights)(struct pkeyguard_key *key, enum pkeyguard_rights rights);
 
     /*
@@ -54,12 +56,28 @@ struct enforcement {
                  enum guard_mode mode, const struct pkru_change *change);
 };
 
+/*
+ * Stands for the bits in PKRU of a key that has no pkey to share: one of pkey 0's, which nobody
+ * ever sets. With pkey 0's other bit it stands for any key in a thread that is not registered.
+ */
+enum { UNBOUND = 1, SPOILT = 2 };
+
 struct pkeyguard_key {
     struct pkeyguard_key_head head;
     const struct enforcement *enforcement;
     enum pkeyguard_rights default_rights;
-    int pkey; /* -1: none */
+    atomic_int pkey; /* -1: none */
     struct list pages;
+
+    /*
+     * Virtual keys, and as UNBOUND every other: the pkey's bits in PKRU. Read with no lock, and by
+     * plain reads with compiler barriers around, for the compiler folds no atomic one into a
+     * comparison.
+     */
+    uint32_t bound;
+    uint32_t bound_to_read; /* write-disable of them; valid while pinned */
+    int carried;            /* the pkey that its pages may carry, bound to it or not; 0: none */
+    bool by_guards_alone;   /* there is no set_rights */
 
     /* mprotect enforcement */
     enum pkeyguard_rights base; /* what is allowed with no guard open */
@@ -71,13 +89,23 @@ _Static_assert(sizeof(struct pkeyguard_key_head) == 8 && offsetof(struct pkeygua
                "frozen for the ABI");
 
 extern const struct enforcement pku_enforcement;
+extern const struct enforcement virtual_enforcement;
 extern const struct enforcement mprotect_enforcement;
 extern const struct enforcement no_enforcement;
+
+static inline bool rights_valid(enum pkeyguard_rights rights)
+{
+    return rights == PKEYGUARD_NO_ACCESS || rights == PKEYGUARD_READ_ONLY ||
+           rights == PKEYGUARD_READ_WRITE;
+}
 
 /* The -errno that rules PKU out before the kernel is asked for a pkey, or 0. */
 int pku_ruled_out(void);
 
 /* pkeys in the library's own keeping that could be handed out now. Needs the lock. */
 unsigned pku_idle_keys(void);
+
+/* Hands one of them out; -ENOSPC. Needs the lock. */
+int pku_take_idle_key(void);
 
 #endif

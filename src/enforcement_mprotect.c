@@ -101,7 +101,7 @@ static void keep_own_guards(void)
 
 static int bind(struct pkeyguard_key *key)
 {
-    library_set_fork_child(keep_own_guards);
+    library_add_fork_child(keep_own_guards);
     key->base = key->default_rights;
     key->held = (struct holds){0};
     key->open = key->base;

@@ -46,7 +46,7 @@ static int set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
     return 0;
 }
 
-static int take_idle_pkey(void)
+int pku_take_idle_key(void)
 {
     int pkey;
 
@@ -65,7 +65,7 @@ static int bind(struct pkeyguard_key *key)
         return -ENOTSUP;
     pkey = os_pkey_alloc();
     if (pkey == -ENOSPC)
-        pkey = take_idle_pkey();
+        pkey = pku_take_idle_key();
     if (pkey < 0)
         return pkey == -ENOSPC ? -ENOSPC : -ENOTSUP;
     key->pkey = pkey;

@@ -3,7 +3,11 @@
 
 #include <pkeyguard.h>
 
+#include <stdio.h>
+
 #include "enforcement.h"
+#include "lock.h"
+#include "multiplexer.h"
 #include "os.h"
 #include "pkeys.h"
 #include "region_private.h"
@@ -28,70 +32,207 @@ int pkeyguard_guard_enter(struct pkeyguard_key *key, struct pkeyguard_region *re
     bool restricts = flags & PKEYGUARD_GUARD_RESTRICTS;
     bool checked = flags & PKEYGUARD_GUARD_CHECKED;
     struct pkru_change change;
-    int error;
+    int error = 0;
 
-    *ret_guard = (struct pkeyguard_guard){0};
     if (region != NULL)
         key = region->head.key;
-    if (key == NULL || rights < PKEYGUARD_NO_ACCESS || rights > PKEYGUARD_READ_WRITE)
-        return -EINVAL;
-    if (rights == (restricts ? PKEYGUARD_READ_WRITE : PKEYGUARD_NO_ACCESS))
-        return 0;
+    if (key == NULL || !rights_valid(rights))
+        error = -EINVAL;
+    if (error != 0 || rights == (restricts ? PKEYGUARD_READ_WRITE : PKEYGUARD_NO_ACCESS)) {
+        *ret_guard = (struct pkeyguard_guard){0};
+        return error;
+    }
     if (checked)
         check_thread(key);
     error = key->enforcement->enter(key, region != NULL ? &region->pages : NULL, rights,
                                     restricts ? GUARD_RESTRICTS : GUARD_WIDENS, &change);
-    if (error != 0)
+    if (error != 0) {
+        *ret_guard = (struct pkeyguard_guard){0};
         return error;
-    *ret_guard = (struct pkeyguard_guard){
-        .changed = {change.cleared, change.set},
-        .how = HELD | (restricts ? RESTRICTS : 0) | (checked ? CHECKED : 0) |
-               (uint32_t)rights << RIGHTS_SHIFT,
-        .thread = checked ? (uint32_t)os_thread_id() : 0,
-        .key = key,
-        .region = region,
-    };
+    }
+    ret_guard->cleared = 0;
+    ret_guard->how = HELD | (restricts ? RESTRICTS : 0) | (checked ? CHECKED : 0) |
+                     (uint32_t)rights << RIGHTS_SHIFT;
+    ret_guard->undo.changed[0] = change.cleared;
+    ret_guard->undo.changed[1] = change.set;
+    ret_guard->undo.thread = checked ? (uint32_t)os_thread_id() : 0;
+    ret_guard->undo.key = key;
+    ret_guard->undo.region = region;
     return 0;
 }
 
 /* The misuse that a guard can see when it is released. */
-static void check_release(const struct pkeyguard_guard *guard)
+static void check_release(uint32_t how, const struct pkeyguard_guard_undo *undo)
 {
-    uint32_t pkru;
+    const struct pkeyguard_key *key = undo->key;
+    uint32_t denied;
 
-    if (guard->thread != (uint32_t)os_thread_id())
+    if (undo->thread != (uint32_t)os_thread_id())
         os_abort("a guard released by a thread that did not acquire it", NULL);
-    if (guard->key->enforcement->kind != PKEYGUARD_PKU)
+    if (key->enforcement->kind != PKEYGUARD_PKU || key->pkey < 0)
         return;
-    pkru = pkeyguard_pkru_read();
-    if ((pkru & guard->changed[0]) != 0 ||
-        (guard->how & RESTRICTS && (~pkru & guard->changed[1]) != 0))
+    denied = pkeyguard_pkru_read();
+    if (key->enforcement == &virtual_enforcement)
+        denied >>= 2 * key->pkey;
+    if ((denied & undo->changed[0]) != 0 || (how & RESTRICTS && (~denied & undo->changed[1]) != 0))
         os_abort("a guard released out of order around a restrict guard or a change of rights",
                  NULL);
 }
 
-void pkeyguard_guard_leave(const struct pkeyguard_guard *guard)
+void pkeyguard_guard_leave(uint32_t how, const struct pkeyguard_guard_undo *undo)
 {
-    struct pkru_change change = {.cleared = guard->changed[0], .set = guard->changed[1]};
+    struct pkru_change change = {.cleared = undo->changed[0], .set = undo->changed[1]};
     int saved_errno = errno;
     int error;
 
-    if (guard->how & CHECKED)
-        check_release(guard);
-    error = guard->key->enforcement->leave(
-        guard->key, guard->region != NULL ? &guard->region->pages : NULL,
-        (enum pkeyguard_rights)(guard->how >> RIGHTS_SHIFT),
-        guard->how & RESTRICTS ? GUARD_RESTRICTS : GUARD_WIDENS, &change);
+    if (how & CHECKED)
+        check_release(how, undo);
+    error =
+        undo->key->enforcement->leave(undo->key, undo->region != NULL ? &undo->region->pages : NULL,
+                                      (enum pkeyguard_rights)(how >> RIGHTS_SHIFT),
+                                      how & RESTRICTS ? GUARD_RESTRICTS : GUARD_WIDENS, &change);
     if (error != 0)
         os_abort("a guard cannot be released: ", pkeyguard_strerror(error), NULL);
     errno = saved_errno;
+}
+
+/* The lock is only for the account of threads, so that one can be named. */
+static pid_t unregistered_thread(void)
+{
+    pid_t thread;
+
+    if (library_lock() != 0)
+        return 0;
+    thread = threads_find_unregistered();
+    library_unlock();
+    return thread;
 }
 
 void pkeyguard_scope_abort(const struct pkeyguard_region *region, const char *what,
                            const char *where, int error)
 {
     bool named = region != NULL && region->name[0] != '\0';
+    pid_t thread = error == -EAGAIN ? unregistered_thread() : 0;
+    char number[16];
 
+    snprintf(number, sizeof(number), "%d", (int)thread);
     os_abort(where, ": cannot open a ", what, named ? " on region '" : "",
-             named ? region->name : "", named ? "': " : ": ", pkeyguard_strerror(error), NULL);
+             named ? region->name : "", named ? "': " : ": ", pkeyguard_strerror(error),
+             thread != 0 ? ": thread " : "", thread != 0 ? number : "", NULL);
+}
+
+void pkeyguard_scope_wait(const struct pkeyguard_region *region, const char *what,
+                          const char *where, int error)
+{
+    bool may_wait = false, wait = true;
+    unsigned seen = 0;
+
+    if (error == -EBUSY && library_lock() == 0) {
+        may_wait = multiplexer_may_wait();
+        if (may_wait) {
+            seen = multiplexer_ask();
+            wait = multiplexer_all_pinned();
+        }
+        library_unlock();
+    }
+    if (!may_wait)
+        pkeyguard_scope_abort(region, what, where, error);
+    if (wait)
+        multiplexer_wait(seen);
+}
+
+static bool is_virtual(const struct pkeyguard_region *region)
+{
+    return region->head.key->enforcement == &virtual_enforcement;
+}
+
+static void unpin_all(size_t count, struct pkeyguard_region *const regions[])
+{
+    while (count-- > 0) {
+        if (is_virtual(regions[count]))
+            multiplexer_unpin(regions[count]->head.key);
+    }
+}
+
+/* Under the lock, so that no two threads each take a part of what the other one needs, too. */
+static int try_to_pin_all(size_t count, struct pkeyguard_region *const regions[],
+                          bool *ret_may_wait)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        error = is_virtual(regions[i]) ? multiplexer_pin(regions[i]->head.key) : 0;
+        if (error != 0) {
+            /* No other thread's pin is in the way if this one has them all. */
+            *ret_may_wait = error == -EBUSY && !multiplexer_pins_everything();
+            unpin_all(i, regions);
+            break;
+        }
+    }
+    return error;
+}
+
+/* Binds the virtual keys among the regions' and keeps them bound; waits where that is safe. */
+static int pin_all(size_t count, struct pkeyguard_region *const regions[])
+{
+    bool may_wait;
+    int error = library_lock();
+
+    if (error != 0)
+        return error;
+    error = multiplexer_register(false);
+    while (error == 0) {
+        unsigned seen;
+
+        error = try_to_pin_all(count, regions, &may_wait);
+        if (error == 0 || !may_wait || !multiplexer_may_wait())
+            break;
+        seen = multiplexer_ask();
+        error = try_to_pin_all(count, regions, &may_wait);
+        if (error == 0 || !may_wait)
+            break;
+        library_unlock();
+        multiplexer_wait(seen);
+        error = library_lock();
+        if (error != 0)
+            return error;
+    }
+    library_unlock();
+    return error;
+}
+
+static bool any_virtual(size_t count, struct pkeyguard_region *const regions[])
+{
+    for (size_t i = 0; i < count; i++) {
+        if (is_virtual(regions[i]))
+            return true;
+    }
+    return false;
+}
+
+int pkeyguard_acquire_all(size_t count, struct pkeyguard_region *const regions[],
+                          const enum pkeyguard_rights rights[], struct pkeyguard_guard ret_guards[])
+{
+    bool pinned = false;
+    size_t open = 0;
+    int error = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        ret_guards[i] = (struct pkeyguard_guard){0};
+        if (regions[i] == NULL || !rights_valid(rights[i]))
+            error = -EINVAL;
+    }
+    if (error == 0 && any_virtual(count, regions)) {
+        error = pin_all(count, regions);
+        pinned = error == 0;
+    }
+    while (open < count && error == 0) {
+        error = pkeyguard_acquire(regions[open], rights[open], &ret_guards[open]);
+        open += error == 0;
+    }
+    if (pinned)
+        unpin_all(count, regions);
+    while (error != 0 && open > 0)
+        pkeyguard_release(&ret_guards[--open]);
+    return error;
 }

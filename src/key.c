@@ -7,12 +7,6 @@
 #include "enforcement.h"
 #include "lock.h"
 
-static bool rights_valid(enum pkeyguard_rights rights)
-{
-    return rights == PKEYGUARD_NO_ACCESS || rights == PKEYGUARD_READ_ONLY ||
-           rights == PKEYGUARD_READ_WRITE;
-}
-
 static int bind(struct pkeyguard_key *key, const struct enforcement *enforcement)
 {
     key->enforcement = enforcement;
@@ -25,6 +19,12 @@ static int bind_as_asked(struct pkeyguard_key *key, unsigned flags)
 
     if (flags == PKEYGUARD_KEY_SOFTWARE)
         return bind(key, &mprotect_enforcement);
+    if (flags == PKEYGUARD_KEY_VIRTUAL) {
+        error = bind(key, &virtual_enforcement);
+        if (error == -ENOTSUP)
+            return bind(key, &mprotect_enforcement);
+        return error == -ENOSYS ? -ENOTSUP : error;
+    }
     error = bind(key, &pku_enforcement);
     if (error == -ENOTSUP && flags == PKEYGUARD_KEY_OPTIONAL)
         return bind(key, &no_enforcement);
@@ -42,13 +42,16 @@ int pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
     /* The flags exclude one another. */
     if (!rights_valid(default_rights) ||
         (flags != 0 && flags != PKEYGUARD_KEY_HARDWARE && flags != PKEYGUARD_KEY_SOFTWARE &&
-         flags != PKEYGUARD_KEY_OPTIONAL))
+         flags != PKEYGUARD_KEY_VIRTUAL && flags != PKEYGUARD_KEY_OPTIONAL) ||
+        (flags == PKEYGUARD_KEY_VIRTUAL && default_rights != PKEYGUARD_NO_ACCESS))
         return -EINVAL;
     key = calloc(1, sizeof(*key));
     if (key == NULL)
         return -ENOMEM;
     key->default_rights = default_rights;
     key->pkey = -1;
+    key->bound = UNBOUND;
+    key->by_guards_alone = flags == PKEYGUARD_KEY_VIRTUAL;
     list_init(&key->pages);
     error = library_lock();
     if (error == 0) {
@@ -96,7 +99,7 @@ enum pkeyguard_rights pkeyguard_key_rights(const struct pkeyguard_key *key)
 
 int pkeyguard_key_set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
 {
-    if (key == NULL || !rights_valid(rights))
+    if (key == NULL || !rights_valid(rights) || key->by_guards_alone)
         return -EINVAL;
     return key->enforcement->set_rights(key, rights);
 }

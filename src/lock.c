@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
@@ -15,11 +16,14 @@ static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
  */
 static __thread volatile sig_atomic_t inside __attribute__((tls_model("initial-exec")));
 
-static void nothing_to_tidy(void)
-{
-}
+/* Each back end with an account of threads has one. */
+static void (*fork_child_tidiers[2])(void);
 
-static void (*tidy_fork_child)(void) = nothing_to_tidy;
+static void tidy_fork_child(void)
+{
+    for (int i = 0; i < 2 && fork_child_tidiers[i] != NULL; i++)
+        fork_child_tidiers[i]();
+}
 
 /* In a fork child until it has tidied up: at once, or when the code that forked leaves the lock. */
 static volatile sig_atomic_t forked;
@@ -80,7 +84,11 @@ unsigned library_forks(void)
     return forks;
 }
 
-void library_set_fork_child(void (*tidy)(void))
+void library_add_fork_child(void (*tidy)(void))
 {
-    tidy_fork_child = tidy;
+    int i = 0;
+
+    while (fork_child_tidiers[i] != NULL && fork_child_tidiers[i] != tidy)
+        i++;
+    fork_child_tidiers[i] = tidy;
 }

@@ -9,6 +9,7 @@
 #define OS_H
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -66,6 +67,38 @@ void os_name(void *address, size_t length, const char *name);
 
 /* A pkey, 1 to 15 and open for the calling thread; or -errno as the kernel said it. */
 int os_pkey_alloc(void);
+
+void os_pkey_free(int pkey);
+
+/*
+ * A barrier in every running thread of this process, at the price of one system call here
+ * (membarrier(2)). Once a process and again in a fork child it is made ready. -ENOTSUP; -ENOMEM.
+ */
+int os_barrier_prepare(void);
+int os_barrier(void);
+
+/* Waits while the word has this value, but not for longer; wakes all who wait. */
+void os_wait(const atomic_uint *word, unsigned value, unsigned milliseconds);
+void os_wake(const atomic_uint *word);
+
+/* Reads own memory that may be out of reach. False: some of it is. */
+bool os_peek(const void *address, void *buffer, size_t length);
+
+/* The main thread's stack ends above this. */
+const void *os_main_stack_end(void);
+
+/*
+ * How many threads this process has, ended ones included until the kernel forgets them; 0: unknown.
+ * It costs one system call, on a file that it keeps open. Needs the library's lock, as the next.
+ */
+unsigned os_thread_count(void);
+void os_forget_thread_count(void); /* in a fork child, whose /proc/self is another */
+
+/* A thread that passes the test and is not about to end; 0: none. */
+pid_t os_find_thread(bool (*test)(pid_t thread));
+
+/* Whether the calling thread is certainly the only one. At a sixth of the price of counting them. */
+bool os_only_thread(void);
 
 /* Whether no other thread shares this process; false where /proc cannot tell. */
 bool os_single_threaded(void);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "pages.h"
 
+#include <sys/mman.h>
+
 #include "lock.h"
 #include "os.h"
 
@@ -46,4 +48,25 @@ int pages_protect(struct pages *pages, int prot, int pkey)
     pages->applied = prot;
     pages->pkey = pkey;
     return 0;
+}
+
+int pages_tag(struct pages *pages, int pkey)
+{
+    int error = protect(pages, pages->prot, pkey, true);
+
+    pages->pkey = pkey;
+    if (error == 0)
+        pages->applied = pages->prot;
+    return error;
+}
+
+int pages_close(struct pages *pages)
+{
+    int error = protect(pages, PROT_NONE, 0, pages->pkey != 0);
+
+    if (error == 0) {
+        pages->applied = PROT_NONE;
+        pages->pkey = 0;
+    }
+    return error;
 }

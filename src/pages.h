@@ -46,4 +46,11 @@ bool pages_absent(const struct pages *pages);
  */
 int pages_protect(struct pages *pages, int prot, int pkey);
 
+/*
+ * The same with no way back, for a pkey that every thread has closed. On failure some of the pages
+ * may have changed: pages->pkey stays or becomes the pkey, never 0.
+ */
+int pages_tag(struct pages *pages, int pkey);
+int pages_close(struct pages *pages);
+
 #endif

@@ -29,11 +29,11 @@ const char *pkeyguard_strerror(int error)
     case -ENOTSUP:
         return "not supported by this machine, or not by this kind of key";
     case -EBUSY:
-        return "still in use by a region or an open guard";
+        return "in use: by a region or an open guard, or open guards pin every protection key";
     case -EDEADLK:
         return "called from a signal handler that interrupted the library";
     case -EAGAIN:
-        return "the system has no room for another process now";
+        return "not now: a thread has not registered, or there is no room for another process";
     case -EIO:
         return "protection keys are present but do not protect";
     case -ECANCELED:

@@ -13,8 +13,9 @@
 
 #include <pkeyguard/key.h>
 
-#define PKEY_AD(pkey) (1u << (2 * (pkey)))
-#define PKEY_WD(pkey) (2u << (2 * (pkey)))
+#define PKEY_AD(pkey)   (1u << (2 * (pkey)))
+#define PKEY_WD(pkey)   (2u << (2 * (pkey)))
+#define PKEY_BITS(pkey) (PKEY_AD(pkey) | PKEY_WD(pkey))
 
 /* The deny bits that stand for rights, and back. Access-disable alone is no access, too. */
 uint32_t pkeys_deny(int pkey, enum pkeyguard_rights rights);

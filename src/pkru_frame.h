@@ -26,4 +26,10 @@ bool pkru_set_in_frame(void *ucontext, uint32_t pkru);
 /* How memory was accessed, for SIGSEGV. False where frames do not say. Async-signal-safe. */
 bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access);
 
+/*
+ * Whether certainly no signal frame that holds PKRU lies in this memory, part of a stack. False
+ * where some of it cannot be read, too.
+ */
+bool pkru_no_frame_between(const void *low, const void *high);
+
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "os.h"
 #include "pkru_frame.h"
 
 #ifdef __x86_64__
@@ -69,6 +70,45 @@ bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
         *ret_access = PKEYGUARD_WRITE_ACCESS;
     else
         *ret_access = code & FETCHES ? PKEYGUARD_EXECUTE_ACCESS : PKEYGUARD_READ_ACCESS;
+    return true;
+}
+
+/*
+ * A frame's XSAVE area is aligned to 64 bytes, so its magic number stands at the same place of some
+ * block of 64, and after it (struct _fpx_sw_bytes) the set of components.
+ */
+enum {
+    XSAVE_ALIGNMENT = 64,
+    MAGIC_AT = SW_RESERVED % XSAVE_ALIGNMENT,
+    COMPONENTS_AT = MAGIC_AT + 8
+};
+
+static bool block_of_frame(const char *block)
+{
+    uint32_t magic;
+    uint64_t components;
+
+    memcpy(&magic, block + MAGIC_AT, sizeof(magic));
+    memcpy(&components, block + COMPONENTS_AT, sizeof(components));
+    return magic == XSTATE_MAGIC && (components & 1u << PKRU_COMPONENT);
+}
+
+bool pkru_no_frame_between(const void *low, const void *high)
+{
+    const char *end = high;
+    char blocks[16 * XSAVE_ALIGNMENT];
+
+    for (const char *at = (const char *)((uintptr_t)low & -(uintptr_t)XSAVE_ALIGNMENT); at < end;) {
+        size_t left = (size_t)(end - at), length = left < sizeof(blocks) ? left : sizeof(blocks);
+
+        if (!os_peek(at, blocks, length))
+            return false;
+        for (size_t i = 0; i + XSAVE_ALIGNMENT <= length; i += XSAVE_ALIGNMENT) {
+            if (block_of_frame(blocks + i))
+                return false;
+        }
+        at += length;
+    }
     return true;
 }
 

@@ -182,6 +182,7 @@ static struct pkeyguard_key *bind_private_key(struct pkeyguard_region *region)
     key->enforcement = &mprotect_enforcement;
     key->default_rights = PKEYGUARD_NO_ACCESS;
     key->pkey = -1;
+    key->bound = UNBOUND;
     list_init(&key->pages);
     key->enforcement->bind(key);
     return key;

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include <pkeyguard/thread.h>
 
+#include <errno.h>
 #include <stddef.h>
 
 #include <pkeyguard/pkru.h>
 
+#include "lock.h"
+#include "multiplexer.h"
 #include "pkeys.h"
 
 /* Of these bits the ones in deny are set, the others cleared. */
@@ -45,4 +48,16 @@ int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
 void pkeyguard_thread_reset(void)
 {
     set_rights(pkeys_mask(pkeys_bound()), pkeys_defaults());
+}
+
+int pkeyguard_thread_register(void)
+{
+    int error = library_lock();
+
+    if (error != 0)
+        return error;
+    error = multiplexer_register(true);
+    library_unlock();
+    /* With no pkeys, or no way to share them, there are no virtual keys to close. */
+    return error == -ENOTSUP || error == -ENOSYS ? 0 : error;
 }

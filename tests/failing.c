@@ -162,6 +162,10 @@ static enum call call_of(long number)
         return CALL_PKEY_MPROTECT;
     case SYS_clone:
         return CALL_CLONE;
+    case SYS_membarrier:
+        return CALL_MEMBARRIER;
+    case SYS_openat:
+        return CALL_OPENAT;
     case SYS_getcpu:
         return CALL_GETCPU;
     case NUMBER_OF_MEMFD_SECRET:

@@ -27,6 +27,8 @@ enum call {
     CALL_MSEAL,
     CALL_GETCPU,
     CALL_CLONE,
+    CALL_MEMBARRIER,
+    CALL_OPENAT,
     CALLS
 };
 

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 newest_clang=$(newest_package 'clang-[0-9]+')
 need_packages gcc g++ clang libclang-rt-dev lld "$newest_clang" "lld-${newest_clang#clang-}" make \
     cmake pkg-config check libsodium-dev libjemalloc-dev libpcl1-dev libssl-dev libsqlite3-dev \
-    valgrind qemu-system-x86 cpio
+    valgrind qemu-system-x86 cpio spin
 echo "== building into .build/tests"
 cmake -S . -B .build/tests -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPKEYGUARD_WERROR=ON
 cmake --build .build/tests --parallel "$(nproc)"

@@ -197,9 +197,8 @@ int pkey_of_mapping(const void *address)
     return text[0] == '\0' ? -1 : atoi(text);
 }
 
-void assert_ends(void (*call)(void *argument), void *argument, const char *line, int signal)
+int last_words(void (*call)(void *argument), void *argument, char *ret_said, size_t size)
 {
-    char said[1024];
     size_t length = 0;
     ssize_t got;
     int pipe_ends[2], status;
@@ -216,11 +215,19 @@ void assert_ends(void (*call)(void *argument), void *argument, const char *line,
         _exit(0);
     }
     close(pipe_ends[1]);
-    while ((got = read(pipe_ends[0], said + length, sizeof(said) - 1 - length)) > 0)
+    while ((got = read(pipe_ends[0], ret_said + length, size - 1 - length)) > 0)
         length += (size_t)got;
-    said[length] = '\0';
+    ret_said[length] = '\0';
     close(pipe_ends[0]);
     ck_assert_int_eq(waitpid(child, &status, 0), child);
+    return status;
+}
+
+void assert_ends(void (*call)(void *argument), void *argument, const char *line, int signal)
+{
+    char said[1024];
+    int status = last_words(call, argument, said, sizeof(said));
+
     ck_assert_str_eq(said, line);
     ck_assert_int_eq(WIFSIGNALED(status) ? WTERMSIG(status) : 0, signal);
     ck_assert(signal != 0 || WEXITSTATUS(status) == 0);

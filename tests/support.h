@@ -78,6 +78,9 @@ void assert_resources(struct resources before);
 void read_smaps(const void *address, const char *field, char *buffer, size_t size);
 int pkey_of_mapping(const void *address);
 
+/* What the call, in a child process, writes to stderr, and the child's status. */
+int last_words(void (*call)(void *argument), void *argument, char *ret_said, size_t size);
+
 /* The call, in a child process that it ends or that then exits with 0, writes exactly this line to
  * stderr and ends by this signal; 0: by none. */
 void assert_ends(void (*call)(void *argument), void *argument, const char *line, int signal);

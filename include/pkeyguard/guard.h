@@ -37,6 +37,14 @@
  * pthread_cancel and C++ exceptions close it if your file is compiled with -fexceptions, which the
  * CMake target adds for C; without it a thread ends with its scopes open. Do not jump into one.
  *
+ * Virtual keys. A guard pins its key's pkey: it stays with that key for as long as the guard is
+ * open, and a guard that finds all of them pinned fails. The scoped and auto forms then wait for
+ * one, but only in a thread that has no virtual key open itself, so that no two threads can wait
+ * for each other, and not in a signal handler: there they abort. To have several open at once take
+ * them with pkeyguard_acquire_all(), or with acquire and its error. A guard on a closed key that is
+ * bound to a pkey costs little more than one on a dedicated key; one that must take a pkey from
+ * another key costs two system calls for each pair of their regions.
+ *
  * A new thread starts with a copy of its creator's PKRU, so with every scope open that its creator
  * had open, until it calls pkeyguard_thread_reset(). A fork child keeps the forking thread's guards
  * and no other thread's.
@@ -66,15 +74,18 @@ extern "C" {
  * What a guard has changed. The caller allocates it and leaves its members alone; {0} is an empty
  * guard. It must be released by the thread that acquired it, and may be moved in memory.
  */
-struct pkeyguard_guard {
-    uint32_t cleared; /* deny bits to set again in PKRU: all that a widened dedicated key needs */
-    uint32_t how;     /* else how pkeyguard_guard_leave() undoes it; 0: nothing to undo */
+struct pkeyguard_guard_undo {
+    struct pkeyguard_key *key;
+    struct pkeyguard_region *region;
     uint32_t changed[2]; /* deny bits that it is to set again, and to clear again */
     uint32_t thread;     /* who acquired it, where that is checked */
     uint32_t reserved;
-    struct pkeyguard_key *key;
-    struct pkeyguard_region *region;
-    uint64_t reserved_too[3];
+};
+struct pkeyguard_guard {
+    uint32_t cleared; /* deny bits to set again in PKRU: all that a widened dedicated key needs */
+    uint32_t how;     /* else how it is undone; 0: nothing to undo */
+    struct pkeyguard_guard_undo undo;
+    uint64_t reserved[3];
 };
 PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_guard) == 48 + 2 * sizeof(void *),
                          "frozen for the ABI");
@@ -86,8 +97,12 @@ PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_guard) == 48 + 2 * sizeof(void 
  *
  * Page rights are not looked at: a write guard on a PROT_READ region opens it for reading only.
  *
- * Returns 0; -EINVAL: no region or unknown rights; and under mprotect -ENOMEM or -EACCES when the
- * kernel refuses the page rights, -EDEADLK from a signal handler that interrupted this library.
+ * Returns 0; -EINVAL: no region or unknown rights; and under mprotect and for virtual keys -ENOMEM
+ * or -EACCES when the kernel refuses the page rights, -EDEADLK from a signal handler that
+ * interrupted this library. For virtual keys also, and never when the key is bound and the thread
+ * registered, -EBUSY: open guards pin every pkey; -EAGAIN: a thread that has not registered
+ * (thread.h) may have them open: one that never called, or this one, in a signal handler or on a
+ * stack of the program's own making; -ENOSPC: dedicated keys have every pkey.
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, nonnull(3))) PKEYGUARD_INLINE int
@@ -118,6 +133,22 @@ pkeyguard_key_acquire(struct pkeyguard_key *key, enum pkeyguard_rights rights,
 __attribute__((warn_unused_result, nonnull(3))) PKEYGUARD_INLINE int
 pkeyguard_restrict(struct pkeyguard_region *region, enum pkeyguard_rights rights,
                    struct pkeyguard_guard *ret_guard);
+
+/*
+ * pkeyguard_acquire_all - open several regions, all or none
+ * @regions, @rights: count of each; a region may occur more than once
+ * @ret_guards: count of them, which need not be released in any order; all are empty on failure
+ *
+ * Waits while pkeys that other threads pin are all that is missing, unless the calling thread has
+ * a virtual key open already or is in a signal handler. Threads that hold nothing but what one such
+ * call gave them never wait for one another.
+ *
+ * Returns as pkeyguard_acquire(); -EBUSY: it may not wait, or needs more pkeys than there are.
+ * Thread: any. Signal: async-signal-safe. Since 0.1.
+ */
+__attribute__((warn_unused_result)) int
+pkeyguard_acquire_all(size_t count, struct pkeyguard_region *const regions[],
+                      const enum pkeyguard_rights rights[], struct pkeyguard_guard ret_guards[]);
 
 /*
  * pkeyguard_release - give back what a guard changed
@@ -250,16 +281,41 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
 
 enum { PKEYGUARD_GUARD_RESTRICTS = 1, PKEYGUARD_GUARD_CHECKED = 2 };
 
-/* Whatever widening a dedicated key does not serve: other keys, narrowing, bad input, checks. */
+/* Called without a stop in the procedure linkage table. */
+#if defined(__has_attribute)
+#if __has_attribute(noplt)
+#define PKEYGUARD_NO_PLT_ __attribute__((nothrow, noplt))
+#endif
+#endif
+#ifndef PKEYGUARD_NO_PLT_
+#define PKEYGUARD_NO_PLT_ __attribute__((nothrow))
+#endif
+
+/*
+ * Widen a virtual key that is closed: what nearly every guard on it does. They return 1; -errno; or
+ * 0, if that was not it, the rest does it, and nothing changed.
+ */
+enum { PKEYGUARD_GUARD_VIRTUAL = 1 << 30 };
+PKEYGUARD_NO_PLT_ int pkeyguard_virtual_write(struct pkeyguard_key *key);
+PKEYGUARD_NO_PLT_ int pkeyguard_virtual_read(struct pkeyguard_key *key);
+PKEYGUARD_NO_PLT_ void pkeyguard_virtual_close(struct pkeyguard_key *key);
+
+/* Whatever these do not serve: other keys, narrowing, bad input, checks. */
 __attribute__((cold, nothrow)) int pkeyguard_guard_enter(struct pkeyguard_key *key,
                                                          struct pkeyguard_region *region,
                                                          enum pkeyguard_rights rights,
                                                          unsigned flags,
                                                          struct pkeyguard_guard *ret_guard);
-__attribute__((cold, nothrow)) void pkeyguard_guard_leave(const struct pkeyguard_guard *guard);
+__attribute__((cold, nothrow)) void pkeyguard_guard_leave(uint32_t how,
+                                                          const struct pkeyguard_guard_undo *undo);
 __attribute__((cold, nothrow, noreturn)) void
 pkeyguard_scope_abort(const struct pkeyguard_region *region, const char *what, const char *where,
                       int error);
+
+/* As pkeyguard_scope_abort(), but first waits where another try may succeed after that. */
+__attribute__((cold, nothrow)) void pkeyguard_scope_wait(const struct pkeyguard_region *region,
+                                                         const char *what, const char *where,
+                                                         int error);
 
 /* Before anything that could fail, throw or end the thread. */
 static inline struct pkeyguard_guard *pkeyguard_guard_empty(struct pkeyguard_guard *guard)
@@ -296,6 +352,24 @@ static inline bool pkeyguard_guard_widen(const struct pkeyguard_key *key,
     return false;
 }
 
+/* As these, and fills the guard. */
+static inline int pkeyguard_virtual_widen(struct pkeyguard_key *key, enum pkeyguard_rights rights,
+                                          struct pkeyguard_guard *empty_guard)
+{
+    int opened = 0;
+
+    if (rights == PKEYGUARD_READ_WRITE)
+        opened = pkeyguard_virtual_write(key);
+    else if (rights == PKEYGUARD_READ_ONLY)
+        opened = pkeyguard_virtual_read(key);
+    empty_guard->cleared = 0;
+    if (opened > 0) {
+        empty_guard->how = PKEYGUARD_GUARD_VIRTUAL;
+        empty_guard->undo.key = key;
+    }
+    return opened;
+}
+
 /* On a whole key, or on a region and its key; the guard must be empty. */
 __attribute__((always_inline)) static inline int
 pkeyguard_guard_acquire(struct pkeyguard_key *key, struct pkeyguard_region *region,
@@ -306,9 +380,13 @@ pkeyguard_guard_acquire(struct pkeyguard_key *key, struct pkeyguard_region *regi
     int error;
 
 #ifndef PKEYGUARD_DEBUG
-    if (flags == 0 && (region != NULL || key != NULL) &&
-        __builtin_expect(pkeyguard_guard_widen(key, rights, empty_guard), 1))
-        return 0;
+    if (flags == 0 && (region != NULL || key != NULL)) {
+        if (__builtin_expect(pkeyguard_guard_widen(key, rights, empty_guard), 1))
+            return 0;
+        error = pkeyguard_virtual_widen(key, rights, empty_guard);
+        if (error != 0)
+            return error > 0 ? 0 : error;
+    }
 #else
     flags |= PKEYGUARD_GUARD_CHECKED;
 #endif
@@ -358,9 +436,12 @@ pkeyguard_guard_release(struct pkeyguard_guard *guard)
         pkeyguard_pkru_set_bits(guard->cleared);
         guard->cleared = 0;
     } else if (guard->how != 0) {
-        struct pkeyguard_guard copy = *guard;
+        struct pkeyguard_guard_undo undo = guard->undo;
 
-        pkeyguard_guard_leave(&copy);
+        if (guard->how == PKEYGUARD_GUARD_VIRTUAL)
+            pkeyguard_virtual_close(undo.key);
+        else
+            pkeyguard_guard_leave(guard->how, &undo);
         guard->how = 0;
     }
 }
@@ -414,11 +495,11 @@ static inline void *pkeyguard_scope_open(struct pkeyguard_guard *guard,
                                          size_t size, enum pkeyguard_rights rights,
                                          const char *where)
 {
-    int error = pkeyguard_scope_acquire(guard, region, offset, size, rights);
+    int error;
 
-    if (error != 0)
-        pkeyguard_scope_abort(region, rights == PKEYGUARD_READ_ONLY ? "read scope" : "write scope",
-                              where, error);
+    while ((error = pkeyguard_scope_acquire(guard, region, offset, size, rights)) != 0)
+        pkeyguard_scope_wait(region, rights == PKEYGUARD_READ_ONLY ? "read scope" : "write scope",
+                             where, error);
     return pkeyguard_guard_head(region)->address + offset;
 }
 
@@ -467,10 +548,10 @@ static inline struct pkeyguard_guard *pkeyguard_key_scope_open(struct pkeyguard_
                                                                enum pkeyguard_rights rights,
                                                                const char *where)
 {
-    int error = pkeyguard_guard_acquire(key, NULL, rights, 0, guard);
+    int error;
 
-    if (error != 0)
-        pkeyguard_scope_abort(NULL, "key scope", where, error);
+    while ((error = pkeyguard_guard_acquire(key, NULL, rights, 0, guard)) != 0)
+        pkeyguard_scope_wait(NULL, "key scope", where, error);
     return guard;
 }
 

@@ -2,8 +2,15 @@
 /*
  * key.h - a key: one protection domain
  *
- * A key is either dedicated, owning one of the CPU's 15 pkeys, or software, enforced with
- * mprotect(2). Regions belong to a key (region.h), guards open it (guard.h).
+ * A key is dedicated, owning one of the CPU's 15 pkeys; or virtual, sharing the pkeys that are left
+ * with any number of others; or software, enforced with mprotect(2). Regions belong to a key
+ * (region.h), guards open it (guard.h).
+ *
+ * A virtual key has a pkey while a guard on it is open and for as long after that as no other key
+ * needs it. It opens by guards alone: its default rights are PKEYGUARD_NO_ACCESS, and it has no
+ * pkeyguard_key_set_rights(). While it has no pkey its regions are inaccessible by their page
+ * rights, so that a bad access faults with SEGV_ACCERR, and code in them does not run. Every thread
+ * of the process must take part, if only by saying so once (thread.h).
  *
  * Under PKU rights belong to threads: what this header says of "the calling thread" holds for no
  * other. A thread that was running when a key was created has no access to it, whatever the default
@@ -32,6 +39,7 @@ enum pkeyguard_rights {
 enum {
     PKEYGUARD_KEY_HARDWARE = 1, /* a pkey or nothing: -ENOTSUP rather than mprotect */
     PKEYGUARD_KEY_SOFTWARE = 2, /* mprotect, even where there is PKU */
+    PKEYGUARD_KEY_VIRTUAL = 4,  /* shares the pkeys left with any number of its kind */
     PKEYGUARD_KEY_OPTIONAL = 8  /* a pkey, or no enforcement at all and no cost, openly:
                                    pkeyguard_key_enforcement() says PKEYGUARD_UNENFORCED */
 };
@@ -49,7 +57,8 @@ struct pkeyguard_key_head {
 
 /*
  * pkeyguard_key_create - a new key
- * @default_rights: what the calling thread (under mprotect: the process) may do with no guard open
+ * @default_rights: what the calling thread (under mprotect: the process) may do with no guard open;
+ *                  PKEYGUARD_NO_ACCESS for a virtual key
  * @flags: 0 or one of PKEYGUARD_KEY_*
  * @ret_key: set on success only; destroy it with pkeyguard_key_destroy()
  *
@@ -59,8 +68,12 @@ struct pkeyguard_key_head {
  * kernel has no other and the process has a single thread, since any other thread could still hold
  * rights on it.
  *
+ * PKEYGUARD_KEY_VIRTUAL never runs out. It registers the calling thread (thread.h), and is a software
+ * key where the machine has no PKU. The virtual keys together take the pkeys they need, never the
+ * last one: the kernel gives that to the first execute-only mapping, which is readable without it.
+ *
  * Returns 0; -EINVAL: rights or flags unknown or contradictory; -ENOTSUP: PKEYGUARD_KEY_HARDWARE
- * without PKU; -ENOSPC: no pkey left, or only used ones while there are other threads; -ENOMEM;
+ * without PKU, or PKEYGUARD_KEY_VIRTUAL with PKU but without membarrier(2) (Linux 4.14); -ENOSPC: no pkey left, or only used ones while there are other threads; -ENOMEM;
  * -EDEADLK: called from a signal handler that interrupted this library.
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
@@ -74,7 +87,7 @@ pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
  *
  * The pkey stays with the library for its next key: freed into the kernel it would come back with
  * whatever rights other threads still hold on it. No guard of the key may be open in any thread;
- * under PKU that cannot be known, under mprotect it is checked. The key is closed in the calling
+ * of a dedicated key that cannot be known, of others it is checked. The key is closed in the calling
  * thread.
  *
  * Returns 0; -EBUSY: a region belongs to the key, or a guard on it is known to be open: nothing
@@ -95,7 +108,8 @@ enum pkeyguard_enforcement pkeyguard_key_enforcement(const struct pkeyguard_key 
 /*
  * pkeyguard_key_number - the hardware pkey
  *
- * Returns 1 to 15, or -1 when the key has none (NULL too).
+ * Returns 1 to 15, or -1 when the key has none (NULL too). That of a virtual key may change or be
+ * lost at any time that the calling thread has no guard open on it.
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 int pkeyguard_key_number(const struct pkeyguard_key *key);
@@ -121,9 +135,9 @@ enum pkeyguard_rights pkeyguard_key_rights(const struct pkeyguard_key *key);
  * released. Under mprotect open guards keep what they opened. A key without enforcement takes any
  * rights and stays open.
  *
- * Returns 0; -EINVAL: no key or unknown rights; and under mprotect -ENOMEM or -EACCES when the
- * kernel refuses the page rights, -EDEADLK from a handler that interrupted this library: in each
- * case nothing changed.
+ * Returns 0; -EINVAL: no key, unknown rights or a virtual key; and under mprotect -ENOMEM or -EACCES
+ * when the kernel refuses the page rights, -EDEADLK from a handler that interrupted this library: in
+ * each case nothing changed.
  * Thread: any. Signal: async-signal-safe; under PKU it lasts until the handler returns. Since 0.1.
  */
 __attribute__((warn_unused_result)) int pkeyguard_key_set_rights(struct pkeyguard_key *key,

@@ -15,7 +15,7 @@
 
 /* Inline in every user's code; the library itself holds one real symbol of each, for bindings. */
 #ifndef PKEYGUARD_INLINE
-#define PKEYGUARD_INLINE static inline
+#define PKEYGUARD_INLINE __attribute__((always_inline)) static inline
 #endif
 
 #ifdef __cplusplus
@@ -58,6 +58,18 @@ PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru);
  */
 static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits);
 static inline void pkeyguard_pkru_set_bits(uint32_t bits);
+
+/*
+ * For the library: a pkey, given by its two bits, goes from closed by both of them to open, or to
+ * open for reading. False from any other state, which stays.
+ */
+static inline bool pkeyguard_pkru_open(uint32_t ad_wd);
+static inline bool pkeyguard_pkru_open_to_read(uint32_t ad_wd, const uint32_t *wd);
+
+/* Also for it: a count changes in one instruction; the number of the lowest bit that is set. */
+static inline void pkeyguard_count_up(uint32_t *count);
+static inline void pkeyguard_count_down(uint32_t *count);
+static inline uint64_t pkeyguard_lowest_bit(uint32_t bits);
 
 #if defined(__x86_64__)
 #include <pkeyguard/arch/x86_64.h>

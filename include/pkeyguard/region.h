@@ -121,7 +121,8 @@ pkeyguard_region_create(struct pkeyguard_key *key, size_t size, int prot, unsign
  * sealing comes last. Under PKU no other thread can reach the content at any time; under mprotect
  * any can while it is copied, as through an open guard.
  *
- * Returns 0, or an errno of pkeyguard_region_create(); -EINVAL also for content NULL.
+ * Returns 0, or an errno of pkeyguard_region_create(); -EINVAL also for content NULL; with a virtual
+ * key also -EBUSY, -EAGAIN and -ENOSPC as pkeyguard_acquire(), for it must be opened.
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, nonnull(6))) int
@@ -168,9 +169,10 @@ pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size, in
  * pkeyguard_region_adopt() and PKEYGUARD_REGION_SEALED.
  *
  * Returns 0; -EPERM: the region is SEALED: it is wiped, as far as PROT_WRITE lets it be, and stays;
- * -EBUSY: under mprotect, a guard on the region is open; -ENOMEM or -EACCES: the kernel refused
- * page rights or the unmapping, the region stands as before but may be wiped: call again; -EDEADLK
- * as for create.
+ * -EBUSY: under mprotect, a guard on the region is open; with a virtual key -EBUSY, -EAGAIN and
+ * -ENOSPC as pkeyguard_acquire(), for it must be opened to be wiped; -ENOMEM or -EACCES: the kernel
+ * refused page rights or the unmapping, the region stands as before but may be wiped: call again;
+ * -EDEADLK as for create.
  * Thread: any, with no other use of this region at the same time. Signal: not async-signal-safe.
  * Since 0.1.
  */

@@ -32,6 +32,11 @@
  * guards; or let PKEYGUARD_REPORTER_GRANT_DEFAULTS (fault.h) give them the default when they first
  * fault. System calls that they hand such memory get EFAULT without a fault.
  *
+ * Virtual keys share the CPU's pkeys, and a pkey goes to another key only when every thread of the
+ * process is known to have it closed. A thread is known once it is registered, which its first
+ * guard on a virtual key does. A thread that never opens one must say so, or it is in the way: it
+ * may have been born inside a scope.
+ *
  * All of this is about PKU. Under mprotect rights are the whole process's and follow no thread:
  * these functions leave them alone, and a guard that a longjmp has skipped stays open for everyone,
  * for good. Release it yourself before the jump.
@@ -111,6 +116,22 @@ pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
  * Since 0.1.
  */
 void pkeyguard_thread_reset(void);
+
+/*
+ * pkeyguard_thread_register - take part in virtual keys
+ *
+ * Closes every virtual key in the calling thread, if it is not registered yet, and never again. A
+ * thread that has ended is forgotten by itself, however it ended. The main thread should register,
+ * or create a virtual key, before it ends by pthread_exit(3): the kernel counts it to the end.
+ *
+ * It must not be called from a signal handler: what it closes, the return from there would open
+ * again. Where PKU does not enforce virtual keys there is nothing to do.
+ *
+ * Returns 0; -ENOMEM; -EDEADLK: called from a signal handler that interrupted this library.
+ * Thread: any. Signal: not async-signal-safe. Fork: the child's thread is as registered as its
+ * parent. Since 0.1.
+ */
+__attribute__((warn_unused_result)) int pkeyguard_thread_register(void);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -23,3 +23,30 @@ static inline void pkeyguard_pkru_set_bits(uint32_t bits)
     (void)bits;
     __builtin_trap();
 }
+
+static inline bool pkeyguard_pkru_open(uint32_t ad_wd)
+{
+    (void)ad_wd;
+    return false;
+}
+
+static inline bool pkeyguard_pkru_open_to_read(uint32_t ad_wd, const uint32_t *wd)
+{
+    (void)ad_wd, (void)wd;
+    return false;
+}
+
+static inline void pkeyguard_count_up(uint32_t *count)
+{
+    ++*count;
+}
+
+static inline void pkeyguard_count_down(uint32_t *count)
+{
+    --*count;
+}
+
+static inline uint64_t pkeyguard_lowest_bit(uint32_t bits)
+{
+    return (uint64_t)__builtin_ctz(bits);
+}

@@ -42,3 +42,54 @@ static inline void pkeyguard_pkru_set_bits(uint32_t bits)
                      : "r"(bits), "c"(0)
                      : "eax", "edx", "cc", "memory");
 }
+
+static inline bool pkeyguard_pkru_open(uint32_t ad_wd)
+{
+    __asm__ goto("rdpkru\n\t"
+                 "{xorl %0, %%eax|xor eax, %0}\n\t"
+                 "{testl %0, %%eax|test eax, %0}\n\t"
+                 "jne %l[not_closed]\n\t"
+                 "wrpkru"
+                 :
+                 : "r"(ad_wd), "c"(0)
+                 : "eax", "edx", "cc", "memory"
+                 : not_closed);
+    return true;
+not_closed:
+    return false;
+}
+
+static inline bool pkeyguard_pkru_open_to_read(uint32_t ad_wd, const uint32_t *wd)
+{
+    __asm__ goto("rdpkru\n\t"
+                 "{xorl %0, %%eax|xor eax, %0}\n\t"
+                 "{testl %0, %%eax|test eax, %0}\n\t"
+                 "jne %l[not_closed]\n\t"
+                 "{orl %1, %%eax|or eax, %1}\n\t"
+                 "wrpkru"
+                 :
+                 : "r"(ad_wd), "m"(*wd), "c"(0)
+                 : "eax", "edx", "cc", "memory"
+                 : not_closed);
+    return true;
+not_closed:
+    return false;
+}
+
+static inline void pkeyguard_count_up(uint32_t *count)
+{
+    __asm__ volatile("{incl %0|inc %0}" : "+m"(*count) : : "cc");
+}
+
+static inline void pkeyguard_count_down(uint32_t *count)
+{
+    __asm__ volatile("{decl %0|dec %0}" : "+m"(*count) : : "cc");
+}
+
+static inline uint64_t pkeyguard_lowest_bit(uint32_t bits)
+{
+    uint64_t number;
+
+    __asm__("{bsfl %1, %k0|bsf %k0, %1}" : "=r"(number) : "r"(bits) : "cc");
+    return number;
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+#include "threads.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <pkeyguard/pkru.h>
+
+#include "enforcement.h"
+#include "os.h"
+#include "pkru_frame.h"
+
+static struct thread_record nobody = {.undisturbed = 1, .unregistered = SPOILT};
+
+__thread struct thread_record *own_record = &nobody;
+
+struct list thread_records = LIST_INIT(thread_records);
+static struct list unused_records = LIST_INIT(unused_records);
+static unsigned registered;
+
+/* Records come in pages of their own, for a thread may register where malloc must not be called,
+ * and outlive their threads, because others look at them. */
+static int make_room(void)
+{
+    struct thread_record *records;
+    size_t count = os_page_size() / sizeof(*records);
+    void *page;
+    int error;
+
+    if (!list_empty(&unused_records))
+        return 0;
+    error = os_allocate_pages(os_page_size(), &page);
+    if (error != 0)
+        return error;
+    records = page;
+    for (size_t i = 0; i < count; i++)
+        list_insert(&unused_records, &records[i].of_process);
+    return 0;
+}
+
+/* Only a robust mutex tells of a thread that ended with no destructor run, as by a raw exit(2). */
+static int begin_life(struct thread_record *record)
+{
+    pthread_mutexattr_t robust;
+    int error = pthread_mutexattr_init(&robust);
+
+    if (error != 0)
+        return -ENOMEM;
+    pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
+    error = pthread_mutex_init(&record->life, &robust);
+    pthread_mutexattr_destroy(&robust);
+    if (error == 0)
+        error = pthread_mutex_lock(&record->life);
+    return error == 0 ? 0 : -ENOMEM;
+}
+
+/*
+ * The kernel gives the mutex up while the thread ends, after its last instruction and before it
+ * takes the thread off the process's count.
+ */
+static bool has_ended(struct thread_record *record)
+{
+    if (record == own_record || record->ended || pthread_mutex_trylock(&record->life) != EOWNERDEAD)
+        return false;
+    pthread_mutex_consistent(&record->life);
+    pthread_mutex_unlock(&record->life);
+    pthread_mutex_destroy(&record->life);
+    return true;
+}
+
+static void drop(struct thread_record *record)
+{
+    list_remove(&record->of_process);
+    list_insert(&unused_records, &record->of_process);
+    registered--;
+}
+
+bool threads_drop_ended(void)
+{
+    bool any = false;
+
+    for (struct list *link = thread_records.next; link != &thread_records;) {
+        struct thread_record *record = list_entry(link, struct thread_record, of_process);
+
+        link = link->next;
+        if (!has_ended(record))
+            continue;
+        any = true;
+        memset(record->pins, 0, sizeof(record->pins));
+        record->ended = record->thread == getpid();
+        if (!record->ended)
+            drop(record);
+    }
+    return any;
+}
+
+int threads_register(void)
+{
+    struct thread_record *record;
+    int error = make_room();
+
+    if (error != 0)
+        return error;
+    record = list_entry(unused_records.next, struct thread_record, of_process);
+    list_remove(&record->of_process);
+    memset(record, 0, sizeof(*record));
+    record->undisturbed = 1;
+    error = begin_life(record);
+    if (error != 0) {
+        list_insert(&unused_records, &record->of_process);
+        return error;
+    }
+    record->thread = os_thread_id();
+    list_insert(&thread_records, &record->of_process);
+    registered++;
+    own_record = record;
+    return 0;
+}
+
+bool threads_pin(int pkey)
+{
+    for_each_thread(record)
+    {
+        if (thread_pins(record, pkey))
+            return true;
+    }
+    return false;
+}
+
+static bool is_unregistered(pid_t thread)
+{
+    for_each_thread(record)
+    {
+        if (record->thread == thread)
+            return false;
+    }
+    return true;
+}
+
+pid_t threads_find_unregistered(void)
+{
+    return os_thread_count() == 0 ? 0 : os_find_thread(is_unregistered);
+}
+
+bool threads_only_own(void)
+{
+    return registered == 1 && !own_record->unregistered && os_only_thread();
+}
+
+int threads_all_registered(void)
+{
+    /* The kernel counts an ended thread for a while. */
+    for (int patience = 1000; patience > 0; patience--) {
+        static const atomic_uint nothing;
+        unsigned alive = os_thread_count();
+
+        /*
+         * First the count, then who of the registered lives: whoever does was alive when the kernel
+         * counted, so if it counted no more than these, there was no other.
+         */
+        if (threads_drop_ended())
+            continue;
+        if (alive == registered)
+            return 0;
+        if (alive == 0 || os_find_thread(is_unregistered) != 0)
+            return -EAGAIN;
+        os_wait(&nothing, 0, 1);
+    }
+    return -EAGAIN;
+}
+
+/*
+ * A handler starts with access-disable alone, and nothing that it may call sets both bits of a pkey
+ * in the pool: that is done where a thread registers. Threads inherit it.
+ */
+bool threads_marked_outside_handlers(uint32_t pool)
+{
+    enum { EVERY_LOW_BIT = 0x55555555 };
+    uint32_t closed = pkeyguard_pkru_read() & pool;
+
+    return closed & closed >> 1 & EVERY_LOW_BIT;
+}
+
+bool threads_outside_handlers(uint32_t pool)
+{
+    const char *here = __builtin_frame_address(0);
+    const char *end = os_main_stack_end(), *local = (const char *)&own_record;
+
+    if (threads_marked_outside_handlers(pool))
+        return true;
+    /* Thread-local memory lies above a thread's stack, but below the first thread's. */
+    if (local > here && local < end)
+        end = local;
+    return here < end && pkru_no_frame_between(here, end);
+}
+
+void threads_keep_own(void)
+{
+    for (struct list *link = thread_records.next; link != &thread_records;) {
+        struct thread_record *record = list_entry(link, struct thread_record, of_process);
+
+        link = link->next;
+        if (record != own_record)
+            drop(record);
+    }
+    if (!own_record->unregistered) {
+        own_record->thread = os_thread_id();
+        own_record->undisturbed = 1;
+        if (begin_life(own_record) != 0)
+            os_abort("a fork child cannot register its thread", NULL);
+    }
+    os_forget_thread_count();
+}

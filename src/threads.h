@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * threads.h - the threads that take part in virtual keys
+ *
+ * A registered thread has a record of the pkeys that it pins. The invariant that everything rests
+ * on: a registered thread has a pkey of the pool open only while it pins it, in its PKRU and in
+ * every signal frame that a handler of it will return to. The functions here need the library's
+ * lock; a thread's own record it changes without.
+ */
+#ifndef THREADS_H
+#define THREADS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "list.h"
+
+enum { PKEYS = 16 };
+
+/*
+ * The first members are changed by their own thread alone, with no lock, and stand apart from what
+ * others write. A count changes in one instruction, so that a handler cannot come in between.
+ */
+struct thread_record {
+    uint32_t pins[PKEYS];  /* open guards of this thread, by pkey */
+    uint32_t used;         /* the bits in PKRU of what was opened since others last cleared this */
+    uint32_t undisturbed;  /* 1; 0 where somebody waits for a pin to be dropped, and set this */
+    uint32_t unregistered; /* SPOILT in the record that nobody has; else 0 */
+    bool ended; /* the first thread's, which the kernel counts to the end of the process */
+    pid_t thread;
+    struct list of_process;
+    pthread_mutex_t life; /* robust, and held by the thread until it ends, in whatever way */
+} __attribute__((aligned(64)));
+
+/* The calling thread's; before it registers one that nobody has. */
+extern __thread struct thread_record *own_record __attribute__((tls_model("initial-exec")));
+
+extern struct list thread_records;
+#define for_each_thread(record)                                                 \
+    for (struct thread_record *record =                                         \
+             list_entry(thread_records.next, struct thread_record, of_process); \
+         &record->of_process != &thread_records;                                \
+         record = list_entry(record->of_process.next, struct thread_record, of_process))
+
+/* Gives the calling thread a record. It must have every pkey of the pool closed. -ENOMEM. */
+int threads_register(void);
+
+/* Threads that have ended pin nothing any more. Whether there were any. */
+bool threads_drop_ended(void);
+
+static inline bool thread_pins(const struct thread_record *record, int pkey)
+{
+    return __atomic_load_n(&record->pins[pkey], __ATOMIC_ACQUIRE) != 0;
+}
+
+/* Whether a thread pins this pkey, as far as its writes have arrived here. */
+bool threads_pin(int pkey);
+
+/* Whether the calling thread is registered, and the only one of this process. */
+bool threads_only_own(void);
+
+/*
+ * Whether every thread of this process was registered at one moment during the call: 0; -EAGAIN:
+ * one was not, or it cannot be known. No thread registers meanwhile, for that wants the lock.
+ */
+int threads_all_registered(void);
+
+/* One that is not registered; 0: none, or it cannot be known. */
+pid_t threads_find_unregistered(void);
+
+/*
+ * Whether the calling thread is certainly not in a signal handler. `pool` is the pool's bits in
+ * PKRU. The first looks at the register alone, the second at the stack, too. Need no lock.
+ */
+bool threads_marked_outside_handlers(uint32_t pool);
+bool threads_outside_handlers(uint32_t pool);
+
+/* In a fork child: the forking thread alone. */
+void threads_keep_own(void);
+
+#endif

@@ -1,0 +1,33 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# check.sh WORKDIR [BREAK]
+#
+# Lets spin search every state of multiplexer.pml. Without BREAK there must be no violation, and the
+# search must be complete; with one of the definitions that the model names there must be one.
+set -eu
+export LC_ALL=C
+
+if [ $# -lt 1 ] || [ $# -gt 2 ]; then
+    echo "usage: check.sh WORKDIR [BREAK]" >&2
+    exit 1
+fi
+model=$(cd "$(dirname "$0")" && pwd)/multiplexer.pml
+work=$1/${2:-none}
+
+mkdir -p "$work"
+cd "$work"
+spin ${2:+-D"$2"} -a "$model"
+cc -O2 -w -DSAFETY -DCOLLAPSE -DMEMLIM=3000 -DVECTORSZ=2048 -o pan pan.c
+./pan -m200000 -w24 >output
+cat output
+if grep -q 'max search depth too small\|out of memory\|Search not completed' output && [ -z "${2:-}" ]; then
+    echo "check.sh: the search is not complete" >&2
+    exit 1
+fi
+errors=$(sed -n 's/.*errors: \([0-9]*\)$/\1/p' output)
+if [ -z "${2:-}" ]; then
+    [ "$errors" = 0 ]
+else
+    grep -q 'assertion violated' output && [ "$errors" -gt 0 ]
+fi

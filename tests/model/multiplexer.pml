@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The protocol of src/multiplexer.c, for spin: two virtual keys share one pkey.
+ *
+ * Two threads open scopes, one of them gives birth to a third inside one; that one may register, in
+ * a signal handler or outside, open scopes, and end at any moment, also inside a scope. Whatever the
+ * order, no thread may ever reach the pages of a key that it has no scope on. (A thread that is not
+ * registered may reach those of the scope that it was born in.)
+ *
+ * Writes of pins pass through a store buffer, as they do on x86: others see one later, at any time,
+ * or at the next barrier. Each of these definitions breaks the protocol in one place, and must make
+ * spin find a violation:
+ *
+ *   CENSUS_FIRST            the threads are counted before the pins are looked at
+ *   NO_CENSUS               they are not counted
+ *   NO_BARRIER              there is no membarrier between taking the binding and looking at pins
+ *   PIN_AFTER_CHECK         a guard looks at the binding once more, then pins
+ *   UNPIN_BEFORE_CLOSE      a guard unpins, then closes
+ *   REGISTER_KEEPS_RIGHTS   registering closes nothing
+ *   REGISTER_IN_HANDLER     a thread may register in a signal handler
+ *   ALIVE_BEFORE_COUNT      who of the registered lives is asked before all are counted
+ *   END_DROPS_EARLY         a thread that ends drops its pins while it still runs
+ *   TAG_BEFORE_UNTAG        the new owner gets the pkey before the old one's pages lose it
+ */
+#define THREADS 3
+#define NEWBORN 2
+#define KEYS    2
+#define NO_KEY  2
+#define NOBODY  3
+
+byte lock = NOBODY;       /* the library's lock */
+bool bound[KEYS];         /* key->bound: to the one pkey or to none */
+byte owner = NO_KEY;
+bool carries[KEYS];       /* the key's pages carry the pkey; else they are PROT_NONE */
+
+bool running[THREADS];    /* executes instructions */
+bool dead[THREADS];       /* its mutex says so */
+bool counted[THREADS];    /* by the kernel */
+bool registered[THREADS];
+bool open[THREADS];       /* the pkey, in PKRU */
+bool frame[THREADS];      /* the same, in the signal frame that it will return to */
+bool in_handler[THREADS];
+byte pins[THREADS];       /* as the thread itself sees it */
+byte seen_pins[THREADS];  /* as it is in memory */
+
+/* What the specification allows; no code looks at these. */
+byte scope[THREADS];
+byte inherited[THREADS];
+
+#define reaches(t, k) (running[t] && open[t] && carries[k] && scope[t] != k && inherited[t] != k)
+#define reaches_any(t) (reaches(t, 0) || reaches(t, 1))
+
+active proctype monitor()
+{
+end:
+    atomic {
+        (reaches_any(0) || reaches_any(1) || reaches_any(2));
+        assert(false);
+    }
+}
+
+/* Stores arrive in memory when they like. */
+active proctype store_buffers()
+{
+end:
+    do
+    :: atomic { seen_pins[0] != pins[0] -> seen_pins[0] = pins[0] }
+    :: atomic { seen_pins[1] != pins[1] -> seen_pins[1] = pins[1] }
+    :: atomic { seen_pins[2] != pins[2] -> seen_pins[2] = pins[2] }
+    od
+}
+
+inline membarrier() {
+#ifdef NO_BARRIER
+    skip
+#else
+    d_step {
+        seen_pins[0] = pins[0];
+        seen_pins[1] = pins[1];
+        seen_pins[2] = pins[2];
+    }
+#endif
+}
+
+#define in_the_way(t) (registered[t] && seen_pins[t] != 0)
+
+inline look_at_pins(ok) {
+    /* One by one, for the scan is not atomic. */
+    if
+    :: in_the_way(0) -> ok = false
+    :: else
+    fi;
+    if
+    :: in_the_way(1) -> ok = false
+    :: else
+    fi;
+    if
+    :: in_the_way(2) -> ok = false
+    :: else
+    fi
+}
+
+inline drop_dead(t, any) {
+    if
+    :: registered[t] && dead[t] ->
+        registered[t] = false;
+        pins[t] = 0;
+        seen_pins[t] = 0;
+        any = true
+    :: else
+    fi
+}
+
+inline drop_ended(any) {
+    d_step { drop_dead(0, any); drop_dead(1, any); drop_dead(2, any) }
+}
+
+inline census(ok) {
+    any = false;
+#ifdef NO_CENSUS
+    skip;
+#else
+#ifdef ALIVE_BEFORE_COUNT
+    drop_ended(any);
+#endif
+    count = counted[0] + counted[1] + counted[2];
+#ifndef ALIVE_BEFORE_COUNT
+    drop_ended(any);
+#endif
+    if
+    :: any || count != registered[0] + registered[1] + registered[2] -> ok = false
+    :: else
+    fi
+#endif
+}
+
+/* Under the lock: gives the pkey to this key, if it can be had now. */
+inline bind(t, k, ok) {
+    ok = true;
+    if
+    :: bound[k]
+    :: else ->
+        any = false;
+        drop_ended(any);
+        if
+        :: owner != NO_KEY && owner != k ->
+#ifdef CENSUS_FIRST
+            census(ok);
+#endif
+            bound[owner] = false;
+            membarrier();
+            look_at_pins(ok);
+#ifndef CENSUS_FIRST
+            if
+            :: ok -> census(ok)
+            :: else
+            fi;
+#endif
+            if
+            :: ok ->
+#ifdef TAG_BEFORE_UNTAG
+                carries[k] = true;
+                bound[k] = true;
+#endif
+                carries[owner] = false;
+                owner = k;
+                carries[k] = true
+            :: else -> bound[owner] = true
+            fi
+        :: else ->
+            owner = k;
+            carries[k] = true
+        fi;
+        if
+        :: ok -> bound[k] = true
+        :: else
+        fi
+    fi
+}
+
+inline become_registered(t) {
+    d_step {
+        if
+        :: !registered[t] ->
+#ifndef REGISTER_KEEPS_RIGHTS
+            open[t] = false;
+            if
+            :: !in_handler[t] -> inherited[t] = NO_KEY
+            :: else
+            fi;
+#endif
+            registered[t] = true
+#ifdef REGISTER_KEEPS_RIGHTS
+            ; inherited[t] = NO_KEY
+#endif
+        :: else
+        fi
+    }
+}
+
+/* Outside handlers, for what a handler opens ends with it. */
+inline acquire(t, k, ok) {
+    ok = false;
+    if
+    :: registered[t] && bound[k] ->
+#ifndef PIN_AFTER_CHECK
+        pins[t]++;
+#endif
+        if
+        :: bound[k] -> ok = true
+        :: else
+#ifndef PIN_AFTER_CHECK
+            -> pins[t]--
+#endif
+        fi;
+#ifdef PIN_AFTER_CHECK
+        if
+        :: ok -> pins[t]++
+        :: else
+        fi
+#endif
+    :: else
+    fi;
+    if
+    :: !ok ->
+        atomic { lock == NOBODY -> lock = t };
+        become_registered(t);
+        bind(t, k, ok);
+        d_step {
+            if
+            :: ok -> pins[t]++
+            :: else
+            fi;
+            /* Whoever sees the lock free sees what was written before. */
+            seen_pins[t] = pins[t];
+            lock = NOBODY
+        }
+    :: else
+    fi;
+    if
+    :: ok -> d_step { open[t] = true; scope[t] = k }
+    :: else
+    fi
+}
+
+inline release(t) {
+#ifdef UNPIN_BEFORE_CLOSE
+    pins[t]--;
+    d_step { open[t] = false; scope[t] = NO_KEY }
+#else
+    d_step { open[t] = false; scope[t] = NO_KEY }
+    pins[t]--
+#endif
+}
+
+inline end_thread(t) {
+#ifdef END_DROPS_EARLY
+    d_step { pins[t] = 0; seen_pins[t] = 0; scope[t] = NO_KEY }
+#endif
+    d_step { running[t] = false; scope[t] = NO_KEY; dead[t] = true };
+    counted[t] = false
+}
+
+/* A handler of a thread that may hold a scope: it starts closed, may evict, and restores. */
+inline handler(t, k, ok) {
+    d_step { in_handler[t] = true; frame[t] = open[t]; open[t] = false };
+    atomic { lock == NOBODY -> lock = t };
+    if
+    :: registered[t] -> bind(t, k, ok)
+    :: else ->
+#ifdef REGISTER_IN_HANDLER
+        become_registered(t);
+        bind(t, k, ok)
+#else
+        skip /* -EAGAIN */
+#endif
+    fi;
+    d_step { seen_pins[t] = pins[t]; lock = NOBODY };
+    d_step { in_handler[t] = false; open[t] = frame[t]; frame[t] = false }
+}
+
+proctype newborn(byte t)
+{
+    bool ok, any;
+    byte count;
+
+    if
+    :: handler(t, 0, ok)
+    :: handler(t, 1, ok)
+    :: skip
+    fi;
+    if
+    :: acquire(t, 0, ok);
+        if
+        :: ok ->
+            if
+            :: release(t)
+            :: skip /* ends inside the scope */
+            fi
+        :: else
+        fi
+    :: atomic { lock == NOBODY -> lock = t };
+        become_registered(t);
+        lock = NOBODY
+    :: skip
+    fi;
+    end_thread(t)
+}
+
+proctype user(byte t; byte first; byte second; bool parent)
+{
+    bool ok, any;
+    byte count, round;
+
+    do
+    :: round < 2 ->
+        if
+        :: acquire(t, first, ok)
+        :: acquire(t, second, ok)
+        fi;
+        if
+        :: ok ->
+            if
+            :: parent && !counted[NEWBORN] && !dead[NEWBORN] ->
+                atomic {
+                    running[NEWBORN] = true;
+                    counted[NEWBORN] = true;
+                    open[NEWBORN] = open[t];
+                    inherited[NEWBORN] = scope[t];
+                    run newborn(NEWBORN)
+                }
+            :: handler(t, 1 - scope[t], ok)
+            :: skip
+            fi;
+            release(t)
+        :: else
+        fi;
+        round++
+    :: round == 2 -> break
+    od;
+    if
+    :: end_thread(t)
+    :: skip
+    fi
+}
+
+init {
+    atomic {
+        scope[0] = NO_KEY;
+        scope[1] = NO_KEY;
+        scope[2] = NO_KEY;
+        inherited[0] = NO_KEY;
+        inherited[1] = NO_KEY;
+        inherited[2] = NO_KEY;
+        running[0] = true;
+        running[1] = true;
+        counted[0] = true;
+        counted[1] = true;
+        run user(0, 0, 0, true);
+        run user(1, 1, 0, false)
+    }
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Virtual keys under load: more threads than CPUs and more keys than pkeys, with threads born
+ * inside scopes whose keys then lose their pkeys. At no time may a thread reach a region that it
+ * has no scope on.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "support.h"
+
+enum { KEYS = 100, THREADS = 8, SCOPES = 2000, PROBES = 3, BIRTHS = 60 };
+
+/* A region's content: for each thread a pattern of its own. */
+struct shared {
+    struct {
+        uint64_t stamp, inverse, key, thread;
+    } of[THREADS];
+};
+
+static struct pkeyguard_key *keys[KEYS];
+static struct pkeyguard_region *regions[KEYS];
+static atomic_ulong scopes, bindings, refused, probes, born;
+static atomic_int running;
+
+static __thread sigjmp_buf *volatile after_fault;
+
+static void on_fault(int signal, siginfo_t *info, void *context)
+{
+    (void)info, (void)context;
+    if (after_fault == NULL) {
+        static const char lost[] = "an access inside a scope faulted\n";
+
+        (void)!write(STDERR_FILENO, lost, sizeof(lost) - 1);
+        abort();
+    }
+    (void)signal;
+    siglongjmp(*after_fault, 1);
+}
+
+static bool reaches(int i)
+{
+    sigjmp_buf here;
+    volatile uint32_t pkru;
+    volatile bool reached = false;
+
+    /* Under mprotect another thread's scope opens it for this one. */
+    if (test_enforcement() != PKEYGUARD_PKU)
+        return false;
+    pkru = pkeyguard_pkru_read();
+    probes++;
+    if (sigsetjmp(here, 1) == 0) {
+        after_fault = &here;
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        (void)*(volatile char *)address_of(regions[i]);
+        reached = true;
+    } else {
+        pkeyguard_pkru_write(pkru);
+    }
+    after_fault = NULL;
+    return reached;
+}
+
+static void die(const char *what, int i)
+{
+    fprintf(stderr, "%s: key %d\n", what, i);
+    abort();
+}
+
+/* Somebody unregistered, or everything pinned, is to be expected here. */
+static bool open_key(int i, enum pkeyguard_rights rights, struct pkeyguard_guard *guard)
+{
+    bool was_bound = pkeyguard_key_number(keys[i]) > 0;
+    int error = pkeyguard_acquire(regions[i], rights, guard);
+
+    if (error != 0) {
+        refused++;
+        if (error != -EAGAIN && error != -EBUSY)
+            die(pkeyguard_strerror(error), i);
+        sched_yield();
+        return false;
+    }
+    scopes++;
+    if (!was_bound)
+        bindings++;
+    return true;
+}
+
+static void *work(void *argument)
+{
+    int me = (int)(intptr_t)argument;
+    unsigned seed = (unsigned)me + 1;
+    static uint64_t last[THREADS][KEYS];
+
+    if (pkeyguard_thread_register() != 0)
+        die("registering", me);
+    for (int n = 1; n <= SCOPES;) {
+        int i = rand_r(&seed) % KEYS;
+        struct shared *shared = (void *)address_of(regions[i]);
+        struct pkeyguard_guard guard;
+
+        if (rand_r(&seed) % 2 == 0) {
+            if (!open_key(i, PKEYGUARD_READ_WRITE, &guard))
+                continue;
+            if (shared->of[me].stamp != last[me][i] ||
+                (last[me][i] != 0 &&
+                 (shared->of[me].inverse != ~last[me][i] || shared->of[me].key != (uint64_t)i ||
+                  shared->of[me].thread != (uint64_t)me)))
+                die("another's pattern", i);
+            last[me][i] = (uint64_t)n;
+            shared->of[me].stamp = last[me][i];
+            if (rand_r(&seed) % 8 == 0)
+                sched_yield();
+            shared->of[me].inverse = ~last[me][i];
+            shared->of[me].key = (uint64_t)i;
+            shared->of[me].thread = (uint64_t)me;
+        } else {
+            if (!open_key(i, PKEYGUARD_READ_ONLY, &guard))
+                continue;
+            if (rand_r(&seed) % 8 == 0)
+                sched_yield();
+            if (shared->of[me].stamp != last[me][i])
+                die("another's pattern", i);
+        }
+        for (int probe = 0; probe < PROBES; probe++) {
+            int other = rand_r(&seed) % KEYS;
+
+            if (other != i && reaches(other))
+                die("reached from another key's scope", other);
+        }
+        pkeyguard_release(&guard);
+        if (reaches(i))
+            die("reached after the scope", i);
+        n++;
+    }
+    running--;
+    return NULL;
+}
+
+/* Born inside a scope on this key: until it registers it may reach that one, and none after. */
+static void *live(void *argument)
+{
+    int inherited = (int)(intptr_t)argument;
+    unsigned seed = (unsigned)inherited + 1000;
+    struct pkeyguard_guard guard;
+
+    for (int n = 0; n < 40; n++) {
+        int i = rand_r(&seed) % KEYS;
+
+        if (i != inherited && reaches(i))
+            die("reached by a newborn thread", i);
+        if (n % 8 == 0)
+            sched_yield();
+    }
+    if (rand_r(&seed) % 2) {
+        if (pkeyguard_thread_register() != 0)
+            die("registering", inherited);
+    } else {
+        while (!open_key(rand_r(&seed) % KEYS, PKEYGUARD_READ_ONLY, &guard))
+            ;
+        pkeyguard_release(&guard);
+    }
+    for (int n = 0; n < 40; n++) {
+        if (reaches(n % 2 ? inherited : rand_r(&seed) % KEYS))
+            die("reached after registering", inherited);
+        if (n % 8 == 0)
+            sched_yield();
+    }
+    return NULL;
+}
+
+static void *beget(void *argument)
+{
+    unsigned seed = 77;
+
+    (void)argument;
+    if (pkeyguard_thread_register() != 0)
+        die("registering", -1);
+    while (running > 0 || born < BIRTHS) {
+        int i = rand_r(&seed) % KEYS;
+        struct pkeyguard_guard guard;
+        pthread_t child;
+
+        if (!open_key(i, PKEYGUARD_READ_WRITE, &guard))
+            continue;
+        if (pthread_create(&child, NULL, live, (void *)(intptr_t)i) != 0)
+            die("creating a thread", i);
+        born++;
+        pkeyguard_release(&guard);
+        /* Others evict the key meanwhile, as soon as they may. */
+        if (rand_r(&seed) % 2 && pthread_join(child, NULL) == 0)
+            continue;
+        pthread_detach(child);
+        for (int n = 0; n < 50 && running > 0; n++)
+            sched_yield();
+    }
+    return NULL;
+}
+
+START_TEST(no_thread_reaches_what_it_has_not_opened)
+{
+    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
+    pthread_t threads[THREADS], parent;
+
+    for (int i = 0; i < KEYS; i++) {
+        keys[i] = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_VIRTUAL);
+        regions[i] = new_region(keys[i]);
+    }
+    sigaction(SIGSEGV, &action, NULL);
+    running = THREADS;
+    ck_assert_int_eq(pthread_create(&parent, NULL, beget, NULL), 0);
+    for (int t = 0; t < THREADS; t++)
+        ck_assert_int_eq(pthread_create(&threads[t], NULL, work, (void *)(intptr_t)t), 0);
+    for (int t = 0; t < THREADS; t++)
+        ck_assert_int_eq(pthread_join(threads[t], NULL), 0);
+    ck_assert_int_eq(pthread_join(parent, NULL), 0);
+    printf("%d threads, %d keys: %lu scopes, %lu of them took a pkey from another key; "
+           "%lu times refused; %lu threads born inside a scope; %lu accesses that had to fault\n",
+           THREADS, KEYS, scopes, bindings, refused, born, probes);
+    ck_assert_uint_ge(scopes, (unsigned long)THREADS * SCOPES);
+    if (test_enforcement() == PKEYGUARD_PKU)
+        ck_assert_uint_ge(bindings, scopes / 2);
+    ck_assert_uint_ge(born, BIRTHS);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("virtual_stress");
+    TCase *tests = tcase_create("virtual_stress");
+
+    suite_add_tcase(suite, tests);
+    tcase_set_timeout(tests, 300);
+    tcase_add_test(tests, no_thread_reaches_what_it_has_not_opened);
+    return run_suite(suite);
+}
