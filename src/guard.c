@@ -53,56 +53,56 @@ int pkeyguard_guard_enter(struct pkeyguard_key *key, struct pkeyguard_region *re
     ret_guard->cleared = 0;
     ret_guard->how = HELD | (restricts ? RESTRICTS : 0) | (checked ? CHECKED : 0) |
                      (uint32_t)rights << RIGHTS_SHIFT;
-    ret_guard->undo.changed[0] = change.cleared;
-    ret_guard->undo.changed[1] = change.set;
-    ret_guard->undo.thread = checked ? (uint32_t)os_thread_id() : 0;
-    ret_guard->undo.key = key;
-    ret_guard->undo.region = region;
+    ret_guard->changed[0] = change.cleared;
+    ret_guard->changed[1] = change.set;
+    ret_guard->thread = checked ? (uint32_t)os_thread_id() : 0;
+    ret_guard->key = key;
+    ret_guard->region = region;
     return 0;
 }
 
 /* The misuse that a guard can see when it is released. */
-static void check_release(uint32_t how, const struct pkeyguard_guard_undo *undo)
+static void check_release(const struct pkeyguard_key *key, uint32_t how,
+                          const struct pkru_change *change, uint32_t thread)
 {
-    const struct pkeyguard_key *key = undo->key;
     uint32_t denied;
 
-    if (undo->thread != (uint32_t)os_thread_id())
+    if (thread != (uint32_t)os_thread_id())
         os_abort("a guard released by a thread that did not acquire it", NULL);
     if (key->enforcement->kind != PKEYGUARD_PKU || key->pkey < 0)
         return;
     denied = pkeyguard_pkru_read();
     if (key->enforcement == &virtual_enforcement)
         denied >>= 2 * key->pkey;
-    if ((denied & undo->changed[0]) != 0 || (how & RESTRICTS && (~denied & undo->changed[1]) != 0))
+    if ((denied & change->cleared) != 0 || (how & RESTRICTS && (~denied & change->set) != 0))
         os_abort("a guard released out of order around a restrict guard or a change of rights",
                  NULL);
 }
 
-void pkeyguard_guard_leave(uint32_t how, const struct pkeyguard_guard_undo *undo)
+void pkeyguard_guard_leave(struct pkeyguard_key *key, struct pkeyguard_region *region, uint32_t how,
+                           uint32_t cleared, uint32_t set, uint32_t thread)
 {
-    struct pkru_change change = {.cleared = undo->changed[0], .set = undo->changed[1]};
+    struct pkru_change change = {.cleared = cleared, .set = set};
     int saved_errno = errno;
     int error;
 
     if (how & CHECKED)
-        check_release(how, undo);
-    error =
-        undo->key->enforcement->leave(undo->key, undo->region != NULL ? &undo->region->pages : NULL,
-                                      (enum pkeyguard_rights)(how >> RIGHTS_SHIFT),
-                                      how & RESTRICTS ? GUARD_RESTRICTS : GUARD_WIDENS, &change);
+        check_release(key, how, &change, thread);
+    error = key->enforcement->leave(key, region != NULL ? &region->pages : NULL,
+                                    (enum pkeyguard_rights)(how >> RIGHTS_SHIFT),
+                                    how & RESTRICTS ? GUARD_RESTRICTS : GUARD_WIDENS, &change);
     if (error != 0)
         os_abort("a guard cannot be released: ", pkeyguard_strerror(error), NULL);
     errno = saved_errno;
 }
 
-/* The lock is only for the account of threads, so that one can be named. */
+/* One that is in the way of virtual keys; 0: none; -1: it cannot be known. */
 static pid_t unregistered_thread(void)
 {
     pid_t thread;
 
     if (library_lock() != 0)
-        return 0;
+        return -1;
     thread = threads_find_unregistered();
     library_unlock();
     return thread;
@@ -118,27 +118,51 @@ void pkeyguard_scope_abort(const struct pkeyguard_region *region, const char *wh
     snprintf(number, sizeof(number), "%d", (int)thread);
     os_abort(where, ": cannot open a ", what, named ? " on region '" : "",
              named ? region->name : "", named ? "': " : ": ", pkeyguard_strerror(error),
-             thread != 0 ? ": thread " : "", thread != 0 ? number : "", NULL);
+             thread > 0 ? ": thread " : "", thread > 0 ? number : "", NULL);
+}
+
+/* A thread is born unregistered: give it a second to say that it is there. */
+static bool wait_for_registration(void)
+{
+    enum { TRIES = 100, MILLISECONDS = 10 };
+    static const atomic_uint nothing;
+
+    for (int i = 0; i < TRIES; i++) {
+        pid_t thread = unregistered_thread();
+
+        if (thread == 0)
+            return true;
+        if (thread < 0 || thread == os_thread_id())
+            return false;
+        os_wait(&nothing, 0, MILLISECONDS);
+    }
+    return false;
+}
+
+static bool wait_for_pin(void)
+{
+    bool may_wait, wait = true;
+    unsigned seen = 0;
+
+    if (library_lock() != 0)
+        return false;
+    may_wait = multiplexer_may_wait();
+    if (may_wait) {
+        seen = multiplexer_ask();
+        wait = multiplexer_all_pinned();
+    }
+    library_unlock();
+    if (may_wait && wait)
+        multiplexer_wait(seen);
+    return may_wait;
 }
 
 void pkeyguard_scope_wait(const struct pkeyguard_region *region, const char *what,
                           const char *where, int error)
 {
-    bool may_wait = false, wait = true;
-    unsigned seen = 0;
-
-    if (error == -EBUSY && library_lock() == 0) {
-        may_wait = multiplexer_may_wait();
-        if (may_wait) {
-            seen = multiplexer_ask();
-            wait = multiplexer_all_pinned();
-        }
-        library_unlock();
-    }
-    if (!may_wait)
-        pkeyguard_scope_abort(region, what, where, error);
-    if (wait)
-        multiplexer_wait(seen);
+    if ((error == -EBUSY && wait_for_pin()) || (error == -EAGAIN && wait_for_registration()))
+        return;
+    pkeyguard_scope_abort(region, what, where, error);
 }
 
 static bool is_virtual(const struct pkeyguard_region *region)

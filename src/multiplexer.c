@@ -357,6 +357,28 @@ bool multiplexer_may_wait(void)
     return threads_outside_handlers(pool_bits);
 }
 
+void multiplexer_reset(void)
+{
+    enum { EVERY_AD = 0x55555555 };
+
+    if (!ready)
+        return;
+    if (!threads_outside_handlers(pool_bits)) {
+        pkeys_change(pool_bits & ~EVERY_AD, pool_bits & EVERY_AD);
+        return;
+    }
+    pkeys_change(0, pool_bits);
+    for (int i = 0; i < pool_size; i++)
+        __atomic_store_n(&own_record->pins[pool[i]], 0, __ATOMIC_RELEASE);
+    if (own_record->undisturbed != 1)
+        multiplexer_wake(own_record);
+    /* Where there is no memory for it the thread stays in the way of others, which is no harm. */
+    if (own_record->unregistered && library_lock() == 0) {
+        threads_register();
+        library_unlock();
+    }
+}
+
 unsigned multiplexer_ask(void)
 {
     unsigned asked = dropped;

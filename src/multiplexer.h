@@ -46,6 +46,13 @@ void multiplexer_wait(unsigned asked);
 /* A pin was dropped that somebody waits for. Needs no lock. */
 void multiplexer_wake(struct thread_record *own);
 
+/*
+ * Closes every virtual key in the calling thread, drops its pins, and registers it if it is not. In
+ * a signal handler it only closes: what the interrupted code has open is pinned still. Takes the
+ * lock to register.
+ */
+void multiplexer_reset(void);
+
 /* As threads_marked_outside_handlers(), of the pool. */
 bool multiplexer_marked_outside_handlers(void);
 

@@ -48,6 +48,7 @@ int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
 void pkeyguard_thread_reset(void)
 {
     set_rights(pkeys_mask(pkeys_bound()), pkeys_defaults());
+    multiplexer_reset();
 }
 
 int pkeyguard_thread_register(void)

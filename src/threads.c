@@ -141,7 +141,7 @@ static bool is_unregistered(pid_t thread)
 
 pid_t threads_find_unregistered(void)
 {
-    return os_thread_count() == 0 ? 0 : os_find_thread(is_unregistered);
+    return os_thread_count() == 0 ? -1 : os_find_thread(is_unregistered);
 }
 
 bool threads_only_own(void)

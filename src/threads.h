@@ -67,7 +67,7 @@ bool threads_only_own(void);
  */
 int threads_all_registered(void);
 
-/* One that is not registered; 0: none, or it cannot be known. */
+/* One that is not registered; 0: none; -1: it cannot be known. */
 pid_t threads_find_unregistered(void);
 
 /*

@@ -979,6 +979,29 @@ START_TEST(the_thread_in_the_way_is_named)
 }
 END_TEST
 
+static void *register_late(void *unused)
+{
+    (void)unused;
+    nap();
+    nap();
+    ck_assert_int_eq(pkeyguard_thread_register(), 0);
+    nap();
+    return NULL;
+}
+
+START_TEST(a_thread_may_take_a_moment_to_register)
+{
+    pthread_t thread;
+
+    for (int i = 0; i < POOL; i++)
+        open_and_close(i);
+    ck_assert_int_eq(pthread_create(&thread, NULL, register_late, NULL), 0);
+    ck_assert_int_eq(acquire(POOL, PKEYGUARD_READ_ONLY), -EAGAIN);
+    open_scope(POOL);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+END_TEST
+
 /* Threads that each want two of the pool, or one, or hold one and try for more: none waits for
  * ever. */
 enum { WANTING = 6 };
@@ -1174,6 +1197,78 @@ START_TEST(a_jump_out_of_a_handler)
     ck_assert(bound(1));
     open_and_close(0);
     open_and_close(1);
+}
+END_TEST
+
+/* ---- reset ---- */
+
+START_TEST(reset_closes_and_unpins)
+{
+    struct pkeyguard_guard nested;
+
+    ck_assert_int_eq(acquire(0, PKEYGUARD_READ_WRITE), 0);
+    ck_assert_int_eq(pkeyguard_acquire(regions[0], PKEYGUARD_READ_ONLY, &nested), 0);
+    ck_assert_int_eq(acquire(1, PKEYGUARD_READ_ONLY), 0);
+    pkeyguard_thread_reset();
+    assert_all_closed();
+    evict_everything(0);
+    ck_assert(!bound(0));
+    pkeyguard_release(&guards[0]); /* of no effect, and no harm */
+    pkeyguard_release(&nested);
+    pkeyguard_release(&guards[1]);
+    assert_all_closed();
+    for (int i = 0; i < POOL; i++)
+        ck_assert_int_eq(acquire(i, PKEYGUARD_READ_ONLY), 0);
+    unpin_pool();
+}
+END_TEST
+
+static void do_reset(void *unused)
+{
+    (void)unused;
+    pkeyguard_thread_reset();
+}
+
+START_TEST(reset_registers)
+{
+    struct worker worker;
+
+    ck_assert_int_eq(acquire(0, PKEYGUARD_READ_WRITE), 0);
+    start(&worker);
+    pkeyguard_release(&guards[0]);
+    tell(&worker, do_reset, NULL);
+    ck_assert(!readable_there(&worker, address_of(regions[0])));
+    evict_everything(-1);
+    end(&worker);
+}
+END_TEST
+
+static void reset_in_handler(int unused)
+{
+    (void)unused;
+    if (acquire(1, PKEYGUARD_READ_ONLY) != 0)
+        return;
+    pkeyguard_thread_reset();
+    in_handler = pkeyguard_key_rights(keys[1]) == PKEYGUARD_NO_ACCESS;
+}
+
+/* The return from it brings back what was open, so that must stay pinned. */
+START_TEST(reset_in_a_handler_unpins_nothing)
+{
+    make_keys(KEYS);
+    signal(SIGUSR1, reset_in_handler);
+    ck_assert_int_eq(acquire(0, PKEYGUARD_READ_WRITE), 0);
+    in_handler = 0;
+    raise(SIGUSR1);
+    ck_assert_int_eq(in_handler, 1);
+    assert_allowed(WRITE_BYTE, address_of(regions[0]));
+    for (int round = 0; round < 2; round++) {
+        for (int i = 2; i < KEYS; i++)
+            open_and_close(i);
+    }
+    ck_assert(bound(0));
+    pkeyguard_release(&guards[0]);
+    assert_all_closed();
 }
 END_TEST
 
@@ -1563,10 +1658,14 @@ int main(void)
     add_pku_test(sharing, scopes_wait_for_a_thread_to_end);
     add_pku_loop_test(sharing, scopes_that_may_not_wait_abort, 0, 2);
     add_pku_test(sharing, the_thread_in_the_way_is_named);
+    add_pku_test(sharing, a_thread_may_take_a_moment_to_register);
     add_pku_test(sharing, nobody_waits_for_ever);
     add_pku_test(sharing, a_handler_opens_and_evicts);
     add_pku_loop_test(sharing, a_first_guard_in_a_handler_is_refused, 0, 2);
     add_pku_test(sharing, inside_the_library_only_bound_keys_open);
+    add_pku_test(sharing, reset_closes_and_unpins);
+    add_pku_test(sharing, reset_registers);
+    add_pku_test(bare, reset_in_a_handler_unpins_nothing);
     add_pku_test(sharing, a_child_keeps_its_own_pins);
     add_pku_loop_test(sharing, a_child_of_another_thread, 0, 2);
     add_pku_test(sharing, a_process_is_spawned_inside_a_scope);

@@ -40,10 +40,11 @@
  * Virtual keys. A guard pins its key's pkey: it stays with that key for as long as the guard is
  * open, and a guard that finds all of them pinned fails. The scoped and auto forms then wait for
  * one, but only in a thread that has no virtual key open itself, so that no two threads can wait
- * for each other, and not in a signal handler: there they abort. To have several open at once take
- * them with pkeyguard_acquire_all(), or with acquire and its error. A guard on a closed key that is
- * bound to a pkey costs little more than one on a dedicated key; one that must take a pkey from
- * another key costs two system calls for each pair of their regions.
+ * for each other, and not in a signal handler: there they abort. So they do where a thread that has
+ * not registered (thread.h) is in the way for longer than a second. To have several open at once
+ * take them with pkeyguard_acquire_all(), or with acquire and its error. A guard on a closed key
+ * that is bound to a pkey costs little more than one on a dedicated key; one that must take a pkey
+ * from another key costs two system calls for each pair of their regions.
  *
  * A new thread starts with a copy of its creator's PKRU, so with every scope open that its creator
  * had open, until it calls pkeyguard_thread_reset(). A fork child keeps the forking thread's guards
@@ -74,18 +75,15 @@ extern "C" {
  * What a guard has changed. The caller allocates it and leaves its members alone; {0} is an empty
  * guard. It must be released by the thread that acquired it, and may be moved in memory.
  */
-struct pkeyguard_guard_undo {
-    struct pkeyguard_key *key;
-    struct pkeyguard_region *region;
-    uint32_t changed[2]; /* deny bits that it is to set again, and to clear again */
-    uint32_t thread;     /* who acquired it, where that is checked */
-    uint32_t reserved;
-};
 struct pkeyguard_guard {
     uint32_t cleared; /* deny bits to set again in PKRU: all that a widened dedicated key needs */
     uint32_t how;     /* else how it is undone; 0: nothing to undo */
-    struct pkeyguard_guard_undo undo;
-    uint64_t reserved[3];
+    uint32_t changed[2]; /* deny bits that it is to set again, and to clear again */
+    uint32_t thread;     /* who acquired it, where that is checked */
+    uint32_t reserved;
+    struct pkeyguard_key *key;
+    struct pkeyguard_region *region;
+    uint64_t reserved_too[3];
 };
 PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_guard) == 48 + 2 * sizeof(void *),
                          "frozen for the ABI");
@@ -306,8 +304,10 @@ __attribute__((cold, nothrow)) int pkeyguard_guard_enter(struct pkeyguard_key *k
                                                          enum pkeyguard_rights rights,
                                                          unsigned flags,
                                                          struct pkeyguard_guard *ret_guard);
-__attribute__((cold, nothrow)) void pkeyguard_guard_leave(uint32_t how,
-                                                          const struct pkeyguard_guard_undo *undo);
+__attribute__((cold, nothrow)) void pkeyguard_guard_leave(struct pkeyguard_key *key,
+                                                          struct pkeyguard_region *region,
+                                                          uint32_t how, uint32_t cleared,
+                                                          uint32_t set, uint32_t thread);
 __attribute__((cold, nothrow, noreturn)) void
 pkeyguard_scope_abort(const struct pkeyguard_region *region, const char *what, const char *where,
                       int error);
@@ -365,7 +365,7 @@ static inline int pkeyguard_virtual_widen(struct pkeyguard_key *key, enum pkeygu
     empty_guard->cleared = 0;
     if (opened > 0) {
         empty_guard->how = PKEYGUARD_GUARD_VIRTUAL;
-        empty_guard->undo.key = key;
+        empty_guard->key = key;
     }
     return opened;
 }
@@ -429,22 +429,29 @@ PKEYGUARD_INLINE int pkeyguard_restrict(struct pkeyguard_region *region,
                                    PKEYGUARD_GUARD_RESTRICTS, pkeyguard_guard_empty(ret_guard));
 }
 
+/* Where `how` says so the members are set; GCC loses sight of that when they are in registers. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 __attribute__((always_inline)) static inline void
 pkeyguard_guard_release(struct pkeyguard_guard *guard)
 {
     if (__builtin_expect(guard->cleared != 0, 1)) {
         pkeyguard_pkru_set_bits(guard->cleared);
         guard->cleared = 0;
+    } else if (guard->how == PKEYGUARD_GUARD_VIRTUAL) {
+        pkeyguard_virtual_close(guard->key);
+        guard->how = 0;
     } else if (guard->how != 0) {
-        struct pkeyguard_guard_undo undo = guard->undo;
-
-        if (guard->how == PKEYGUARD_GUARD_VIRTUAL)
-            pkeyguard_virtual_close(undo.key);
-        else
-            pkeyguard_guard_leave(guard->how, &undo);
+        pkeyguard_guard_leave(guard->key, guard->region, guard->how, guard->changed[0],
+                              guard->changed[1], guard->thread);
         guard->how = 0;
     }
 }
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard)
 {

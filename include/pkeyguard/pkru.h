@@ -15,7 +15,7 @@
 
 /* Inline in every user's code; the library itself holds one real symbol of each, for bindings. */
 #ifndef PKEYGUARD_INLINE
-#define PKEYGUARD_INLINE __attribute__((always_inline)) static inline
+#define PKEYGUARD_INLINE static inline
 #endif
 
 #ifdef __cplusplus

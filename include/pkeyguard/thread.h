@@ -37,6 +37,10 @@
  * guard on a virtual key does. A thread that never opens one must say so, or it is in the way: it
  * may have been born inside a scope.
  *
+ * What a jump or a switch of coroutines does to virtual keys is not undone yet: save, restore and
+ * switch leave them as they are, so close their guards before; a guard that is jumped over keeps its
+ * key open and its pkey where it is, until the thread resets or ends.
+ *
  * All of this is about PKU. Under mprotect rights are the whole process's and follow no thread:
  * these functions leave them alone, and a guard that a longjmp has skipped stays open for everyone,
  * for good. Release it yourself before the jump.
@@ -110,7 +114,8 @@ pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
  * pkeyguard_thread_reset - every key back to its default rights, in the calling thread
  *
  * The first thing a new thread should do, and a pool's worker between tasks. Guards of this thread
- * that are open then are undone and must not be released any more.
+ * that are open then are undone and must not be released any more. It registers the thread, too, if
+ * there are virtual keys.
  *
  * Thread: any. Signal: async-signal-safe; in a handler it lasts until the handler returns.
  * Since 0.1.
