@@ -343,7 +343,7 @@ static inline bool pkeyguard_guard_widen(const struct pkeyguard_key *key,
 
         if ((pkru & ad_wd) == ad_wd) {
             empty_guard->cleared = bits->ad;
-            pkeyguard_pkru_write(pkru ^ bits->ad);
+            pkeyguard_pkru_flip_bits(pkru, bits->ad);
             return true;
         }
         /* Access-disable alone: write-disable is to be set, too. */

@@ -54,10 +54,12 @@ PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru);
 
 /*
  * For the guards: read, change and write at once. clear_bits returns those of the bits that were
- * set, and writes nothing when none was.
+ * set, and writes nothing when none was. flip_bits changes and writes a value that was read a
+ * moment ago. Each is one block of code, by which pkeyguard(1) knows a guard in any program.
  */
 static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits);
 static inline void pkeyguard_pkru_set_bits(uint32_t bits);
+static inline void pkeyguard_pkru_flip_bits(uint32_t pkru, uint32_t bits);
 
 /*
  * For the library: a pkey, given by its two bits, goes from closed by both of them to open, or to

@@ -50,3 +50,9 @@ static inline uint64_t pkeyguard_lowest_bit(uint32_t bits)
 {
     return (uint64_t)__builtin_ctz(bits);
 }
+
+static inline void pkeyguard_pkru_flip_bits(uint32_t pkru, uint32_t bits)
+{
+    (void)pkru, (void)bits;
+    __builtin_trap();
+}
