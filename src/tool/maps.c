@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/* maps: a process's mappings by protection key */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "output.h"
+#include "tool.h"
+
+enum { NO_KEY = -1 }; /* the kernel tells none, for it has no protection keys */
+
+struct mapping {
+    unsigned long start, end, resident_kib;
+    char rights[5];
+    int key;
+    char *name; /* "" for none */
+};
+
+struct mappings {
+    struct mapping *list;
+    size_t count;
+};
+
+/* A line of /proc/PID/smaps that begins a mapping (proc(5)); else it says more of the last one. The
+ * name stays in the line. */
+static bool begins_mapping(char *line, struct mapping *ret_mapping)
+{
+    int name = 0;
+
+    *ret_mapping = (struct mapping){.key = NO_KEY};
+    if (sscanf(line, "%lx-%lx %4s %*x %*s %*u %n", &ret_mapping->start, &ret_mapping->end,
+               ret_mapping->rights, &name) != 3 ||
+        name == 0)
+        return false;
+    ret_mapping->name = line + name;
+    return true;
+}
+
+static int add(struct mappings *mappings, struct mapping mapping)
+{
+    mapping.name = strdup(mapping.name);
+    if (mapping.name == NULL)
+        return -ENOMEM;
+    /* Grown at each power of two. */
+    if ((mappings->count & (mappings->count - 1)) == 0) {
+        size_t room = mappings->count == 0 ? 1 : 2 * mappings->count;
+        struct mapping *grown = reallocarray(mappings->list, room, sizeof(mapping));
+
+        if (grown == NULL) {
+            free(mapping.name);
+            return -ENOMEM;
+        }
+        mappings->list = grown;
+    }
+    mappings->list[mappings->count++] = mapping;
+    return 0;
+}
+
+static int read_mappings(FILE *smaps, struct mappings *mappings)
+{
+    struct mapping mapping;
+    char *line = NULL;
+    size_t size = 0;
+    int error = 0;
+
+    while (error == 0 && getline(&line, &size, smaps) > 0) {
+        struct mapping *last = mappings->count > 0 ? &mappings->list[mappings->count - 1] : NULL;
+
+        line[strcspn(line, "\n")] = '\0';
+        if (begins_mapping(line, &mapping)) {
+            error = add(mappings, mapping);
+        } else if (last != NULL) {
+            sscanf(line, "Rss: %lu", &last->resident_kib);
+            sscanf(line, "ProtectionKey: %d", &last->key);
+        }
+    }
+    if (error == 0 && ferror(smaps))
+        error = -errno;
+    free(line);
+    return error;
+}
+
+/* By key, and by address within a key. */
+static int compare(const void *a, const void *b)
+{
+    const struct mapping *left = a, *right = b;
+
+    if (left->key != right->key)
+        return left->key < right->key ? -1 : 1;
+    return left->start < right->start ? -1 : left->start > right->start;
+}
+
+/* Each key but 0, which all ordinary memory has, in a colour of its own. */
+static void print_colour(const struct mapping *mapping)
+{
+    static const int colours[] = {32, 33, 34, 35, 36, 92, 93, 94, 95, 96};
+
+    if (mapping->key > 0)
+        printf("\33[%dm",
+               colours[(size_t)(mapping->key - 1) % (sizeof(colours) / sizeof(colours[0]))]);
+}
+
+static void print_table(const struct mappings *mappings)
+{
+    bool in_colour = output_in_colour();
+
+    printf("KEY %-16s %-16s RIGHTS %11s %11s NAME\n", "START", "END", "SIZE KiB", "RSS KiB");
+    for (size_t i = 0; i < mappings->count; i++) {
+        const struct mapping *mapping = &mappings->list[i];
+
+        if (in_colour)
+            print_colour(mapping);
+        if (mapping->key == NO_KEY)
+            printf("%3s", "-");
+        else
+            printf("%3d", mapping->key);
+        printf(" %016lx %016lx %-6s %11lu %11lu ", mapping->start, mapping->end, mapping->rights,
+               (mapping->end - mapping->start) / 1024, mapping->resident_kib);
+        print_name(mapping->name);
+        printf(in_colour && mapping->key > 0 ? "\33[m\n" : "\n");
+    }
+}
+
+/* Addresses as strings: JSON's numbers do not hold 64 bits. */
+static void json_address(struct json *json, const char *name, unsigned long address)
+{
+    char text[2 + 2 * sizeof(address) + 1];
+
+    snprintf(text, sizeof(text), "0x%lx", address);
+    json_string(json, name, text);
+}
+
+static void print_json(const struct mappings *mappings)
+{
+    struct json json = {0};
+
+    json_begin(&json, NULL, '[');
+    for (size_t i = 0; i < mappings->count; i++) {
+        const struct mapping *mapping = &mappings->list[i];
+
+        json_begin(&json, NULL, '{');
+        if (mapping->key == NO_KEY)
+            json_string(&json, "key", NULL);
+        else
+            json_number(&json, "key", "%d", mapping->key);
+        json_address(&json, "start", mapping->start);
+        json_address(&json, "end", mapping->end);
+        json_string(&json, "rights", mapping->rights);
+        json_number(&json, "resident_kib", "%lu", mapping->resident_kib);
+        json_string(&json, "name", mapping->name);
+        json_end(&json, '}');
+    }
+    json_end(&json, ']');
+    putchar('\n');
+}
+
+/* A number that the kernel may know a process by. */
+static bool is_process(const char *text)
+{
+    return strlen(text) <= 10 && text[0] != '\0' && text[0] != '0' &&
+           strspn(text, "0123456789") == strlen(text);
+}
+
+int maps(char *const arguments[], bool json)
+{
+    const char *process = arguments[0] != NULL ? arguments[0] : "self";
+    struct mappings mappings = {0};
+    char path[32];
+    FILE *smaps;
+    int error;
+
+    if (arguments[0] != NULL && !is_process(process)) {
+        complain("'%s' is no process's number", process);
+        return TOOL_FAILED;
+    }
+    snprintf(path, sizeof(path), "/proc/%s/smaps", process);
+    smaps = fopen(path, "re");
+    if (smaps == NULL) {
+        complain("%s: %s", path, strerror(errno));
+        return TOOL_FAILED;
+    }
+    error = read_mappings(smaps, &mappings);
+    fclose(smaps);
+    if (error != 0) {
+        complain("%s: %s", path, strerror(-error));
+    } else {
+        if (mappings.count > 0)
+            qsort(mappings.list, mappings.count, sizeof(mappings.list[0]), compare);
+        if (json)
+            print_json(&mappings);
+        else
+            print_table(&mappings);
+    }
+    for (size_t i = 0; i < mappings.count; i++)
+        free(mappings.list[i].name);
+    free(mappings.list);
+    return error == 0 ? TOOL_OK : TOOL_FAILED;
+}

@@ -1,0 +1,24 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: MIT
+# Completion of pkeyguard(1) for bash.
+
+_pkeyguard() {
+    local word=${COMP_WORDS[COMP_CWORD]} subcommand=${COMP_WORDS[1]}
+
+    COMPREPLY=()
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        mapfile -t COMPREPLY < <(compgen -W 'doctor maps scan --help --version' -- "$word")
+        return
+    fi
+    case $subcommand,$word in
+    doctor,* | maps,-* | scan,-*)
+        mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$word")
+        ;;
+    maps,*)
+        mapfile -t COMPREPLY < <(cd /proc && compgen -G "${word}*" | grep -x '[0-9]*')
+        ;;
+    scan,*)
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        ;;
+    esac
+} && complete -o filenames -F _pkeyguard pkeyguard

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+#include "sites.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <gelf.h>
+
+/* x86's, of which the kernel maps whole ones; and all the program headers it takes. */
+enum { PAGE = 4096, MOST_HEADER_BYTES = 65536 };
+
+struct function {
+    uint64_t start, size; /* size 0 where the symbol says none */
+    const char *name;
+};
+
+struct program {
+    Elf *elf;
+    const unsigned char *image; /* of the file */
+    size_t size;
+    struct function *functions; /* by address */
+    size_t function_count;
+    const char *soname; /* NULL: none */
+};
+
+static const char out_of_memory[] = "out of memory";
+
+/* One more element at the end of a list, whose room doubles; NULL: out of memory. */
+static void *append(void **list, size_t *count, size_t size)
+{
+    if ((*count & (*count - 1)) == 0) {
+        void *grown = reallocarray(*list, *count == 0 ? 1 : 2 * *count, size);
+
+        if (grown == NULL)
+            return NULL;
+        *list = grown;
+    }
+    return (char *)*list + size * (*count)++;
+}
+
+static bool starts_with(const char *string, const char *prefix)
+{
+    return string != NULL && strncmp(string, prefix, strlen(prefix)) == 0;
+}
+
+/* By address; of several at one address the longest last, which find_function() then finds. */
+static int compare_functions(const void *a, const void *b)
+{
+    const struct function *left = a, *right = b;
+
+    if (left->start != right->start)
+        return left->start < right->start ? -1 : 1;
+    return left->size < right->size ? -1 : left->size > right->size;
+}
+
+static const struct function *find_function(const struct program *program, uint64_t address)
+{
+    const struct function *found;
+    size_t low = 0, high = program->function_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (program->functions[middle].start <= address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == 0)
+        return NULL;
+    found = &program->functions[low - 1];
+    return found->size == 0 || address - found->start < found->size ? found : NULL;
+}
+
+/* gelf_get*() return NULL past the end and for what does not lie in the file. */
+static const char *read_symbols(struct program *program, Elf_Scn *section, size_t strings)
+{
+    Elf_Data *data = elf_getdata(section, NULL);
+    GElf_Sym symbol;
+
+    for (int i = 0; gelf_getsym(data, i, &symbol) != NULL; i++) {
+        const char *name = elf_strptr(program->elf, strings, symbol.st_name);
+        struct function *function;
+
+        if (GELF_ST_TYPE(symbol.st_info) != STT_FUNC || symbol.st_shndx == SHN_UNDEF ||
+            name == NULL || *name == '\0')
+            continue;
+        function = append((void **)&program->functions, &program->function_count,
+                          sizeof(*program->functions));
+        if (function == NULL)
+            return out_of_memory;
+        *function = (struct function){symbol.st_value, symbol.st_size, name};
+    }
+    return NULL;
+}
+
+static void read_soname(struct program *program, Elf_Scn *section, size_t strings)
+{
+    Elf_Data *data = elf_getdata(section, NULL);
+    GElf_Dyn entry;
+
+    for (int i = 0; gelf_getdyn(data, i, &entry) != NULL && entry.d_tag != DT_NULL; i++) {
+        if (entry.d_tag == DT_SONAME)
+            program->soname = elf_strptr(program->elf, strings, entry.d_un.d_val);
+    }
+}
+
+/* Sections only name things. A program that has none, or broken ones, still runs. */
+static const char *read_names(struct program *program)
+{
+    const char *error = NULL;
+    Elf_Scn *section = NULL;
+    GElf_Shdr header;
+
+    while (error == NULL && (section = elf_nextscn(program->elf, section)) != NULL) {
+        if (gelf_getshdr(section, &header) == NULL)
+            continue;
+        if (header.sh_type == SHT_SYMTAB || header.sh_type == SHT_DYNSYM)
+            error = read_symbols(program, section, header.sh_link);
+        else if (header.sh_type == SHT_DYNAMIC)
+            read_soname(program, section, header.sh_link);
+    }
+    if (program->function_count > 0)
+        qsort(program->functions, program->function_count, sizeof(*program->functions),
+              compare_functions);
+    return error;
+}
+
+/* The instruction that these three bytes begin. */
+static bool decode(const unsigned char code[3], enum instruction *ret_instruction)
+{
+    unsigned mod = code[2] >> 6, reg = code[2] >> 3 & 7;
+
+    if (code[0] != 0x0f)
+        return false;
+    if (code[1] == 0x01 && code[2] == 0xef)
+        *ret_instruction = WRPKRU;
+    else if (code[1] == 0xae && reg == 5 && mod != 3)
+        *ret_instruction = XRSTOR;
+    else if (code[1] == 0xc7 && reg == 3 && mod != 3)
+        *ret_instruction = XRSTORS;
+    else
+        return false;
+    return true;
+}
+
+/*
+ * The length of an instruction that combines %eax with another register (and, or, xor or test), or
+ * of a conditional jump; 0 where there is none.
+ */
+static size_t guard_step(const unsigned char *code, const unsigned char *limit)
+{
+    size_t left = (size_t)(limit - code);
+    size_t prefix = left > 0 && (code[0] & 0xf0) == 0x40; /* REX */
+
+    if (left >= prefix + 2 && memchr("\x21\x09\x31\x85", code[prefix], 4) != NULL) {
+        unsigned char registers = code[prefix + 1];
+
+        return (registers & 0xf8) == 0xc0 || (registers & 0xc7) == 0xc0 ? prefix + 2 : 0;
+    }
+    if (left >= 2 && (code[0] & 0xf0) == 0x70)
+        return 2;
+    if (left >= 6 && code[0] == 0x0f && (code[1] & 0xf0) == 0x80)
+        return 6;
+    return 0;
+}
+
+/*
+ * Whether a WRPKRU ends one of the blocks of <pkeyguard/arch/x86_64.h>, which compilers choose no
+ * more than registers for: RDPKRU and steps up to it, or the one step "xor REG, %eax".
+ */
+static bool ends_guard(const unsigned char *begin, const unsigned char *wrpkru)
+{
+    enum { LONGEST_BLOCK = 32 };
+    size_t before = (size_t)(wrpkru - begin);
+
+    if (before >= 2 && wrpkru[-2] == 0x31 && (wrpkru[-1] & 0xc7) == 0xc0)
+        return true;
+    for (size_t length = 3; length <= before && length <= LONGEST_BLOCK; length++) {
+        const unsigned char *code = wrpkru - length;
+        size_t step = 3;
+
+        if (memcmp(code, "\x0f\x01\xee", 3) != 0)
+            continue;
+        while (code < wrpkru && step != 0) {
+            code += step;
+            step = guard_step(code, wrpkru);
+        }
+        if (code == wrpkru)
+            return true;
+    }
+    return false;
+}
+
+static enum owner find_owner(const struct program *program, const struct site *site, bool guard)
+{
+    if (site->instruction == WRPKRU && (guard || starts_with(site->symbol, "pkeyguard_") ||
+                                        starts_with(program->soname, "libpkeyguard.so.")))
+        return LIBPKEYGUARD;
+    if (starts_with(program->soname, "libc.so.") || starts_with(program->soname, "ld-linux") ||
+        (site->symbol != NULL && strcmp(site->symbol, "pkey_set") == 0) ||
+        starts_with(site->symbol, "_dl_runtime_resolve_") ||
+        starts_with(site->symbol, "_dl_tlsdesc_dynamic_"))
+        return GLIBC;
+    return UNKNOWN;
+}
+
+static const char *find_in_segment(const struct program *program, const GElf_Phdr *segment,
+                                   struct sites *sites)
+{
+    uint64_t start = segment->p_offset - segment->p_offset % PAGE;
+    uint64_t end = segment->p_offset + segment->p_filesz;
+    const unsigned char *begin, *limit, *code;
+
+    if (segment->p_offset > program->size || segment->p_filesz > program->size - segment->p_offset)
+        return "a segment lies outside the file";
+    end += (PAGE - end % PAGE) % PAGE;
+    begin = program->image + start;
+    limit = program->image + (end < program->size ? end : program->size);
+    for (code = begin; limit - code >= 3; code++) {
+        const struct function *function;
+        enum instruction instruction;
+        struct site *site;
+
+        code = memchr(code, 0x0f, (size_t)(limit - code));
+        if (code == NULL || limit - code < 3)
+            break;
+        if (!decode(code, &instruction))
+            continue;
+        site = append((void **)&sites->list, &sites->count, sizeof(*sites->list));
+        if (site == NULL)
+            return out_of_memory;
+        *site = (struct site){.address = segment->p_vaddr - segment->p_offset +
+                                         (uint64_t)(code - program->image),
+                              .instruction = instruction};
+        function = find_function(program, site->address);
+        if (function != NULL) {
+            site->symbol = function->name;
+            site->offset = site->address - function->start;
+        }
+        site->owner = find_owner(program, site, ends_guard(begin, code));
+    }
+    return NULL;
+}
+
+static const char *find_in_segments(const struct program *program, struct sites *sites)
+{
+    const char *error = NULL;
+    GElf_Phdr segment;
+    size_t count;
+
+    if (elf_getphdrnum(program->elf, &count) != 0)
+        return elf_errmsg(-1);
+    if (count == 0)
+        return "no segments: not linked yet, or not to be run";
+    if (count > MOST_HEADER_BYTES / gelf_fsize(program->elf, ELF_T_PHDR, 1, EV_CURRENT))
+        return "more program headers than the kernel loads";
+    for (size_t i = 0; error == NULL && i < count; i++) {
+        if (gelf_getphdr(program->elf, (int)i, &segment) == NULL)
+            return elf_errmsg(-1);
+        if (segment.p_type == PT_LOAD && (segment.p_flags & PF_X))
+            error = find_in_segment(program, &segment, sites);
+    }
+    return error;
+}
+
+const char *sites_find(Elf *elf, struct sites *ret_sites)
+{
+    struct program program = {.elf = elf};
+    GElf_Ehdr header;
+    const char *error;
+
+    *ret_sites = (struct sites){0};
+    if (elf_kind(elf) == ELF_K_AR)
+        return "an archive: scan what is linked from it";
+    if (elf_kind(elf) != ELF_K_ELF)
+        return "not an ELF file";
+    if (gelf_getehdr(elf, &header) == NULL)
+        return elf_errmsg(-1);
+    if (header.e_machine != EM_X86_64 && header.e_machine != EM_386)
+        return "not for x86, so without these instructions";
+    program.image = (const unsigned char *)elf_rawfile(elf, &program.size);
+    if (program.image == NULL)
+        return elf_errmsg(-1);
+    error = read_names(&program);
+    if (error == NULL)
+        error = find_in_segments(&program, ret_sites);
+    free(program.functions);
+    return error;
+}

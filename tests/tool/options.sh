@@ -1,0 +1,80 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# What all subcommands share: help, version, usage errors, lost output; completion; the manual.
+#
+# usage: options.sh PKEYGUARD SOURCE
+set -eu
+export LC_ALL=C
+
+pkeyguard=$1
+source=$2
+
+# status WANTED ARGUMENT...: pkeyguard ends with that, having said something on stderr unless it is 0.
+status() {
+    wanted=$1
+    shift
+    ended=0
+    said=$("$pkeyguard" "$@" 2>&1 > /dev/null) || ended=$?
+    if [ "$ended" != "$wanted" ] || { [ "$wanted" != 0 ] && [ -z "$said" ]; }; then
+        echo "pkeyguard $*: status $ended, not $wanted; stderr: $said" >&2
+        exit 1
+    fi
+}
+
+status 0 --help
+status 0 --version
+status 64
+status 64 --nonsense
+status 64 nonsense
+status 64 doctor --nonsense
+status 64 doctor argument
+status 64 maps 1 2
+status 64 scan
+status 2 maps 0
+status 2 maps ../self
+status 2 maps 4194305 # more than a process's number can be
+status 2 scan /nowhere
+
+version=$(sed -n 's/^#define PKEYGUARD_VERSION_[A-Z]* *//p' "$source/include/pkeyguard.h" | paste -sd .)
+test "$("$pkeyguard" --version)" = "pkeyguard $version"
+for subcommand in doctor maps scan; do
+    "$pkeyguard" --help | grep -q "^  $subcommand "
+    status 0 $subcommand --help
+    "$pkeyguard" $subcommand --help | grep -q "^Usage: pkeyguard $subcommand "
+    grep -q "^\.B pkeyguard $subcommand$" "$source/src/tool/pkeyguard.1"
+done
+test -z "$(groff -man -ww -z "$source/src/tool/pkeyguard.1" 2>&1)"
+
+ended=0
+said=$("$pkeyguard" maps 2>&1 > /dev/full) || ended=$?
+test "$ended" = 2
+echo "$said" | grep -q 'cannot write'
+
+# For people: each thing that is lacking stands once among the facts and once with its remedy.
+text=$(PKEYGUARD_ENFORCEMENT=mprotect "$pkeyguard" doctor) || test $? = 1
+echo "$text" | grep -q '^protection keys  *no: PKEYGUARD_ENFORCEMENT'
+echo "$text" | grep -q '^protection keys: take PKEYGUARD_ENFORCEMENT'
+echo "$text" | grep -q '^a scope by mprotect '
+text=$("$pkeyguard" maps)
+echo "$text" | head -n 1 | grep -q '^KEY START'
+echo "$text" | grep -qE "^ *[-0-9]+ [0-9a-f]{16} [0-9a-f]{16} rw-p  .* \[stack\]$"
+
+# complete WANTED WORD...: what the last word is completed to.
+complete_words() {
+    wanted=$1
+    shift
+    found=$(cd "$source" && bash -c '
+        . src/tool/pkeyguard.bash
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        _pkeyguard
+        echo "${COMPREPLY[*]}"' bash "$@")
+    if [ "$found" != "$wanted" ]; then
+        echo "'$*' is completed to '$found', not '$wanted'" >&2
+        exit 1
+    fi
+}
+complete_words 'doctor maps scan --help --version' pkeyguard ''
+complete_words doctor pkeyguard d
+complete_words --json pkeyguard scan --j
+complete_words LICENSE pkeyguard scan LIC
+complete_words $$ pkeyguard maps $$

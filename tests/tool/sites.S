@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* What scan is to find, each at a label that says so; scan.sh has the same list. */
+    .text
+    .globl _start
+    .type _start, @function
+_start:
+    nop
+plain_wrpkru:
+    wrpkru
+    /* Seen only by who looks inside of instructions. */
+    mov $0x00ef010f, %eax
+    .byte 0x0f, 0x01            /* sgdt -0x6f(%rdi) ends in what begins no wrpkru... */
+    .byte 0xef                  /* ...unless all three are read together */
+    .size _start, . - _start
+
+    .type restores, @function
+restores:
+    xrstor (%rax)
+    xrstor 0x40(%rsp)
+    xrstor64 0x12345678(%rax,%rbx)
+    xrstors (%rcx)
+    .size restores, . - restores
+
+    /* Not these. */
+    .type harmless, @function
+harmless:
+    lfence
+    rdpkru
+    xsave (%rax)
+    xsavec (%rax)
+    fxrstor (%rax)
+    clflush (%rax)
+    .size harmless, . - harmless
+
+    .type guard, @function
+guard:
+    rdpkru
+    andl %eax, %ebx
+    jz 1f
+    xorl %ebx, %eax
+    wrpkru
+1:  rdpkru
+    andl %eax, %r9d
+    jz 1f
+    xorl %r9d, %eax
+    wrpkru
+1:  rdpkru
+    orl %esi, %eax
+    wrpkru
+    rdpkru
+    orl %r15d, %eax
+    wrpkru
+    xorl %edi, %eax
+    wrpkru
+    xorl %r8d, %eax
+    wrpkru
+    .size guard, . - guard
+
+    /* Nearly guards. */
+    .type nearly, @function
+nearly:
+    rdpkru
+    xorl %edx, %edx
+    wrpkru
+    rdpkru
+    orl (%rsi), %eax
+    wrpkru
+    .size nearly, . - nearly
+
+    .type pkey_set, @function
+pkey_set:
+    wrpkru
+    .size pkey_set, . - pkey_set
+    .type pkeyguard_pkru_write, @function
+pkeyguard_pkru_write:
+    wrpkru
+    xrstor (%rax)
+    .size pkeyguard_pkru_write, . - pkeyguard_pkru_write
+
+    .section .note.GNU-stack, "", @progbits
