@@ -81,8 +81,8 @@ struct pkeyguard_guard {
     uint32_t changed[2]; /* deny bits that it is to set again, and to clear again */
     uint32_t thread;     /* who acquired it, where that is checked */
     uint32_t reserved;
-    struct pkeyguard_key *key;
-    struct pkeyguard_region *region;
+    struct pkeyguard_key *key;       /* what it is on; */
+    struct pkeyguard_region *region; /* NULL: the whole key */
     uint64_t reserved_too[3];
 };
 PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_guard) == 48 + 2 * sizeof(void *),

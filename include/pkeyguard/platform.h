@@ -23,6 +23,7 @@ enum pkeyguard_enforcement {
     PKEYGUARD_UNENFORCED /* nobody: a PKEYGUARD_KEY_OPTIONAL key where there is no PKU */
 };
 
+/* What pkeyguard_platform_probe() finds. */
 struct pkeyguard_platform {
     enum pkeyguard_enforcement enforcement; /* what a key created with no flag gets here */
     int pku_error;               /* 0, or the -errno that rules PKU out, as listed below */
@@ -40,10 +41,10 @@ struct pkeyguard_platform {
  * Looks from a short-lived child process, so no key, signal handler or memory of the caller is
  * disturbed; the child sends no SIGCHLD and is reaped here. What is free now may be taken a moment
  * later. pku_error is one of:
- *   0           keys are enforced by PKU (all may be in use: see hardware_keys_free)
- *   -ENOTSUP    the CPU has no PKU or the kernel has not enabled it (CPUID.OSPKE is clear)
- *   -ECANCELED  PKEYGUARD_ENFORCEMENT=mprotect in the environment asks for mprotect
- *   -ENOSYS, -EPERM, -EINVAL  what the kernel, or a sandbox's filter, answers to pkey_alloc(2)
+ *  - 0: keys are enforced by PKU (all may be in use: see hardware_keys_free)
+ *  - -ENOTSUP: the CPU has no PKU or the kernel has not enabled it (CPUID.OSPKE is clear)
+ *  - -ECANCELED: PKEYGUARD_ENFORCEMENT=mprotect in the environment asks for mprotect
+ *  - -ENOSYS, -EPERM, -EINVAL: what the kernel, or a sandbox's filter, answers to pkey_alloc(2)
  *
  * Returns 0; -EAGAIN or -ENOMEM where a child process cannot be had.
  * Thread: any. Signal: not async-signal-safe. Since 0.1.

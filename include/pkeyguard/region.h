@@ -82,7 +82,7 @@ struct PKEYGUARD_ANALYSIS_(capability("region")) pkeyguard_region;
  * inline guards read it.
  */
 struct pkeyguard_region_head {
-    char *address;
+    char *address;             /* of its first byte */
     size_t size;               /* bytes asked for */
     struct pkeyguard_key *key; /* never NULL: a region without a key has a private one inside it */
 };

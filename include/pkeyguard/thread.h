@@ -66,7 +66,7 @@ extern "C" {
  */
 struct pkeyguard_thread_rights {
     uint64_t bound; /* the keys that there were */
-    uint32_t pkru;
+    uint32_t pkru;  /* with their rights */
     uint32_t reserved;
     uint64_t reserved_too[62];
 };
