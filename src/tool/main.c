@@ -12,14 +12,30 @@
 #include "output.h"
 #include "tool.h"
 
+static const struct option looking[] = {
+    {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+static const struct option running[] = {
+    {"report", no_argument, NULL, 'r'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+
+#define JSON   "  -j, --json    as one JSON document\n"
+#define REPORT "  -r, --report  explain its forbidden accesses on stderr; the default\n"
+
 static const struct command {
     const char *name, *arguments, *summary;
     int least, most; /* arguments; most -1: no bound */
     int (*run)(char *const arguments[], bool json);
+    const char *letters; /* as for getopt(3): "+" leaves the options behind an argument to it */
+    const struct option *options;
+    const char *option_help;
 } commands[] = {
-    {"doctor", "", "what this machine gives, and what to do about what it lacks", 0, 0, doctor},
-    {"maps", " [PID]", "a process's mappings by protection key", 0, 1, maps},
-    {"scan", " FILE...", "the instructions in ELF files that could open keys", 1, -1, scan},
+    {"doctor", "", "shows what this machine gives, and what to do about what it lacks", 0, 0,
+     doctor, "jh", looking, JSON},
+    {"maps", " [PID]", "shows a process's mappings by protection key", 0, 1, maps, "jh", looking,
+     JSON},
+    {"scan", " FILE...", "shows the instructions in ELF files that could open keys", 1, -1, scan,
+     "jh", looking, JSON},
+    {"run", " COMMAND...", "runs a program with its forbidden accesses explained", 1, -1, run,
+     "+rh", running, REPORT},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
@@ -57,11 +73,12 @@ static void help(void)
 
 static void command_help(const struct command *command)
 {
-    printf("Usage: pkeyguard %s [--json]%s\n"
-           "Shows %s.\n\n"
-           "  -j, --json  as one JSON document\n"
-           "  -h, --help  this\n",
-           command->name, command->arguments, command->summary);
+    printf("Usage: pkeyguard %s [--%s]%s\n"
+           "This %s.\n\n"
+           "%s"
+           "  -h, --help    this\n",
+           command->name, command->options[0].name, command->arguments, command->summary,
+           command->option_help);
 }
 
 static const struct command *find_command(const char *name)
@@ -73,18 +90,18 @@ static const struct command *find_command(const char *name)
     return NULL;
 }
 
-static int run(const struct command *command, int argc, char *argv[])
+static int run_command(const struct command *command, int argc, char *argv[])
 {
-    static const struct option options[] = {
-        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     bool json = false;
     int option;
 
     optind = 0; /* for another argv; both glibc and musl start over at 0 */
-    while ((option = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, command->letters, command->options, NULL)) != -1) {
         switch (option) {
         case 'j':
             json = true;
+            break;
+        case 'r':
             break;
         case 'h':
             command_help(command);
@@ -135,7 +152,7 @@ static int choose(int argc, char *argv[])
     }
     snprintf(title, sizeof(title), "pkeyguard %s", command->name);
     argv[optind] = title;
-    return run(command, argc - optind, argv + optind);
+    return run_command(command, argc - optind, argv + optind);
 }
 
 int main(int argc, char *argv[])

@@ -7,7 +7,7 @@ _pkeyguard() {
 
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'doctor maps scan --help --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'doctor maps scan run --help --version' -- "$word")
         return
     fi
     case $subcommand,$word in
@@ -16,6 +16,12 @@ _pkeyguard() {
         ;;
     maps,*)
         mapfile -t COMPREPLY < <(cd /proc && compgen -G "${word}*" | grep -x '[0-9]*')
+        ;;
+    run,-*)
+        mapfile -t COMPREPLY < <(compgen -W '--report --help' -- "$word")
+        ;;
+    run,*)
+        mapfile -t COMPREPLY < <(compgen -c -f -- "$word" | sort -u)
         ;;
     scan,*)
         mapfile -t COMPREPLY < <(compgen -f -- "$word")

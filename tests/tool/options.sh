@@ -34,10 +34,16 @@ status 2 maps 0
 status 2 maps ../self
 status 2 maps 4194305 # more than a process's number can be
 status 2 scan /nowhere
+status 64 run
+status 64 run --nonsense true
+status 127 run nowhere
+status 126 run /etc/passwd
+status 0 run true
+status 0 run --report true
 
 version=$(sed -n 's/^#define PKEYGUARD_VERSION_[A-Z]* *//p' "$source/include/pkeyguard.h" | paste -sd .)
 test "$("$pkeyguard" --version)" = "pkeyguard $version"
-for subcommand in doctor maps scan; do
+for subcommand in doctor maps scan run; do
     "$pkeyguard" --help | grep -q "^  $subcommand "
     status 0 $subcommand --help
     "$pkeyguard" $subcommand --help | grep -q "^Usage: pkeyguard $subcommand "
@@ -49,6 +55,14 @@ ended=0
 said=$("$pkeyguard" maps 2>&1 > /dev/full) || ended=$?
 test "$ended" = 2
 echo "$said" | grep -q 'cannot write'
+
+# run changes nothing about a program but what is preloaded.
+test "$("$pkeyguard" run printf '<%s>' a --help '')" = '<a><--help><>'
+ended=0
+# shellcheck disable=SC2016 # the other shell's variable
+LD_PRELOAD=libc.so.6 "$pkeyguard" run sh -c 'case $LD_PRELOAD in
+    /*/libpkeyguard-reporter.so:libc.so.6) exit 77 ;; esac' || ended=$?
+test "$ended" = 77
 
 # For people: each thing that is lacking stands once among the facts and once with its remedy.
 text=$(PKEYGUARD_ENFORCEMENT=mprotect "$pkeyguard" doctor) || test $? = 1
@@ -73,8 +87,9 @@ complete_words() {
         exit 1
     fi
 }
-complete_words 'doctor maps scan --help --version' pkeyguard ''
+complete_words 'doctor maps scan run --help --version' pkeyguard ''
 complete_words doctor pkeyguard d
 complete_words --json pkeyguard scan --j
 complete_words LICENSE pkeyguard scan LIC
 complete_words $$ pkeyguard maps $$
+complete_words printenv pkeyguard run printen

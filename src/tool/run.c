@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/* run: a program with the fault reporter preloaded */
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tool.h"
+
+/* It lies beside the library that this command uses, wherever that was installed. */
+static bool find_reporter(char path[PATH_MAX])
+{
+    void *library = dlopen(PKEYGUARD_SONAME, RTLD_LAZY | RTLD_NOLOAD);
+    struct link_map *map;
+    char *end;
+
+    if (library == NULL || dlinfo(library, RTLD_DI_LINKMAP, &map) != 0 ||
+        realpath(map->l_name, path) == NULL)
+        return false;
+    end = strrchr(path, '/') + 1;
+    if (end - path + sizeof(PKEYGUARD_REPORTER) > PATH_MAX)
+        return false;
+    strcpy(end, PKEYGUARD_REPORTER);
+    return access(path, R_OK) == 0;
+}
+
+/* In front of what is preloaded already. */
+static bool preload(const char *path)
+{
+    const char *others = getenv("LD_PRELOAD");
+    char *all;
+    bool done;
+
+    if (others == NULL)
+        return setenv("LD_PRELOAD", path, 1) == 0;
+    if (asprintf(&all, "%s:%s", path, others) < 0)
+        return false;
+    done = setenv("LD_PRELOAD", all, 1) == 0;
+    free(all);
+    return done;
+}
+
+int run(char *const arguments[], bool json)
+{
+    char reporter[PATH_MAX];
+
+    (void)json;
+    if (!find_reporter(reporter)) {
+        complain("there is no " PKEYGUARD_REPORTER " beside " PKEYGUARD_SONAME);
+        return TOOL_NOT_RUN;
+    }
+    /* The loader's list is divided by them. */
+    if (strpbrk(reporter, ": ") != NULL) {
+        complain("%s: colons and spaces keep it from being preloaded", reporter);
+        return TOOL_NOT_RUN;
+    }
+    if (!preload(reporter)) {
+        complain("%s", strerror(errno));
+        return TOOL_NOT_RUN;
+    }
+    execvp(arguments[0], arguments);
+    complain("%s: %s", arguments[0], strerror(errno));
+    return errno == ENOENT ? TOOL_NOT_FOUND : TOOL_NOT_RUN;
+}
