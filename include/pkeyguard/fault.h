@@ -23,21 +23,24 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+/* What was tried. */
 enum pkeyguard_access {
     PKEYGUARD_READ_ACCESS,
     PKEYGUARD_WRITE_ACCESS,
     PKEYGUARD_EXECUTE_ACCESS /* forbidden by page rights only */
 };
 
+/* What forbade it. */
 enum pkeyguard_fault_kind {
     PKEYGUARD_FAULT_BY_KEY,    /* the thread's rights on the region's pkey */
     PKEYGUARD_FAULT_BY_PAGE,   /* the region's page rights, or mprotect where it enforces the key */
     PKEYGUARD_FAULT_GUARD_PAGE /* the page before the region or after it */
 };
 
+/* A forbidden access. */
 struct pkeyguard_fault {
-    enum pkeyguard_fault_kind kind;
-    enum pkeyguard_access access;
+    enum pkeyguard_fault_kind kind; /* what forbade it */
+    enum pkeyguard_access access;   /* what was tried */
     enum pkeyguard_rights
         rights;           /* on the region: the faulting thread's under PKU, else everyone's */
     int key_number;       /* the pkey, or -1 */
