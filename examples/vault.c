@@ -51,10 +51,10 @@ int main(int argc, char **argv)
         printf(", pkey %d", pkeyguard_key_number(key));
     puts("");
 
-    pkeyguard_scoped_write(int, secret, vault) {
+    pkeyguard_scoped_write (int, secret, vault) {
         *secret = 123;
     }
-    pkeyguard_scoped_read(int, secret, vault) {
+    pkeyguard_scoped_read (int, secret, vault) {
         printf("the secret is %d\n", *secret);
         if (argc == 2) {
             puts("writing to it inside the read scope");

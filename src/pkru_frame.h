@@ -18,8 +18,8 @@
 bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru);
 
 /*
- * The PKRU that the thread goes on with. False, and nothing changed, where pkru_in_frame() is false:
- * then it would go on with 0, everything open. Async-signal-safe.
+ * The PKRU that the thread goes on with. False, and nothing changed, where pkru_in_frame() is
+ * false: then it would go on with 0, everything open. Async-signal-safe.
  */
 bool pkru_set_in_frame(void *ucontext, uint32_t pkru);
 

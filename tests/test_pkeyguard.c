@@ -19,9 +19,9 @@ END_TEST
 /* Every errno that a header names has words of its own. */
 START_TEST(each_error_has_its_own_words)
 {
-    static const int errors[] = {0,        -EINVAL, -ENOMEM, -EACCES,    -ENOSPC, -ENOTSUP, -EBUSY,
-                                 -EDEADLK, -EAGAIN, -EIO,    -ECANCELED, -ENOSYS, -EPERM,
-                                 -ENOENT,  -ERANGE};
+    static const int errors[] = {0,          -EINVAL, -ENOMEM,  -EACCES, -ENOSPC,
+                                 -ENOTSUP,   -EBUSY,  -EDEADLK, -EAGAIN, -EIO,
+                                 -ECANCELED, -ENOSYS, -EPERM,   -ENOENT, -ERANGE};
     const size_t count = sizeof(errors) / sizeof(*errors);
 
     for (size_t i = 0; i < count; i++) {

@@ -14,7 +14,8 @@ struct mapping {
     unsigned long start, end, resident_kib;
     char rights[5];
     int key;
-    char *name; /* "" for none */
+    char *line;       /* of smaps that it was read from */
+    const char *name; /* in that; "" for none */
 };
 
 struct mappings {
@@ -22,13 +23,12 @@ struct mappings {
     size_t count;
 };
 
-/* A line of /proc/PID/smaps that begins a mapping (proc(5)); else it says more of the last one. The
- * name stays in the line. */
+/* A line of /proc/PID/smaps that begins a mapping (proc(5)); else it says more of the last one. */
 static bool begins_mapping(char *line, struct mapping *ret_mapping)
 {
     int name = 0;
 
-    *ret_mapping = (struct mapping){.key = NO_KEY};
+    *ret_mapping = (struct mapping){.key = NO_KEY, .line = line};
     if (sscanf(line, "%lx-%lx %4s %*x %*s %*u %n", &ret_mapping->start, &ret_mapping->end,
                ret_mapping->rights, &name) != 3 ||
         name == 0)
@@ -39,18 +39,13 @@ static bool begins_mapping(char *line, struct mapping *ret_mapping)
 
 static int add(struct mappings *mappings, struct mapping mapping)
 {
-    mapping.name = strdup(mapping.name);
-    if (mapping.name == NULL)
-        return -ENOMEM;
     /* Grown at each power of two. */
     if ((mappings->count & (mappings->count - 1)) == 0) {
         size_t room = mappings->count == 0 ? 1 : 2 * mappings->count;
         struct mapping *grown = reallocarray(mappings->list, room, sizeof(mapping));
 
-        if (grown == NULL) {
-            free(mapping.name);
+        if (grown == NULL)
             return -ENOMEM;
-        }
         mappings->list = grown;
     }
     mappings->list[mappings->count++] = mapping;
@@ -70,6 +65,8 @@ static int read_mappings(FILE *smaps, struct mappings *mappings)
         line[strcspn(line, "\n")] = '\0';
         if (begins_mapping(line, &mapping)) {
             error = add(mappings, mapping);
+            if (error == 0)
+                line = NULL; /* the next one gets another */
         } else if (last != NULL) {
             sscanf(line, "Rss: %lu", &last->resident_kib);
             sscanf(line, "ProtectionKey: %d", &last->key);
@@ -193,7 +190,7 @@ int maps(char *const arguments[], bool json)
             print_table(&mappings);
     }
     for (size_t i = 0; i < mappings.count; i++)
-        free(mappings.list[i].name);
+        free(mappings.list[i].line);
     free(mappings.list);
     return error == 0 ? TOOL_OK : TOOL_FAILED;
 }

@@ -22,9 +22,9 @@ static bool find_reporter(char path[PATH_MAX])
         realpath(map->l_name, path) == NULL)
         return false;
     end = strrchr(path, '/') + 1;
-    if (end - path + sizeof(PKEYGUARD_REPORTER) > PATH_MAX)
+    if ((size_t)(end - path) + sizeof(PKEYGUARD_REPORTER) > PATH_MAX)
         return false;
-    strcpy(end, PKEYGUARD_REPORTER);
+    memcpy(end, PKEYGUARD_REPORTER, sizeof(PKEYGUARD_REPORTER));
     return access(path, R_OK) == 0;
 }
 

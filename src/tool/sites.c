@@ -151,10 +151,11 @@ static bool decode(const unsigned char code[3], enum instruction *ret_instructio
  */
 static size_t guard_step(const unsigned char *code, const unsigned char *limit)
 {
+    static const unsigned char operations[] = {0x21, 0x09, 0x31, 0x85};
     size_t left = (size_t)(limit - code);
     size_t prefix = left > 0 && (code[0] & 0xf0) == 0x40; /* REX */
 
-    if (left >= prefix + 2 && memchr("\x21\x09\x31\x85", code[prefix], 4) != NULL) {
+    if (left >= prefix + 2 && memchr(operations, code[prefix], sizeof(operations)) != NULL) {
         unsigned char registers = code[prefix + 1];
 
         return (registers & 0xf8) == 0xc0 || (registers & 0xc7) == 0xc0 ? prefix + 2 : 0;

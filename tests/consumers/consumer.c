@@ -15,10 +15,10 @@ int main(void)
     if (pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &key) != 0 ||
         pkeyguard_region_create(key, sizeof(int), PROT_READ | PROT_WRITE, 0, &region) != 0)
         return 1;
-    pkeyguard_scoped_write(int, number, region) {
+    pkeyguard_scoped_write (int, number, region) {
         *number = 123;
     }
-    pkeyguard_scoped_read(int, number, region) {
+    pkeyguard_scoped_read (int, number, region) {
         seen = *number;
     }
     printf("C, libpkeyguard %s: %d\n", pkeyguard_version(), seen);

@@ -15,7 +15,7 @@ struct Secret {
 
 void throw_inside(pkeyguard_region *region)
 {
-    pkeyguard_scoped_write(Secret, secret, region) {
+    pkeyguard_scoped_write (Secret, secret, region) {
         secret->number = 123;
         throw std::runtime_error("out of the scope");
     }
@@ -48,7 +48,7 @@ int main()
     }
     pkeyguard_auto_read(Secret, secret, region);
     bool too_large_refused = false;
-    pkeyguard_try_scoped_read(char[5000], bytes, region) {
+    pkeyguard_try_scoped_read (char[5000], bytes, region) {
         return 1;
     } else {
         too_large_refused = errno == EINVAL;
