@@ -60,6 +60,7 @@ PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_fault) == 152 + 3 * sizeof(void
  * @info, @ucontext: the handler's second and third argument, as the kernel gave them
  * @ret_fault: set on success only
  *
+ * Declared where <signal.h> declares siginfo_t: with -std=c11 after _POSIX_C_SOURCE is defined.
  * Looks at no guarded memory. Where the CPU is not x86-64 the signal does not say how memory was
  * accessed: there it is a write if the region may be read, else a read.
  *
@@ -67,9 +68,11 @@ PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_fault) == 152 + 3 * sizeof(void
  * sent), or the region is being destroyed. Thread: any. Signal: async-signal-safe, also in a
  * handler that interrupted this library. Since 0.1.
  */
+#ifdef SA_SIGINFO
 __attribute__((warn_unused_result, nonnull)) int
 pkeyguard_fault_decode(const siginfo_t *info, const void *ucontext,
                        struct pkeyguard_fault *ret_fault);
+#endif
 
 /* Room for the longest text there is. */
 enum { PKEYGUARD_FAULT_TEXT_SIZE = 384 };
