@@ -419,7 +419,8 @@ static inline void *take_slot(struct pkeyguard_heap *heap, uint32_t *slabs, unsi
     block->free[word] &= block->free[word] - 1;
     if (--block->available == 0)
         spans_list_remove(&heap->spans, slabs, number);
-    return address_of(heap, number, slot * classes[size_class].size, classes[size_class].size);
+    return address_of(heap, number, (size_t)slot * classes[size_class].size,
+                      classes[size_class].size);
 }
 
 /* Gives every slab without objects back, so that other sizes and shards can have the room. */
