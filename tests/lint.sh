@@ -11,7 +11,7 @@ cd "$2"
 
 # As cmake compiles them; the pkeyguard command is told the names of two files.
 set -- -std=gnu11 -O2 -D_GNU_SOURCE -fexceptions -Iinclude \
-    '-DPKEYGUARD_SONAME="libpkeyguard.so.0"' '-DPKEYGUARD_REPORTER="libpkeyguard-reporter.so"'
+    '-DPKEYGUARD_SONAME="libpkeyguard.so.0"' '-DPKEYGUARD_REPORTER="libpkeyguard/reporter.so"'
 
 # each COMMAND...: with every source in turn at {}, as many at once as there are processors.
 each() {

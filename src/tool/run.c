@@ -11,7 +11,7 @@
 
 #include "tool.h"
 
-/* It lies beside the library that this command uses, wherever that was installed. */
+/* It lies in a directory beside the library that this command uses, wherever that was installed. */
 static bool find_reporter(char path[PATH_MAX])
 {
     void *library = dlopen(PKEYGUARD_SONAME, RTLD_LAZY | RTLD_NOLOAD);

@@ -61,7 +61,7 @@ test "$("$pkeyguard" run printf '<%s>' a --help '')" = '<a><--help><>'
 ended=0
 # shellcheck disable=SC2016 # the other shell's variable
 LD_PRELOAD=libc.so.6 "$pkeyguard" run sh -c 'case $LD_PRELOAD in
-    /*/libpkeyguard-reporter.so:libc.so.6) exit 77 ;; esac' || ended=$?
+    /*/libpkeyguard/reporter.so:libc.so.6) exit 77 ;; esac' || ended=$?
 test "$ended" = 77
 
 # For people: each thing that is lacking stands once among the facts and once with its remedy.

@@ -1,0 +1,57 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# The Debian packages: what lintian says, and that they install, upgrade and purge in a tree.
+#
+# usage: deb.sh SOURCE WORK
+set -eu
+export LC_ALL=C
+
+source=$1
+work=$2
+rm -rf "$work"
+mkdir -p "$work"
+cmake -S "$source" -B "$work/build" -DCMAKE_INSTALL_PREFIX=/usr -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+    -DBUILD_TESTING=OFF
+cmake --build "$work/build" --parallel 2
+cd "$work"
+(cd build && cpack)
+mv build/*.deb .
+test "$(for deb in *.deb; do dpkg-deb -f "$deb" Package; done | paste -sd ' ')" = \
+    'libpkeyguard-dev libpkeyguard0 pkeyguard-tools'
+test "$(dpkg-deb -f libpkeyguard0_*.deb Depends | grep -c 'libc6 (>= ')" = 1
+for package in libpkeyguard-dev pkeyguard-tools; do
+    dpkg-deb -f "$package"_*.deb Depends | grep -q 'libpkeyguard0 (= '
+done
+
+# The history is in git, not in a changelog; and CPack has its scripts call ldconfig.
+lintian --allow-root --fail-on error,warning \
+    --suppress-tags no-changelog,maintscript-calls-ldconfig ./*.deb
+
+# Nothing but dpkg's own records in the tree; libc and libelf stay outside.
+tree=$work/tree
+mkdir -p "$tree/var/lib/dpkg/info" "$tree/var/lib/dpkg/updates" "$tree/var/lib/dpkg/triggers"
+touch "$tree/var/lib/dpkg/status"
+in_tree() {
+    dpkg --root="$tree" --force-not-root --force-depends --force-script-chrootless \
+        --log=/dev/null "$@"
+}
+libdir=$(dirname "$(dpkg-deb -c libpkeyguard0_*.deb | sed -n 's|.* \./\(usr/lib/.*so\.0\) ->.*|\1|p')")
+in_tree -i ./*.deb
+LD_LIBRARY_PATH=$tree/$libdir "$tree/usr/bin/pkeyguard" --version
+LD_LIBRARY_PATH=$tree/$libdir "$tree/usr/bin/pkeyguard" run true
+gcc -I"$tree/usr/include" -o consumer "$source/tests/consumers/consumer.c" -L"$tree/$libdir" -lpkeyguard
+LD_LIBRARY_PATH=$tree/$libdir ./consumer
+
+# A later version of each takes over.
+mkdir later
+for deb in *.deb; do
+    dpkg-deb -R "$deb" later/files
+    sed -i 's/^Version: .*/&+later/; s/(= \([^)]*\))/(= \1+later)/' later/files/DEBIAN/control
+    dpkg-deb --root-owner-group -b later/files "later/$deb"
+    rm -rf later/files
+done
+in_tree -i later/*.deb
+dpkg-query --root="$tree" -W -f '${Version}\n' libpkeyguard0 | grep -q '+later$'
+
+in_tree --purge pkeyguard-tools libpkeyguard-dev libpkeyguard0
+test -z "$(find "$tree/usr" ! -type d 2> /dev/null)"
