@@ -97,7 +97,8 @@ void os_forget_thread_count(void); /* in a fork child, whose /proc/self is anoth
 /* A thread that passes the test and is not about to end; 0: none. */
 pid_t os_find_thread(bool (*test)(pid_t thread));
 
-/* Whether the calling thread is certainly the only one. At a sixth of the price of counting them. */
+/* Whether the calling thread is certainly the only one. At a sixth of the price of counting them.
+ */
 bool os_only_thread(void);
 
 /* Whether no other thread shares this process; false where /proc cannot tell. */

@@ -68,14 +68,16 @@ struct pkeyguard_key_head {
  * kernel has no other and the process has a single thread, since any other thread could still hold
  * rights on it.
  *
- * PKEYGUARD_KEY_VIRTUAL never runs out. It registers the calling thread (thread.h), and is a software
- * key where the machine has no PKU. The virtual keys together take the pkeys they need, never the
- * last one: the kernel gives that to the first execute-only mapping, which is readable without it.
+ * PKEYGUARD_KEY_VIRTUAL never runs out. It registers the calling thread (thread.h), and is a
+ * software key where the machine has no PKU. The virtual keys together take the pkeys they need,
+ * never the last one: the kernel gives that to the first execute-only mapping, which is readable
+ * without it.
  *
  * Returns 0; -EINVAL: rights or flags unknown or contradictory; -ENOTSUP: PKEYGUARD_KEY_HARDWARE
- * without PKU, or PKEYGUARD_KEY_VIRTUAL with PKU but without membarrier(2) (Linux 4.14); -ENOSPC: no pkey left, or only used ones while there are other threads; -ENOMEM;
- * -EDEADLK: called from a signal handler that interrupted this library.
- * Thread: any. Signal: not async-signal-safe. Since 0.1.
+ * without PKU, or PKEYGUARD_KEY_VIRTUAL with PKU but without membarrier(2) (Linux 4.14); -ENOSPC:
+ * no pkey left, or only used ones while there are other threads; -ENOMEM; -EDEADLK: called from a
+ * signal handler that interrupted this library. Thread: any. Signal: not async-signal-safe. Since
+ * 0.1.
  */
 __attribute__((warn_unused_result, nonnull(3))) int
 pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
@@ -87,8 +89,8 @@ pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
  *
  * The pkey stays with the library for its next key: freed into the kernel it would come back with
  * whatever rights other threads still hold on it. No guard of the key may be open in any thread;
- * of a dedicated key that cannot be known, of others it is checked. The key is closed in the calling
- * thread.
+ * of a dedicated key that cannot be known, of others it is checked. The key is closed in the
+ * calling thread.
  *
  * Returns 0; -EBUSY: a region belongs to the key, or a guard on it is known to be open: nothing
  * changed; -EDEADLK as for create.
@@ -135,10 +137,10 @@ enum pkeyguard_rights pkeyguard_key_rights(const struct pkeyguard_key *key);
  * released. Under mprotect open guards keep what they opened. A key without enforcement takes any
  * rights and stays open.
  *
- * Returns 0; -EINVAL: no key, unknown rights or a virtual key; and under mprotect -ENOMEM or -EACCES
- * when the kernel refuses the page rights, -EDEADLK from a handler that interrupted this library: in
- * each case nothing changed.
- * Thread: any. Signal: async-signal-safe; under PKU it lasts until the handler returns. Since 0.1.
+ * Returns 0; -EINVAL: no key, unknown rights or a virtual key; and under mprotect -ENOMEM or
+ * -EACCES when the kernel refuses the page rights, -EDEADLK from a handler that interrupted this
+ * library: in each case nothing changed. Thread: any. Signal: async-signal-safe; under PKU it lasts
+ * until the handler returns. Since 0.1.
  */
 __attribute__((warn_unused_result)) int pkeyguard_key_set_rights(struct pkeyguard_key *key,
                                                                  enum pkeyguard_rights rights);

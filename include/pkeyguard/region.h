@@ -121,8 +121,8 @@ pkeyguard_region_create(struct pkeyguard_key *key, size_t size, int prot, unsign
  * sealing comes last. Under PKU no other thread can reach the content at any time; under mprotect
  * any can while it is copied, as through an open guard.
  *
- * Returns 0, or an errno of pkeyguard_region_create(); -EINVAL also for content NULL; with a virtual
- * key also -EBUSY, -EAGAIN and -ENOSPC as pkeyguard_acquire(), for it must be opened.
+ * Returns 0, or an errno of pkeyguard_region_create(); -EINVAL also for content NULL; with a
+ * virtual key also -EBUSY, -EAGAIN and -ENOSPC as pkeyguard_acquire(), for it must be opened.
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, nonnull(6))) int

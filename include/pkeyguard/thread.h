@@ -38,8 +38,8 @@
  * may have been born inside a scope.
  *
  * What a jump or a switch of coroutines does to virtual keys is not undone yet: save, restore and
- * switch leave them as they are, so close their guards before; a guard that is jumped over keeps its
- * key open and its pkey where it is, until the thread resets or ends.
+ * switch leave them as they are, so close their guards before; a guard that is jumped over keeps
+ * its key open and its pkey where it is, until the thread resets or ends.
  *
  * All of this is about PKU. Under mprotect rights are the whole process's and follow no thread:
  * these functions leave them alone, and a guard that a longjmp has skipped stays open for everyone,

@@ -145,9 +145,20 @@ static bool decode(const unsigned char code[3], enum instruction *ret_instructio
     return true;
 }
 
+/* The length of a ModRM byte that names memory, with what follows it (SDM vol. 2, ch. 2.1.3). */
+static size_t memory_operand(const unsigned char *modrm)
+{
+    unsigned mod = modrm[0] >> 6, rm = modrm[0] & 7;
+    bool sib = rm == 4;
+    bool no_base = mod == 0 && (sib ? (modrm[1] & 7) == 5 : rm == 5);
+    size_t displacement = no_base || mod == 2 ? 4 : mod == 1;
+
+    return 1 + sib + displacement;
+}
+
 /*
- * The length of an instruction that combines %eax with another register (and, or, xor or test), or
- * of a conditional jump; 0 where there is none.
+ * The length of an instruction that combines %eax with another register (and, or, xor or test) or
+ * with memory (or), or of a conditional jump; 0 where there is none.
  */
 static size_t guard_step(const unsigned char *code, const unsigned char *limit)
 {
@@ -160,6 +171,10 @@ static size_t guard_step(const unsigned char *code, const unsigned char *limit)
 
         return (registers & 0xf8) == 0xc0 || (registers & 0xc7) == 0xc0 ? prefix + 2 : 0;
     }
+    /* The WRPKRU to come stands behind limit, so that these bytes can be read. */
+    if (left >= prefix + 2 && code[prefix] == 0x0b && (code[prefix + 1] & 0x38) == 0 &&
+        code[prefix + 1] >> 6 != 3)
+        return prefix + 1 + memory_operand(code + prefix + 1);
     if (left >= 2 && (code[0] & 0xf0) == 0x70)
         return 2;
     if (left >= 6 && code[0] == 0x0f && (code[1] & 0xf0) == 0x80)
@@ -186,7 +201,7 @@ static bool ends_guard(const unsigned char *begin, const unsigned char *wrpkru)
             continue;
         while (code < wrpkru && step != 0) {
             code += step;
-            step = guard_step(code, wrpkru);
+            step = code < wrpkru ? guard_step(code, wrpkru) : 0;
         }
         if (code == wrpkru)
             return true;

@@ -38,8 +38,9 @@ WRPKRU libpkeyguard guard+9
 WRPKRU libpkeyguard guard+23
 WRPKRU libpkeyguard guard+31
 WRPKRU libpkeyguard guard+40
-WRPKRU libpkeyguard guard+45
-WRPKRU libpkeyguard guard+51
+WRPKRU libpkeyguard guard+60
+WRPKRU libpkeyguard guard+65
+WRPKRU libpkeyguard guard+71
 WRPKRU unknown nearly+5
 WRPKRU unknown nearly+13
 WRPKRU glibc pkey_set+0
@@ -88,7 +89,7 @@ grep -q '^WRPKRU libpkeyguard pkeyguard_pkru_' found
 
 # For people: plain in a pipe; on a terminal what is unknown is red.
 "$pkeyguard" scan sites > text || test $? = 1
-head -n 1 text | grep -qx 'sites: 18 found, 10 unknown'
+head -n 1 text | grep -qx 'sites: 19 found, 10 unknown'
 if grep -q "$(printf '\033')" text; then
     echo "colour in a pipe" >&2
     exit 1
@@ -120,7 +121,7 @@ refuses 'not a regular file' /
 refuses 'No such file' nowhere
 # One bad file does not hide what the others hold.
 "$pkeyguard" scan empty sites > text 2> /dev/null || test $? = 2
-grep -q '^sites: 18 found' text
+grep -q '^sites: 19 found' text
 
 # Cut off, at many lengths up to the program headers' end and at some beyond.
 size=$(wc -c < sites)

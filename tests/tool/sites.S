@@ -50,6 +50,12 @@ guard:
     rdpkru
     orl %r15d, %eax
     wrpkru
+    rdpkru
+    xorl %esi, %eax
+    testl %esi, %eax
+    jne nearly
+    orl 0x12345678(%r12), %eax
+    wrpkru
     xorl %edi, %eax
     wrpkru
     xorl %r8d, %eax
@@ -63,7 +69,7 @@ nearly:
     xorl %edx, %edx
     wrpkru
     rdpkru
-    orl (%rsi), %eax
+    orl (%rsi), %ebx
     wrpkru
     .size nearly, . - nearly
 

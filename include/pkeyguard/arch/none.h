@@ -24,6 +24,12 @@ static inline void pkeyguard_pkru_set_bits(uint32_t bits)
     __builtin_trap();
 }
 
+static inline void pkeyguard_pkru_flip_bits(uint32_t pkru, uint32_t bits)
+{
+    (void)pkru, (void)bits;
+    __builtin_trap();
+}
+
 static inline bool pkeyguard_pkru_open(uint32_t ad_wd)
 {
     (void)ad_wd;
@@ -49,10 +55,4 @@ static inline void pkeyguard_count_down(uint32_t *count)
 static inline uint64_t pkeyguard_lowest_bit(uint32_t bits)
 {
     return (uint64_t)__builtin_ctz(bits);
-}
-
-static inline void pkeyguard_pkru_flip_bits(uint32_t pkru, uint32_t bits)
-{
-    (void)pkru, (void)bits;
-    __builtin_trap();
 }

@@ -43,6 +43,15 @@ static inline void pkeyguard_pkru_set_bits(uint32_t bits)
                      : "eax", "edx", "cc", "memory");
 }
 
+static inline void pkeyguard_pkru_flip_bits(uint32_t pkru, uint32_t bits)
+{
+    __asm__ volatile("{xorl %1, %%eax|xor eax, %1}\n\t"
+                     "wrpkru"
+                     : "+a"(pkru)
+                     : "r"(bits), "c"(0), "d"(0)
+                     : "cc", "memory");
+}
+
 static inline bool pkeyguard_pkru_open(uint32_t ad_wd)
 {
     __asm__ goto("rdpkru\n\t"
@@ -92,13 +101,4 @@ static inline uint64_t pkeyguard_lowest_bit(uint32_t bits)
 
     __asm__("{bsfl %1, %k0|bsf %k0, %1}" : "=r"(number) : "r"(bits) : "cc");
     return number;
-}
-
-static inline void pkeyguard_pkru_flip_bits(uint32_t pkru, uint32_t bits)
-{
-    __asm__ volatile("{xorl %1, %%eax|xor eax, %1}\n\t"
-                     "wrpkru"
-                     : "+a"(pkru)
-                     : "r"(bits), "c"(0), "d"(0)
-                     : "cc", "memory");
 }
