@@ -7,9 +7,9 @@
 # is looked for with PREFIX before its name, and followed along all of its paths. What happens on a
 # path is a word of these letters:
 #
-#   R  RDPKRU                       E  the library's out-of-line half opens
+#   R  RDPKRU                       E  the library's out-of-line half opens, in one call or two
 #   W  WRPKRU                       L  and closes
-#   A  access to guarded data       X  the scope aborts, which ends the path
+#   A  access to guarded data       X  the scope aborts, or waits and starts anew, which ends the path
 #
 # A guard reads PKRU and writes it if that changes it. Whether it did, and whether a scope has run, is
 # kept in variables, so there are paths in the code that no execution takes: one opens and does not
@@ -28,7 +28,7 @@ function allowed(description,    tokens, count, i, whole, alternatives)
     count = split(description, tokens, " ")
     for (i = 1; i <= count; i++) {
         if (tokens[i] == "open")
-            alternatives = alternatives whole "(R?E)?(X|RW|L)?|"
+            alternatives = alternatives whole "(R?EE?)?(X|RW|L)?|"
         whole = whole (tokens[i] in letters ? letters[tokens[i]] : tokens[i])
     }
     return "^(" alternatives whole ")$"
@@ -49,11 +49,11 @@ function event(text)
         return "R"
     if (text ~ /^wrpkru/)
         return "W"
-    if (text ~ /^(call|jmp).*<pkeyguard_(guard_enter|guard_acquire|acquire|key_acquire)/)
+    if (text ~ /^(call|jmp).*<pkeyguard_(guard_enter|guard_acquire|acquire|key_acquire|virtual_write|virtual_read|virtual_widen)/)
         return "E"
-    if (text ~ /^(call|jmp).*<pkeyguard_(guard_leave|release|scope_close)/)
+    if (text ~ /^(call|jmp).*<pkeyguard_(guard_leave|guard_release|release|virtual_close)/)
         return "L"
-    if (text ~ /^(call|jmp).*<pkeyguard_scope_abort/)
+    if (text ~ /^(call|jmp).*<pkeyguard_scope_(abort|wait)/)
         return "X"
     if (text ~ /0x5ec0[0-9a-f][0-9a-f]\(/ && text !~ /^lea/)
         return "A"
@@ -101,7 +101,7 @@ function follow(start,    item, address, word, text)
 }
 
 BEGIN {
-    letters["open"] = "(RW?|R?E)"
+    letters["open"] = "(RW?|R?EE?)"
     letters["access"] = "A*"
     letters["close"] = "(RW|L)?"
 }
