@@ -56,11 +56,9 @@ struct enforcement {
                  enum guard_mode mode, const struct pkru_change *change);
 };
 
-/*
- * Stands for the bits in PKRU of a key that has no pkey to share: one of pkey 0's, which nobody
- * ever sets. With pkey 0's other bit it stands for any key in a thread that is not registered.
- */
-enum { UNBOUND = 1, SPOILT = 2 };
+/* Stands for the bits in PKRU of a key that has no pkey to share: one of pkey 0's, which nobody
+ * ever sets. */
+enum { UNBOUND = 1 };
 
 struct pkeyguard_key {
     struct pkeyguard_key_head head;

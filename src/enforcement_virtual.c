@@ -63,14 +63,13 @@ static inline void unpin(struct thread_record *record, uint32_t *pins)
 }
 
 /*
- * Pins the key where it is bound, and says where. False: it is bound elsewhere by now, or the
- * thread is not registered. True also for UNBOUND, bits that nobody ever has set.
+ * Pins the key where it is bound, and says where. False: it is bound elsewhere by now, and what was
+ * said is pinned in vain. True also for UNBOUND, bits that nobody ever has set.
  */
 static inline bool pin(struct thread_record *record, const struct pkeyguard_key *key,
                        uint32_t *ret_bound)
 {
-    /* In the record that nobody has it differs from every binding: without PKU that ends here. */
-    uint32_t bound = key->bound | record->unregistered;
+    uint32_t bound = key->bound;
 
     *ret_bound = bound;
     pkeyguard_count_up(pins_of(record, bound));
@@ -79,12 +78,18 @@ static inline bool pin(struct thread_record *record, const struct pkeyguard_key 
     return __builtin_expect(key->bound == bound, 1);
 }
 
+/* Without PKU no thread is. */
+static inline bool registered(const struct thread_record *record)
+{
+    return __builtin_expect(record->registered == 1, 1);
+}
+
 static int pin_in_any_case(struct pkeyguard_key *key)
 {
     uint32_t bound;
     int error;
 
-    if (key->bound != UNBOUND) {
+    if (registered(own_record) && key->bound != UNBOUND) {
         if (pin(own_record, key, &bound) && bound != UNBOUND)
             return 0;
         unpin(own_record, pins_of(own_record, bound));
@@ -134,6 +139,8 @@ int pkeyguard_virtual_write(struct pkeyguard_key *key)
     struct thread_record *record = own_record;
     uint32_t bound;
 
+    if (!registered(record))
+        return 0;
     if (pin(record, key, &bound) && pkeyguard_pkru_open(bound))
         return 1;
     return bind_and_open(record, bound, key, PKEYGUARD_READ_WRITE);
@@ -144,6 +151,8 @@ int pkeyguard_virtual_read(struct pkeyguard_key *key)
     struct thread_record *record = own_record;
     uint32_t bound;
 
+    if (!registered(record))
+        return 0;
     if (pin(record, key, &bound) && pkeyguard_pkru_open_to_read(bound, &key->bound_to_read))
         return 1;
     return bind_and_open(record, bound, key, PKEYGUARD_READ_ONLY);

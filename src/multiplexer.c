@@ -143,7 +143,7 @@ int multiplexer_register(bool outside_handlers)
     int error = ready ? 0 : prepare();
     uint32_t pkru;
 
-    if (error != 0 || !own_record->unregistered)
+    if (error != 0 || own_record->registered)
         return error;
     if (!outside_handlers && !threads_outside_handlers(pool_bits))
         return -EAGAIN;
@@ -368,12 +368,13 @@ void multiplexer_reset(void)
         return;
     }
     pkeys_change(0, pool_bits);
-    for (int i = 0; i < pool_size; i++)
-        __atomic_store_n(&own_record->pins[pool[i]], 0, __ATOMIC_RELEASE);
-    if (own_record->undisturbed != 1)
-        multiplexer_wake(own_record);
-    /* Where there is no memory for it the thread stays in the way of others, which is no harm. */
-    if (own_record->unregistered && library_lock() == 0) {
+    if (own_record->registered) {
+        for (int i = 0; i < pool_size; i++)
+            __atomic_store_n(&own_record->pins[pool[i]], 0, __ATOMIC_RELEASE);
+        if (own_record->undisturbed != 1)
+            multiplexer_wake(own_record);
+    } else if (library_lock() == 0) {
+        /* Where there is no memory for it the thread stays in the way of others: no harm. */
         threads_register();
         library_unlock();
     }

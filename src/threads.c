@@ -8,11 +8,10 @@
 
 #include <pkeyguard/pkru.h>
 
-#include "enforcement.h"
 #include "os.h"
 #include "pkru_frame.h"
 
-static struct thread_record nobody = {.undisturbed = 1, .unregistered = SPOILT};
+static struct thread_record nobody = {.undisturbed = 1};
 
 __thread struct thread_record *own_record = &nobody;
 
@@ -106,7 +105,7 @@ int threads_register(void)
     record = list_entry(unused_records.next, struct thread_record, of_process);
     list_remove(&record->of_process);
     memset(record, 0, sizeof(*record));
-    record->undisturbed = 1;
+    record->undisturbed = record->registered = 1;
     error = begin_life(record);
     if (error != 0) {
         list_insert(&unused_records, &record->of_process);
@@ -146,7 +145,7 @@ pid_t threads_find_unregistered(void)
 
 bool threads_only_own(void)
 {
-    return registered == 1 && !own_record->unregistered && os_only_thread();
+    return registered == 1 && own_record->registered && os_only_thread();
 }
 
 int threads_all_registered(void)
@@ -205,7 +204,7 @@ void threads_keep_own(void)
         if (record != own_record)
             drop(record);
     }
-    if (!own_record->unregistered) {
+    if (own_record->registered) {
         own_record->thread = os_thread_id();
         own_record->undisturbed = 1;
         if (begin_life(own_record) != 0)

@@ -24,10 +24,10 @@ enum { PKEYS = 16 };
  * others write. A count changes in one instruction, so that a handler cannot come in between.
  */
 struct thread_record {
-    uint32_t pins[PKEYS];  /* open guards of this thread, by pkey */
-    uint32_t used;         /* the bits in PKRU of what was opened since others last cleared this */
-    uint32_t undisturbed;  /* 1; 0 where somebody waits for a pin to be dropped, and set this */
-    uint32_t unregistered; /* SPOILT in the record that nobody has; else 0 */
+    uint32_t pins[PKEYS]; /* open guards of this thread, by pkey */
+    uint32_t used;        /* the bits in PKRU of what was opened since others last cleared this */
+    uint32_t undisturbed; /* 1; 0 where somebody waits for a pin to be dropped, and set this */
+    uint32_t registered;  /* 1; 0 in the record that nobody has, and nobody writes to */
     bool ended; /* the first thread's, which the kernel counts to the end of the process */
     pid_t thread;
     struct list of_process;
