@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * usage: bench_<module> instructions   lines of the groups that count instructions, and whether
- *                                      each target is met: the exit status
+ * usage: bench_<module> instructions   lines of the groups that count instructions or memory, and
+ *                                      whether each target is met: the exit status
  *        bench_<module> times [quick]  lines of the groups that compare times; their targets are
  *                                      printed and decide nothing. quick: a few rounds only
  */
@@ -14,8 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <ucontext.h>
+#include <unistd.h>
 #include <x86intrin.h>
 
 /* So few operations in a row that, of many tries, some see no timer interrupt. */
@@ -52,11 +54,6 @@ static double ticks(void (*operation)(unsigned count), unsigned count)
 static double each(void (*operation)(unsigned count))
 {
     return (ticks(operation, 2 * COUNT) - ticks(operation, COUNT)) / COUNT;
-}
-
-static double instructions(void (*operation)(unsigned count), void (*baseline)(unsigned count))
-{
-    return each(operation) - each(baseline);
 }
 
 /* What the clock must show to be believed. */
@@ -98,23 +95,43 @@ static unsigned count_writes(void (*operation)(unsigned count))
     return (unsigned)writes;
 }
 
+/* Ends a line. */
+static void print_target(const struct bench_row *row, int decimals)
+{
+    if (row->at_most != 0)
+        printf(" ≤ %.*f", decimals, row->at_most);
+    printf(" |\n");
+}
+
+static void hold_to_target(const struct bench_row *row, double cost)
+{
+    if (row->at_most == 0 || cost <= row->at_most)
+        return;
+    fprintf(stderr, "bench: %s: %.2f, not at most %.2f\n", row->name, cost, row->at_most);
+    met = false;
+}
+
 static void count_instructions(const struct bench_group *group)
 {
+    bool multiple = group->unit == TIMES_INSTRUCTIONS;
+    int decimals = multiple ? 2 : 0;
+    double baseline;
+
     group->set_up();
-    printf("| **%s** | instructions | | |\n", group->name);
+    baseline = each(group->baseline);
+    if (multiple)
+        printf("| **%s** | × %s (%.0f instructions) | | |\n", group->name, group->baseline_name,
+               baseline);
+    else
+        printf("| **%s** | instructions | | |\n", group->name);
     for (const struct bench_row *row = group->rows; row->name != NULL; row++) {
-        double count = instructions(row->operation, group->baseline);
+        double count = each(row->operation);
+        double cost = multiple ? count / baseline : count - baseline;
         unsigned counted_writes = count_writes(row->operation);
 
-        printf("| %s | %.0f | %u |", row->name, count, counted_writes);
-        if (row->at_most != 0)
-            printf(" ≤ %.0f", row->at_most);
-        printf(" |\n");
-        if (row->at_most != 0 && count > row->at_most) {
-            fprintf(stderr, "bench: %s: %.2f instructions, not at most %.0f\n", row->name, count,
-                    row->at_most);
-            met = false;
-        }
+        printf("| %s | %.*f | %u |", row->name, decimals, cost, counted_writes);
+        print_target(row, decimals);
+        hold_to_target(row, cost);
         if (counted_writes != row->writes) {
             fprintf(stderr, "bench: %s: %u WRPKRU, not %u\n", row->name, counted_writes,
                     row->writes);
@@ -124,10 +141,75 @@ static void count_instructions(const struct bench_group *group)
     group->tear_down();
 }
 
+struct memory {
+    long kilobytes, mappings;
+};
+
+/* Without files' pages: a child maps those of its libraries anew. */
+static struct memory memory_in_use(void)
+{
+    FILE *sums = fopen("/proc/self/smaps_rollup", "r"), *mappings = fopen("/proc/self/maps", "r");
+    struct memory memory = {0};
+    char line[1024];
+
+    bench_require(sums != NULL && mappings != NULL, "opening /proc/self");
+    while (fgets(line, sizeof(line), sums) != NULL &&
+           sscanf(line, "Anonymous: %ld", &memory.kilobytes) != 1)
+        ;
+    while (fgets(line, sizeof(line), mappings) != NULL)
+        memory.mappings++;
+    fclose(sums);
+    fclose(mappings);
+    return memory;
+}
+
+/* In a child, which finds nothing that another contestant has given back. */
+static struct memory memory_for(void (*operation)(unsigned count), unsigned objects)
+{
+    struct memory memory;
+    int ends[2];
+    pid_t child;
+
+    bench_require(pipe(ends) == 0, "pipe");
+    fflush(stdout);
+    child = fork();
+    bench_require(child >= 0, "fork");
+    if (child == 0) {
+        struct memory before = memory_in_use();
+
+        operation(objects);
+        memory = memory_in_use();
+        memory.kilobytes -= before.kilobytes;
+        memory.mappings -= before.mappings;
+        _exit(write(ends[1], &memory, sizeof(memory)) != sizeof(memory));
+    }
+    close(ends[1]);
+    bench_require(read(ends[0], &memory, sizeof(memory)) == sizeof(memory), "measuring memory");
+    close(ends[0]);
+    waitpid(child, NULL, 0);
+    return memory;
+}
+
+static void count_memory(const struct bench_group *group)
+{
+    group->set_up();
+    printf("| **%s** | bytes each, mappings | | |\n", group->name);
+    for (const struct bench_row *row = group->rows; row->name != NULL; row++) {
+        struct memory memory = memory_for(row->operation, group->objects);
+        double cost = 1024.0 * (double)memory.kilobytes / group->objects;
+
+        printf("| %s | %.1f, %ld | |", row->name, cost, memory.mappings);
+        print_target(row, 0);
+        hold_to_target(row, cost);
+    }
+    group->tear_down();
+}
+
 static double nanoseconds(void (*operation)(unsigned count))
 {
     struct timespec begin, end;
 
+    operation(COUNT); /* the others may have taken its place in the caches */
     clock_gettime(CLOCK_MONOTONIC, &begin);
     operation(COUNT);
     clock_gettime(CLOCK_MONOTONIC, &end);
@@ -185,13 +267,11 @@ static void compare_times(const struct bench_group *group, size_t rounds)
             times[row][round] /= times[rows][round];
     }
 
-    printf("| **%s** | × %s (%.1f µs) | | |\n", group->name, group->baseline_name,
+    printf("| **%s** | × %s (%.3g µs) | | |\n", group->name, group->baseline_name,
            median(times[rows], rounds) / 1000);
     for (size_t i = 0; i < rows; i++) {
         printf("| %s | %.2f | |", group->rows[i].name, median(times[i], rounds));
-        if (group->rows[i].at_most != 0)
-            printf(" ≤ %.2f", group->rows[i].at_most);
-        printf(" |\n");
+        print_target(&group->rows[i], 2);
     }
 }
 
@@ -204,17 +284,19 @@ int main(int argc, char *argv[])
         fprintf(stderr, "usage: %s instructions | times [quick]\n", argv[0]);
         return 2;
     }
-    if (counts && instructions(hundred_instructions, nothing) != 100) {
+    if (counts && each(hundred_instructions) - each(nothing) != 100) {
         fprintf(stderr, "bench: this machine's clock does not count instructions\n");
         return 2;
     }
     for (const struct bench_group *group = bench_groups; group->name != NULL; group++) {
-        if (counts != (group->unit == INSTRUCTIONS))
+        if (counts != (group->unit != TIMES_BASELINE))
             continue;
-        if (counts)
-            count_instructions(group);
-        else
+        if (!counts)
             compare_times(group, quick ? QUICK_ROUNDS : ROUNDS);
+        else if (group->unit == MEMORY)
+            count_memory(group);
+        else
+            count_instructions(group);
     }
     return met ? 0 : 1;
 }

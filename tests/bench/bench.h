@@ -13,15 +13,18 @@
 /*
  * INSTRUCTIONS: executed in one operation, the kernel's included, less the baseline's. Exact, but
  * only in a machine whose clock counts instructions (GUEST_ICOUNT in ../guest/boot.sh).
+ * TIMES_INSTRUCTIONS: how many times the baseline's instructions an operation executes.
  * TIMES_BASELINE: how many times as long as the baseline an operation takes, on any machine.
+ * MEMORY: resident bytes for each object, and mappings for all of them together, that an operation
+ * which makes objects leaves in use; each is done in a process of its own.
  */
-enum bench_unit { INSTRUCTIONS, TIMES_BASELINE };
+enum bench_unit { INSTRUCTIONS, TIMES_INSTRUCTIONS, TIMES_BASELINE, MEMORY };
 
 /* One line of the table; the last of a group's has no name. */
 struct bench_row {
     const char *name;
     void (*operation)(unsigned count); /* does it so many times */
-    unsigned writes; /* how often one operation executes WRPKRU; counted with INSTRUCTIONS */
+    unsigned writes; /* how often one operation executes WRPKRU, where instructions are counted */
     double at_most;  /* the target, in the group's unit; 0: none */
 };
 
@@ -29,10 +32,11 @@ struct bench_row {
 struct bench_group {
     const char *name;
     enum bench_unit unit;
-    const char *baseline_name; /* for TIMES_BASELINE */
+    const char *baseline_name; /* for TIMES_INSTRUCTIONS and TIMES_BASELINE */
     void (*set_up)(void);
     void (*tear_down)(void);
-    void (*baseline)(unsigned count);
+    void (*baseline)(unsigned count); /* but for MEMORY */
+    unsigned objects;                 /* for MEMORY */
     const struct bench_row *rows;
 };
 

@@ -9,7 +9,8 @@ cd "$(dirname "$0")/../.."
 guest=$PWD/.build/bench/guest
 
 {
-    need_packages gcc libc6-dev make cmake pkg-config check libsodium-dev qemu-system-x86 cpio
+    need_packages gcc libc6-dev make cmake pkg-config check libpcl1-dev libsodium-dev \
+        libjemalloc-dev libssl-dev qemu-system-x86 cpio
     echo "== building into .build/bench"
     cmake -S . -B .build/bench -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE=-O2 \
         -DPKEYGUARD_NATIVE_TESTS_ONLY=ON
@@ -31,10 +32,13 @@ done
 cat << END
 
 Instructions are those executed, the kernel's included, for one operation of a loop, less those for
-the one access that each encloses: exact, but \`mprotect\` depends a little on what lies beside the
-pages. \`WRPKRU\` is counted by single steps. They are not time: \`WRPKRU\` counts as one. Emulated by
+the one access that a scope encloses: exact, but each round of a \`rep\` instruction counts, and
+\`mprotect\` depends a little on what lies beside the pages. \`WRPKRU\` is counted by single steps. They
+are not time: \`WRPKRU\` counts as one. Emulated by
 QEMU $(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p') with -icount.
+Bytes are those of anonymous pages, an allocator's own records included.
 Times are medians of 2000 ratios between batches that take turns, on $(sed -n 's/^model name\t*: //p' /proc/cpuinfo | head -n 1), Linux $(uname -r).
-gcc $(cc -dumpfullversion) -O2, glibc $(ldd --version | sed -n '1s/.* //p'), libsodium $(pkg-config --modversion libsodium).
+gcc $(cc -dumpfullversion) -O2, glibc $(ldd --version | sed -n '1s/.* //p'), libsodium $(pkg-config --modversion libsodium),
+jemalloc $(pkg-config --modversion jemalloc | sed 's/_.*//'), OpenSSL $(pkg-config --modversion libcrypto).
 END
 exit "$status"

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+/* Objects of a heap, beside those of other allocators. */
+#include "bench.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+#include <sodium.h>
+
+#include <pkeyguard.h>
+
+/* jemalloc stands in for malloc in this program; this one is glibc's. */
+void *__libc_malloc(size_t size);
+void __libc_free(void *object);
+
+enum { CAPACITY = 4 << 20 }; /* of each heap, and of OpenSSL's */
+
+struct keyed_heap {
+    struct pkeyguard_key *key;
+    struct pkeyguard_heap *heap;
+    struct pkeyguard_guard guard; /* empty where no scope is open */
+};
+
+static struct keyed_heap open_heap, closed_heap, open_software_heap, closed_software_heap;
+static size_t size; /* of each object */
+
+static void glibc_wipe_and_free(void *object)
+{
+    explicit_bzero(object, size);
+    __libc_free(object);
+}
+
+static void jemalloc_wipe_and_free(void *object)
+{
+    explicit_bzero(object, size);
+    free(object);
+}
+
+#define HEAP(name)                                                                         \
+    static inline void *name##_alloc(size_t bytes)                                         \
+    {                                                                                      \
+        return pkeyguard_heap_alloc(name.heap, bytes);                                     \
+    }                                                                                      \
+    static inline void name##_free(void *object)                                           \
+    {                                                                                      \
+        bench_require(pkeyguard_heap_free(name.heap, object) == 0, "pkeyguard_heap_free"); \
+    }
+HEAP(open_heap)
+HEAP(closed_heap)
+HEAP(open_software_heap)
+HEAP(closed_software_heap)
+
+static inline void keep(void *object)
+{
+    *(volatile char *)object = 1;
+}
+
+/* Allocates, and gives back, so many objects one after the other. */
+#define PAIRS(name, alloc, give_back)            \
+    static void name(unsigned count)             \
+    {                                            \
+        for (unsigned i = 0; i < count; i++) {   \
+            void *object = alloc(size);          \
+                                                 \
+            __asm__ volatile("" : "+r"(object)); \
+            give_back(object);                   \
+        }                                        \
+    }
+PAIRS(glibc, __libc_malloc, __libc_free)
+PAIRS(glibc_wiped, __libc_malloc, glibc_wipe_and_free)
+PAIRS(jemalloc, malloc, free)
+PAIRS(jemalloc_wiped, malloc, jemalloc_wipe_and_free)
+PAIRS(scope_open, open_heap_alloc, open_heap_free)
+PAIRS(scope_closed, closed_heap_alloc, closed_heap_free)
+PAIRS(software_scope_open, open_software_heap_alloc, open_software_heap_free)
+PAIRS(software_scope_closed, closed_software_heap_alloc, closed_software_heap_free)
+PAIRS(openssl, OPENSSL_secure_malloc, OPENSSL_secure_free)
+PAIRS(sodium, sodium_malloc, sodium_free)
+
+static void create_heap(struct keyed_heap *created, unsigned key_flags, bool open)
+{
+    *created = (struct keyed_heap){0};
+    bench_require(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, key_flags, &created->key) == 0,
+                  "pkeyguard_key_create");
+    bench_require(pkeyguard_heap_create(created->key, CAPACITY, 0, &created->heap) == 0,
+                  "pkeyguard_heap_create");
+    if (open)
+        bench_require(pkeyguard_key_acquire(created->key, PKEYGUARD_READ_WRITE, &created->guard) ==
+                          0,
+                      "pkeyguard_key_acquire");
+}
+
+static void destroy_heap(struct keyed_heap *destroyed)
+{
+    pkeyguard_release(&destroyed->guard);
+    bench_require(pkeyguard_heap_destroy(destroyed->heap) == 0, "pkeyguard_heap_destroy");
+    bench_require(pkeyguard_key_destroy(destroyed->key) == 0, "pkeyguard_key_destroy");
+}
+
+static void init_openssl(void)
+{
+    bench_require(CRYPTO_secure_malloc_init(CAPACITY, 32) != 0, "CRYPTO_secure_malloc_init");
+}
+
+static void set_up(size_t object_size)
+{
+    size = object_size;
+    create_heap(&open_heap, PKEYGUARD_KEY_OPTIONAL, true);
+    create_heap(&closed_heap, PKEYGUARD_KEY_OPTIONAL, false);
+    create_heap(&open_software_heap, PKEYGUARD_KEY_SOFTWARE, true);
+    create_heap(&closed_software_heap, PKEYGUARD_KEY_SOFTWARE, false);
+    init_openssl();
+    bench_require(sodium_init() >= 0, "sodium_init");
+}
+
+static void set_up_32(void)
+{
+    set_up(32);
+}
+
+static void set_up_256(void)
+{
+    set_up(256);
+}
+
+static void set_up_4096(void)
+{
+    set_up(4096);
+}
+
+static void tear_down(void)
+{
+    destroy_heap(&open_heap);
+    destroy_heap(&closed_heap);
+    destroy_heap(&open_software_heap);
+    destroy_heap(&closed_software_heap);
+    bench_require(CRYPTO_secure_malloc_done(), "CRYPTO_secure_malloc_done");
+}
+
+/* What stays in memory with so many objects of each allocator. */
+PAIRS(glibc_live, __libc_malloc, keep)
+PAIRS(jemalloc_live, malloc, keep)
+PAIRS(sodium_live, sodium_malloc, keep)
+PAIRS(openssl_kept, OPENSSL_secure_malloc, keep)
+PAIRS(heap_kept, open_heap_alloc, keep)
+
+static void openssl_live(unsigned count)
+{
+    init_openssl();
+    openssl_kept(count);
+}
+
+static void heap_live(unsigned count)
+{
+    create_heap(&open_heap, PKEYGUARD_KEY_OPTIONAL, true);
+    heap_kept(count);
+}
+
+static void set_up_live(void)
+{
+    size = 32;
+    bench_require(sodium_init() >= 0, "sodium_init");
+}
+
+static void nothing(void)
+{
+}
+
+/* Threads that share the operations' pairs, and sleep in between. */
+enum { WORKERS = 2, PAIRS_EACH = 1000 };
+
+static pthread_t workers[WORKERS];
+static pthread_barrier_t start, end;
+static unsigned shares[WORKERS];     /* of the pairs */
+static void (*work)(unsigned count); /* NULL: they go home */
+
+static void *worker(void *argument)
+{
+    const unsigned *share = argument;
+
+    pkeyguard_thread_reset();
+    while (pthread_barrier_wait(&start), work != NULL) {
+        pkeyguard_scoped_key_write (guard, open_heap.key)
+            work(*share);
+        pthread_barrier_wait(&end);
+    }
+    return NULL;
+}
+
+static void let_work(void (*pairs)(unsigned count), unsigned threads, unsigned count)
+{
+    for (unsigned i = 0; i < WORKERS; i++)
+        shares[i] = i < threads ? count * PAIRS_EACH / threads : 0;
+    work = pairs;
+    pthread_barrier_wait(&start);
+    if (pairs != NULL)
+        pthread_barrier_wait(&end);
+}
+
+static void set_up_workers(void)
+{
+    set_up(32);
+    bench_require(pthread_barrier_init(&start, NULL, WORKERS + 1) == 0, "pthread_barrier_init");
+    bench_require(pthread_barrier_init(&end, NULL, WORKERS + 1) == 0, "pthread_barrier_init");
+    for (unsigned i = 0; i < WORKERS; i++)
+        bench_require(pthread_create(&workers[i], NULL, worker, &shares[i]) == 0, "pthread_create");
+}
+
+static void tear_down_workers(void)
+{
+    let_work(NULL, 0, 0);
+    for (unsigned i = 0; i < WORKERS; i++)
+        pthread_join(workers[i], NULL);
+    pthread_barrier_destroy(&start);
+    pthread_barrier_destroy(&end);
+    tear_down();
+}
+
+#define BY_THREADS(name, pairs, threads) \
+    static void name(unsigned count)     \
+    {                                    \
+        let_work(pairs, threads, count); \
+    }
+BY_THREADS(heap_by_one, scope_open, 1)
+BY_THREADS(heap_by_two, scope_open, 2)
+BY_THREADS(glibc_by_one, glibc_wiped, 1)
+BY_THREADS(glibc_by_two, glibc_wiped, 2)
+BY_THREADS(jemalloc_by_one, jemalloc_wiped, 1)
+BY_THREADS(jemalloc_by_two, jemalloc_wiped, 2)
+
+/* clang-format off */
+#define OTHERS                                        \
+    {"glibc", glibc, .writes = 0},                    \
+    {"jemalloc", jemalloc, .writes = 0},              \
+    {"jemalloc, wiped", jemalloc_wiped, .writes = 0}, \
+    {"OpenSSL's secure heap", openssl, .writes = 0},  \
+    {"libsodium", sodium, .writes = 0}
+/* clang-format on */
+
+static const struct bench_row counted[] = {
+    {"heap, scope open", scope_open, .writes = 0, .at_most = 2},
+    {"heap, scope closed", scope_closed, .writes = 4},
+    OTHERS,
+    {0},
+};
+
+static const struct bench_row timed[] = {
+    {"heap, scope open", scope_open, .at_most = 2},
+    {"heap, scope closed", scope_closed, .writes = 0},
+    {"heap, mprotect enforcement, scope open", software_scope_open, .writes = 0},
+    {"heap, mprotect enforcement, scope closed", software_scope_closed, .writes = 0},
+    OTHERS,
+    {0},
+};
+
+static const struct bench_row live[] = {
+    {"heap", heap_live, .at_most = 48},
+    {"glibc", glibc_live, .writes = 0},
+    {"jemalloc", jemalloc_live, .writes = 0},
+    {"OpenSSL's secure heap, of 4 MiB", openssl_live, .writes = 0},
+    {0},
+};
+
+static const struct bench_row live_beside_sodium[] = {
+    {"heap", heap_live, .at_most = 48},
+    {"libsodium", sodium_live, .writes = 0},
+    {0},
+};
+
+static const struct bench_row together[] = {
+    {"heap, two threads", heap_by_two, .at_most = 1},
+    {"glibc, wiped, one thread", glibc_by_one, .writes = 0},
+    {"glibc, wiped, two threads", glibc_by_two, .writes = 0},
+    {"jemalloc, wiped, one thread", jemalloc_by_one, .writes = 0},
+    {"jemalloc, wiped, two threads", jemalloc_by_two, .writes = 0},
+    {0},
+};
+
+#define ALLOC_AND_FREE(object_size, bench_unit, contestants)                                     \
+    {                                                                                            \
+        .name = "alloc and free of " #object_size " B", .unit = bench_unit,                      \
+        .baseline_name = "glibc, wiped", .set_up = set_up_##object_size, .tear_down = tear_down, \
+        .baseline = glibc_wiped, .rows = contestants,                                            \
+    }
+
+const struct bench_group bench_groups[] = {
+    ALLOC_AND_FREE(32, TIMES_INSTRUCTIONS, counted),
+    ALLOC_AND_FREE(256, TIMES_INSTRUCTIONS, counted),
+    ALLOC_AND_FREE(4096, TIMES_INSTRUCTIONS, counted),
+    {.name = "100,000 live objects of 32 B",
+     .unit = MEMORY,
+     .set_up = set_up_live,
+     .tear_down = nothing,
+     .rows = live,
+     .objects = 100000},
+    {.name = "10,000 live objects of 32 B; libsodium stops at 16,000",
+     .unit = MEMORY,
+     .set_up = set_up_live,
+     .tear_down = nothing,
+     .rows = live_beside_sodium,
+     .objects = 10000},
+    ALLOC_AND_FREE(32, TIMES_BASELINE, timed),
+    ALLOC_AND_FREE(256, TIMES_BASELINE, timed),
+    ALLOC_AND_FREE(4096, TIMES_BASELINE, timed),
+    {.name = "alloc and free of 32 B, the same number by one or two threads, a scope open",
+     .unit = TIMES_BASELINE,
+     .baseline_name = "heap, one thread",
+     .set_up = set_up_workers,
+     .tear_down = tear_down_workers,
+     .baseline = heap_by_one,
+     .rows = together},
+    {0},
+};
