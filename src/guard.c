@@ -25,6 +25,15 @@ static void check_thread(const struct pkeyguard_key *key)
                  NULL);
 }
 
+/* Whether such a guard changes nothing, and has nothing to remember for its release. */
+static bool is_empty(const struct pkeyguard_key *key, enum pkeyguard_rights rights, bool restricts,
+                     bool checked)
+{
+    if (rights == (restricts ? PKEYGUARD_READ_WRITE : PKEYGUARD_NO_ACCESS))
+        return true;
+    return key->enforcement->kind == PKEYGUARD_UNENFORCED && !checked;
+}
+
 int pkeyguard_guard_enter(struct pkeyguard_key *key, struct pkeyguard_region *region,
                           enum pkeyguard_rights rights, unsigned flags,
                           struct pkeyguard_guard *ret_guard)
@@ -38,7 +47,7 @@ int pkeyguard_guard_enter(struct pkeyguard_key *key, struct pkeyguard_region *re
         key = region->head.key;
     if (key == NULL || !rights_valid(rights))
         error = -EINVAL;
-    if (error != 0 || rights == (restricts ? PKEYGUARD_READ_WRITE : PKEYGUARD_NO_ACCESS)) {
+    if (error != 0 || is_empty(key, rights, restricts, checked)) {
         *ret_guard = (struct pkeyguard_guard){0};
         return error;
     }
