@@ -16,7 +16,7 @@
 
 #include "support.h"
 
-enum { KEYS = 100, THREADS = 8, SCOPES = 2000, PROBES = 3, BIRTHS = 60 };
+enum { KEYS = 100, THREADS = 8, SCOPES = 500, PROBES = 3, BIRTHS = 30 };
 
 /* A region's content: for each thread a pattern of its own. */
 struct shared {
