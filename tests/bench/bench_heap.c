@@ -168,8 +168,11 @@ static void nothing(void)
 {
 }
 
-/* Threads that share the operations' pairs, and sleep in between. */
-enum { WORKERS = 2, PAIRS_EACH = 1000 };
+/*
+ * Threads that share the operations' pairs, and sleep in between. In less time than so many take,
+ * the kernel may have both of them, woken up together, on one processor.
+ */
+enum { WORKERS = 2, PAIRS_EACH = 5000 };
 
 static pthread_t workers[WORKERS];
 static pthread_barrier_t start, end;
