@@ -1,4 +1,5 @@
-// gcc: use of uninitialized value
+// gcc: use of uninitialized value|is used uninitialized
+// g++: is used uninitialized
 #include "example.h"
 
 void test(void);
