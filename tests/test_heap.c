@@ -1221,7 +1221,7 @@ START_TEST(a_fork_child_s_heap_works)
     stop = false;
     for (int i = 0; i < 2; i++)
         expect(pthread_create(&threads[i], NULL, use_until_stopped, NULL) == 0);
-    for (int i = 0; i < (runs_without_a_tool() ? 20 : 3); i++) {
+    for (int i = 0; i < (runs_without_a_tool() ? 6 : 3); i++) {
         pid_t child = fork();
 
         if (child == 0) {
@@ -1354,6 +1354,6 @@ int main(void)
         tcase_add_loop_test(heaps, a_fork_child_s_heap_works, 0, KINDS);
     }
     tcase_add_test(heaps, heap_of_while_other_heaps_come_and_go);
-    tcase_add_loop_test(heaps, heap_and_model_agree, 0, 3 * KINDS);
+    tcase_add_loop_test(heaps, heap_and_model_agree, 0, KINDS);
     return run_suite(suite);
 }
