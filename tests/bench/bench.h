@@ -13,12 +13,14 @@
 /*
  * INSTRUCTIONS: executed in one operation, the kernel's included, less the baseline's. Exact, but
  * only in a machine whose clock counts instructions (GUEST_ICOUNT in ../guest/boot.sh).
+ * MEAN_INSTRUCTIONS: the mean of those of many operations, which are not alike; timer interrupts
+ * among them count. How often they execute WRPKRU is not counted.
  * TIMES_INSTRUCTIONS: how many times the baseline's instructions an operation executes.
  * TIMES_BASELINE: how many times as long as the baseline an operation takes, on any machine.
  * MEMORY: resident bytes for each object, and mappings for all of them together, that an operation
  * which makes objects leaves in use; each is done in a process of its own.
  */
-enum bench_unit { INSTRUCTIONS, TIMES_INSTRUCTIONS, TIMES_BASELINE, MEMORY };
+enum bench_unit { INSTRUCTIONS, MEAN_INSTRUCTIONS, TIMES_INSTRUCTIONS, TIMES_BASELINE, MEMORY };
 
 /* One line of the table; the last of a group's has no name. */
 struct bench_row {
@@ -37,6 +39,7 @@ struct bench_group {
     void (*tear_down)(void);
     void (*baseline)(unsigned count); /* but for MEMORY */
     unsigned objects;                 /* for MEMORY */
+    unsigned operations;              /* for MEAN_INSTRUCTIONS */
     const struct bench_row *rows;
 };
 

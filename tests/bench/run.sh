@@ -33,7 +33,8 @@ cat << END
 
 Instructions are those executed, the kernel's included, for one operation of a loop, less those for
 the one access that a scope encloses: exact, but each round of a \`rep\` instruction counts, and
-\`mprotect\` depends a little on what lies beside the pages. \`WRPKRU\` is counted by single steps. They
+\`mprotect\` depends a little on what lies beside the pages. \`WRPKRU\` is counted by single steps. With
+hits and misses mixed it is the mean of 2,000 operations, and the timer's interrupts count. They
 are not time: \`WRPKRU\` counts as one. Emulated by
 QEMU $(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p') with -icount.
 Bytes are those of anonymous pages, an allocator's own records included.
