@@ -192,9 +192,15 @@ static enum pkeyguard_rights rights(const struct pkeyguard_key *key)
 
 static int apply(const struct pkeyguard_key *key, struct pages *pages)
 {
+    int error = 0;
+
     if (key->pkey > 0)
-        return pages_protect(pages, pages->prot, key->pkey);
-    return pages->applied == PROT_NONE && pages->pkey == 0 ? 0 : pages_protect(pages, PROT_NONE, 0);
+        error = pages_protect(pages, pages->prot, key->pkey);
+    else if (pages->applied != PROT_NONE || pages->pkey != 0)
+        error = pages_protect(pages, PROT_NONE, 0);
+    if (error == 0)
+        pages->allowed = PKEYGUARD_NO_ACCESS;
+    return error;
 }
 
 /* A restrict guard that has nothing to take away pins nothing. */

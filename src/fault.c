@@ -24,6 +24,14 @@ static enum pkeyguard_access access_of(const void *ucontext, const struct pages 
     return pages->applied & PROT_READ ? PKEYGUARD_WRITE_ACCESS : PKEYGUARD_READ_ACCESS;
 }
 
+/* Virtual keys have no default that would replace them: their pkeys are bound to no key here. */
+static bool initial(int pkey, uint32_t pkru)
+{
+    bool has_default = pkeys_mask(pkeys_bound()) & PKEY_AD(pkey);
+
+    return has_default && (pkru & PKEY_BITS(pkey)) == PKEY_AD(pkey);
+}
+
 /* The faulting thread's own where the pages have a pkey. */
 static void find_rights(const void *ucontext, const struct pages *pages,
                         struct pkeyguard_fault *fault)
@@ -34,8 +42,7 @@ static void find_rights(const void *ucontext, const struct pages *pages,
         fault->rights = (enum pkeyguard_rights)pages->allowed;
     } else if (pkru_in_frame(ucontext, &pkru)) {
         fault->rights = pkeys_rights(fault->key_number, pkru);
-        fault->initial_rights = (pkru & pkeys_deny(fault->key_number, PKEYGUARD_NO_ACCESS)) ==
-                                PKEY_AD(fault->key_number);
+        fault->initial_rights = initial(fault->key_number, pkru);
     } else {
         /* PKRU is left out of a frame while it is 0, which forbids nothing. */
         fault->rights = PKEYGUARD_READ_WRITE;
@@ -153,7 +160,7 @@ static void append_place(struct text *text, const struct pkeyguard_fault *fault)
     }
 }
 
-/* Page rights hold under any guard; mprotect enforcement takes them away where none is open. */
+/* Page rights hold under any guard; without a pkey they are taken away where none is open. */
 static bool by_page_rights(const struct pkeyguard_fault *fault)
 {
     bool writes = fault->access == PKEYGUARD_WRITE_ACCESS;

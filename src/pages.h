@@ -20,7 +20,7 @@ struct pages {
     atomic_int prot;    /* the page rights the region asks for */
     atomic_int applied; /* the page rights the kernel has; mprotect enforcement lowers them */
     atomic_int pkey;    /* the pkey they carry; 0: none */
-    atomic_int allowed; /* rights under every enforcement but PKU, which has them in PKRU */
+    atomic_int allowed; /* everyone's rights while they carry no pkey; else PKRU has them */
     struct holds held;
     struct list of_key;
 };

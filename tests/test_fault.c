@@ -483,6 +483,32 @@ START_TEST(a_decoded_fault_in_words)
 }
 END_TEST
 
+/* Until a guard opens it the key has no pkey; then it keeps it. */
+START_TEST(a_virtual_key)
+{
+    struct pkeyguard_key *virtual_key = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_VIRTUAL);
+    char text[PKEYGUARD_FAULT_TEXT_SIZE], expected[PKEYGUARD_FAULT_TEXT_SIZE];
+
+    ck_assert_int_eq(pkeyguard_region_associate(region, virtual_key), 0);
+    ck_assert_int_eq(pkeyguard_key_number(virtual_key), -1);
+    assert_decoded(WRITE_BYTE, 16, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_NO_ACCESS);
+    assert_decoded(READ_BYTE, 16, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_NO_ACCESS);
+    ck_assert_int_eq(pkeyguard_fault_format(&fault, text, sizeof(text)), 0);
+    snprintf(expected, sizeof(expected),
+             "read of region 'session keys' + 0x10: no guard has it open; open a read scope "
+             "(address %p)",
+             (void *)(address + 16));
+    ck_assert_str_eq(text, expected);
+    pkeyguard_scoped_read (char, bytes, region) {
+        ck_assert_int_eq(bytes[16], 0);
+        assert_decoded(WRITE_BYTE, 16, PKEYGUARD_FAULT_BY_KEY, PKEYGUARD_READ_ONLY);
+    }
+    assert_decoded(READ_BYTE, 16, PKEYGUARD_FAULT_BY_KEY, PKEYGUARD_NO_ACCESS);
+    ck_assert_int_eq(pkeyguard_region_associate(region, key), 0);
+    ck_assert_int_eq(pkeyguard_key_destroy(virtual_key), 0);
+}
+END_TEST
+
 /* ---- the reporter ---- */
 
 /* Its line for an access to the region's first byte that the key denies. */
@@ -988,6 +1014,7 @@ int main(void)
     tcase_add_test(words, small_buffers_hold_what_fits);
     tcase_add_test(words, the_longest_text_fits);
     tcase_add_test(words, a_decoded_fault_in_words);
+    add_pku_test(words, a_virtual_key);
     suite_add_tcase(suite, reporter);
     tcase_add_checked_fixture(reporter, set_up, tear_down);
     tcase_set_timeout(reporter, 60);

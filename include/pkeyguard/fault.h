@@ -33,7 +33,8 @@ enum pkeyguard_access {
 /* What forbade it. */
 enum pkeyguard_fault_kind {
     PKEYGUARD_FAULT_BY_KEY,    /* the thread's rights on the region's pkey */
-    PKEYGUARD_FAULT_BY_PAGE,   /* the region's page rights, or mprotect where it enforces the key */
+    PKEYGUARD_FAULT_BY_PAGE,   /* the region's page rights, or mprotect where it enforces the key or
+                                  closes what a virtual key has no pkey for */
     PKEYGUARD_FAULT_GUARD_PAGE /* the page before the region or after it */
 };
 
