@@ -24,12 +24,33 @@ static enum pkeyguard_access access_of(const void *ucontext, const struct pages 
     return pages->applied & PROT_READ ? PKEYGUARD_WRITE_ACCESS : PKEYGUARD_READ_ACCESS;
 }
 
-/* Virtual keys have no default that would replace them: their pkeys are bound to no key here. */
-static bool initial(int pkey, uint32_t pkru)
+/* Whether virtual keys share the pkey. They have no default rights that a thread could lack. */
+static bool shared(int pkey)
 {
-    bool has_default = pkeys_mask(pkeys_bound()) & PKEY_AD(pkey);
+    return !(pkeys_mask(pkeys_bound()) & PKEY_AD(pkey));
+}
 
-    return has_default && (pkru & PKEY_BITS(pkey)) == PKEY_AD(pkey);
+static bool permitted(int prot, enum pkeyguard_access access)
+{
+    static const int needed[] = {[PKEYGUARD_READ_ACCESS] = PROT_READ | PROT_WRITE,
+                                 [PKEYGUARD_WRITE_ACCESS] = PROT_WRITE,
+                                 [PKEYGUARD_EXECUTE_ACCESS] = PROT_EXEC};
+
+    return prot & needed[access];
+}
+
+/* When it happened, or -1. A guard of another thread may have bound the key since. */
+static int pkey_of(const siginfo_t *info, const struct pages *pages,
+                   const struct pkeyguard_fault *fault)
+{
+    int pkey = pages->pkey;
+
+    if (info->si_code == SEGV_PKUERR)
+        return (int)info->si_pkey;
+    if (fault->kind == PKEYGUARD_FAULT_BY_PAGE && shared(pkey) &&
+        permitted(pages->prot, fault->access))
+        return -1;
+    return pkey > 0 ? pkey : -1;
 }
 
 /* The faulting thread's own where the pages have a pkey. */
@@ -42,7 +63,8 @@ static void find_rights(const void *ucontext, const struct pages *pages,
         fault->rights = (enum pkeyguard_rights)pages->allowed;
     } else if (pkru_in_frame(ucontext, &pkru)) {
         fault->rights = pkeys_rights(fault->key_number, pkru);
-        fault->initial_rights = initial(fault->key_number, pkru);
+        fault->initial_rights = !shared(fault->key_number) &&
+                                (pkru & PKEY_BITS(fault->key_number)) == PKEY_AD(fault->key_number);
     } else {
         /* PKRU is left out of a frame while it is 0, which forbids nothing. */
         fault->rights = PKEYGUARD_READ_WRITE;
@@ -55,7 +77,6 @@ static struct pkeyguard_fault describe(const siginfo_t *info, const void *uconte
     const struct pages *pages = &region->pages;
     struct pkeyguard_fault fault = {
         .access = access_of(ucontext, pages),
-        .key_number = pages->pkey > 0 ? pages->pkey : -1,
         .address = info->si_addr,
         .offset = (char *)info->si_addr - region->head.address,
         .region_size = region->head.size,
@@ -67,8 +88,7 @@ static struct pkeyguard_fault describe(const siginfo_t *info, const void *uconte
         fault.kind = PKEYGUARD_FAULT_BY_KEY;
     else
         fault.kind = PKEYGUARD_FAULT_BY_PAGE;
-    if (info->si_code == SEGV_PKUERR)
-        fault.key_number = (int)info->si_pkey;
+    fault.key_number = pkey_of(info, pages, &fault);
     find_rights(ucontext, pages, &fault);
     memcpy(fault.region_name, region->name, sizeof(fault.region_name) - 1);
     return fault;

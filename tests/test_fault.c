@@ -63,10 +63,13 @@ static void tear_down(void)
 static __thread sigjmp_buf back;
 static __thread int decoded;
 static __thread struct pkeyguard_fault fault;
+static void (*meanwhile)(void); /* between the fault and its decoding */
 
 static void decode(int signal, siginfo_t *info, void *ucontext)
 {
     (void)signal;
+    if (meanwhile != NULL)
+        meanwhile();
     memset(&fault, 0x5a, sizeof(fault));
     decoded = pkeyguard_fault_decode(info, ucontext, &fault);
     siglongjmp(back, 1);
@@ -483,6 +486,12 @@ START_TEST(a_decoded_fault_in_words)
 }
 END_TEST
 
+static void open_and_close(void)
+{
+    pkeyguard_scoped_read (char, bytes, region)
+        (void)bytes;
+}
+
 /* Until a guard opens it the key has no pkey; then it keeps it. */
 START_TEST(a_virtual_key)
 {
@@ -499,11 +508,23 @@ START_TEST(a_virtual_key)
              "(address %p)",
              (void *)(address + 16));
     ck_assert_str_eq(text, expected);
+    meanwhile = open_and_close;
+    ck_assert_int_eq(decode_access(WRITE_BYTE, address), 0);
+    meanwhile = NULL;
+    ck_assert_int_gt(pkeyguard_key_number(virtual_key), 0);
+    ck_assert_int_eq(fault.key_number, -1);
+    ck_assert_int_eq(fault.rights, PKEYGUARD_NO_ACCESS);
     pkeyguard_scoped_read (char, bytes, region) {
         ck_assert_int_eq(bytes[16], 0);
         assert_decoded(WRITE_BYTE, 16, PKEYGUARD_FAULT_BY_KEY, PKEYGUARD_READ_ONLY);
     }
     assert_decoded(READ_BYTE, 16, PKEYGUARD_FAULT_BY_KEY, PKEYGUARD_NO_ACCESS);
+    assert_decoded(READ_BYTE, -1, PKEYGUARD_FAULT_GUARD_PAGE, PKEYGUARD_NO_ACCESS);
+    ck_assert_int_eq(pkeyguard_region_protect(region, PROT_READ), 0);
+    pkeyguard_scoped_read (char, bytes, region) {
+        ck_assert_int_eq(bytes[16], 0);
+        assert_decoded(EXECUTE, 16, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_ONLY);
+    }
     ck_assert_int_eq(pkeyguard_region_associate(region, key), 0);
     ck_assert_int_eq(pkeyguard_key_destroy(virtual_key), 0);
 }
