@@ -45,7 +45,6 @@
 
 #include <errno.h>
 #include <stddef.h>
-#include <string.h>
 
 #include <pkeyguard/pkru.h>
 
@@ -211,8 +210,9 @@ static void move_to_end(int i)
 {
     int pkey = pool[i];
 
-    memmove(&pool[i], &pool[i + 1], (size_t)(pool_size - 1 - i) * sizeof(*pool));
-    pool[pool_size - 1] = pkey;
+    for (; i + 1 < pool_size; i++)
+        pool[i] = pool[i + 1];
+    pool[i] = pkey;
 }
 
 /* Moves what was used since the last binding to the pool's end, in the order that it had. */
