@@ -55,13 +55,6 @@ int os_seal(void *address, size_t length);
 int os_install_guard(void *address, size_t length);
 bool os_has_guards(void);
 
-/*
- * The page rights of memory that somebody else mapped. -ENOMEM: not all of it is mapped; -EINVAL:
- * the rights are not the same everywhere, or an end lies inside a (huge) page; -EBUSY: it carries a
- * pkey; -ENOTSUP: there is no /proc/self/smaps; -EACCES: it may not be read.
- */
-int os_inspect(const void *address, size_t length, int *ret_prot);
-
 /* Names anonymous memory in /proc/PID/maps, where the kernel can. */
 void os_name(void *address, size_t length, const char *name);
 

@@ -9,6 +9,7 @@
 #include "lock.h"
 #include "os.h"
 #include "region_private.h"
+#include "smaps.h"
 
 enum { PAGE_RIGHTS = PROT_READ | PROT_WRITE | PROT_EXEC };
 enum {
@@ -477,7 +478,7 @@ int pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size
         return -EINVAL;
     error = check_prot(prot, key);
     if (error == 0)
-        error = os_inspect(address, size, &found);
+        error = smaps_inspect(address, size, &found);
     if (error == 0)
         error = library_lock();
     if (error != 0)
