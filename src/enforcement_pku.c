@@ -10,6 +10,7 @@
 #include "enforcement.h"
 #include "os.h"
 #include "pkeys.h"
+#include "tasks.h"
 
 /*
  * pkeys of destroyed keys, a bit each. They are not freed: another thread may still hold rights on
@@ -37,7 +38,7 @@ int pku_ruled_out(void)
 
 unsigned pku_idle_keys(void)
 {
-    return os_single_threaded() ? (unsigned)__builtin_popcount(idle) : 0;
+    return tasks_one() ? (unsigned)__builtin_popcount(idle) : 0;
 }
 
 static int set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)

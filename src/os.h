@@ -80,23 +80,6 @@ bool os_peek(const void *address, void *buffer, size_t length);
 /* The main thread's stack ends above this. */
 const void *os_main_stack_end(void);
 
-/*
- * How many threads this process has, ended ones included until the kernel forgets them; 0: unknown.
- * It costs one system call, on a file that it keeps open. Needs the library's lock, as the next.
- */
-unsigned os_thread_count(void);
-void os_forget_thread_count(void); /* in a fork child, whose /proc/self is another */
-
-/* A thread that passes the test and is not about to end; 0: none. */
-pid_t os_find_thread(bool (*test)(pid_t thread));
-
-/* Whether the calling thread is certainly the only one. At a sixth of the price of counting them.
- */
-bool os_only_thread(void);
-
-/* Whether no other thread shares this process; false where /proc cannot tell. */
-bool os_single_threaded(void);
-
 pid_t os_thread_id(void);
 
 /* For 50 microseconds, or less. */

@@ -10,6 +10,7 @@
 
 #include "os.h"
 #include "pkru_frame.h"
+#include "tasks.h"
 
 static struct thread_record nobody = {.undisturbed = 1};
 
@@ -140,12 +141,12 @@ static bool is_unregistered(pid_t thread)
 
 pid_t threads_find_unregistered(void)
 {
-    return os_thread_count() == 0 ? -1 : os_find_thread(is_unregistered);
+    return tasks_count() == 0 ? -1 : tasks_find(is_unregistered);
 }
 
 bool threads_only_own(void)
 {
-    return registered == 1 && own_record->registered && os_only_thread();
+    return registered == 1 && own_record->registered && tasks_only_own();
 }
 
 int threads_all_registered(void)
@@ -153,7 +154,7 @@ int threads_all_registered(void)
     /* The kernel counts an ended thread for a while. */
     for (int patience = 1000; patience > 0; patience--) {
         static const atomic_uint nothing;
-        unsigned alive = os_thread_count();
+        unsigned alive = tasks_count();
 
         /*
          * First the count, then who of the registered lives: whoever does was alive when the kernel
@@ -163,7 +164,7 @@ int threads_all_registered(void)
             continue;
         if (alive == registered)
             return 0;
-        if (alive == 0 || os_find_thread(is_unregistered) != 0)
+        if (alive == 0 || tasks_find(is_unregistered) != 0)
             return -EAGAIN;
         os_wait(&nothing, 0, 1);
     }
@@ -210,5 +211,5 @@ void threads_keep_own(void)
         if (begin_life(own_record) != 0)
             os_abort("a fork child cannot register its thread", NULL);
     }
-    os_forget_thread_count();
+    tasks_forget();
 }

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tasks.h - the kernel's account of this process's threads
+ *
+ * It is the one account that has the threads this library has never seen. Those of its own list
+ * are in threads.h.
+ */
+#ifndef TASKS_H
+#define TASKS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/*
+ * How many threads this process has, ended ones included until the kernel forgets them; 0: unknown.
+ * It costs one system call, on a file that it keeps open. Needs the library's lock, as the next.
+ */
+unsigned tasks_count(void);
+void tasks_forget(void); /* in a fork child, whose /proc/self is another */
+
+/* A thread that passes the test and is not about to end; 0: none. */
+pid_t tasks_find(bool (*test)(pid_t thread));
+
+/* Whether the calling thread is certainly the only one. At a sixth of the price of counting them.
+ */
+bool tasks_only_own(void);
+
+/* Whether no other thread shares this process; false where /proc cannot tell. */
+bool tasks_one(void);
+
+#endif
