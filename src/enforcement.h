@@ -76,12 +76,14 @@ struct pkeyguard_key {
     uint32_t bound_to_read; /* write-disable of them; valid while pinned */
     int carried;            /* the pkey that its pages may carry, bound to it or not; 0: none */
     bool by_guards_alone;   /* there is no set_rights */
+    uint64_t serial;        /* no other virtual key ever has it */
 
     /* mprotect enforcement */
     enum pkeyguard_rights base; /* what is allowed with no guard open */
     struct holds held;
     atomic_int open; /* rights on every region: the base and the guards on the whole key */
-    struct list of_process;
+
+    struct list of_process; /* its virtual keys, or its software keys */
 };
 _Static_assert(sizeof(struct pkeyguard_key_head) == 8 && offsetof(struct pkeyguard_key, head) == 0,
                "frozen for the ABI");

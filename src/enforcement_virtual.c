@@ -107,7 +107,7 @@ static int pin_in_any_case(struct pkeyguard_key *key)
 /* A pkey that joined the pool after this thread did has access-disable alone: slow to open. */
 static void close_both_bits(int pkey)
 {
-    if (denied(pkey) == ACCESS_DENIED && multiplexer_marked_outside_handlers())
+    if (denied(pkey) == ACCESS_DENIED && threads_marked_outside_handlers(multiplexer_pool()))
         deny(pkey, ALL_DENIED);
 }
 
@@ -173,8 +173,7 @@ void pkeyguard_virtual_close(struct pkeyguard_key *key)
 
 static int bind(struct pkeyguard_key *key)
 {
-    (void)key;
-    return multiplexer_register(true);
+    return multiplexer_add(key);
 }
 
 static int unbind(struct pkeyguard_key *key)

@@ -23,8 +23,9 @@
  * After 4 no thread has the pkey open, and none will before 5 has ended:
  *
  *  - A registered thread has a pool pkey open only while it pins it: it closed all of them when it
- *    registered, only guards open them, and a guard unpins after it has closed. None pins this one
- *    at 3, and none can open it since 2.
+ *    registered, only guards open them, and a guard unpins after it has closed. So does a switch of
+ *    coroutines, which opens and closes for guards (pins.c). None pins this one at 3, and none can
+ *    open it since 2.
  *  - A thread that is not registered may have inherited it open from its creator. At 4 there is no
  *    such thread. One born later is born of a registered thread, so closed. Had the census come
  *    first, a thread born between it and 3, inside a scope that ends before 3, would be missed.
@@ -66,11 +67,19 @@ static uint32_t pool_bits;
  */
 static struct pkeyguard_key *owners[PKEYS];
 
+/* The same for who has no lock: the owners' serials, and a bit for each that is bound. */
+static _Atomic uint64_t owner_serials[PKEYS];
+static atomic_uint bound_pkeys;
+
+static struct list keys = LIST_INIT(keys);
+static uint64_t last_serial;
+
 /* Changes whenever a pin is dropped that somebody waits for. */
 static atomic_uint dropped;
 
 static void set_binding(struct pkeyguard_key *key, int pkey)
 {
+    bound_pkeys = pkey < 0 ? bound_pkeys & ~(1u << key->pkey) : bound_pkeys | 1u << pkey;
     key->pkey = pkey;
     key->bound_to_read = pkey < 0 ? 0 : PKEY_WD(pkey);
     __atomic_store_n(&key->bound, pkey < 0 ? UNBOUND : PKEY_BITS(pkey), __ATOMIC_SEQ_CST);
@@ -83,6 +92,7 @@ static void set_owner(int pkey, struct pkeyguard_key *key)
     owners[pkey] = key;
     if (key != NULL)
         key->carried = pkey;
+    owner_serials[pkey] = key == NULL ? 0 : key->serial;
 }
 
 /*
@@ -151,9 +161,25 @@ int multiplexer_register(bool outside_handlers)
     return threads_register();
 }
 
-bool multiplexer_marked_outside_handlers(void)
+int multiplexer_add(struct pkeyguard_key *key)
 {
-    return threads_marked_outside_handlers(pool_bits);
+    int error = multiplexer_register(true);
+
+    if (error != 0)
+        return error;
+    key->serial = ++last_serial;
+    list_insert(&keys, &key->of_process);
+    return 0;
+}
+
+bool multiplexer_in_use(void)
+{
+    return ready;
+}
+
+uint32_t multiplexer_pool(void)
+{
+    return pool_bits;
 }
 
 /* Every page that may carry the pkey loses it. On failure some do not, and the first error. */
@@ -308,9 +334,7 @@ int multiplexer_pin(struct pkeyguard_key *key)
 
 void multiplexer_unpin(struct pkeyguard_key *key)
 {
-    pkeyguard_count_down(&own_record->pins[key->pkey]);
-    if (own_record->undisturbed != 1)
-        multiplexer_wake(own_record);
+    multiplexer_drop_pins(key->pkey, 1);
 }
 
 int multiplexer_forget(struct pkeyguard_key *key)
@@ -327,7 +351,88 @@ int multiplexer_forget(struct pkeyguard_key *key)
     }
     if (key->carried != 0)
         set_owner(key->carried, NULL);
+    list_remove(&key->of_process);
     return 0;
+}
+
+int multiplexer_pkey(uint64_t serial)
+{
+    for (int pkey = 1; pkey < PKEYS; pkey++) {
+        if (owner_serials[pkey] == serial)
+            return pkey;
+    }
+    return 0;
+}
+
+uint64_t multiplexer_serial(int pkey)
+{
+    return owner_serials[pkey];
+}
+
+/* As a guard pins a key: what counts is the binding that it has once the pin is there. */
+static bool pin_where_bound(uint64_t serial, uint32_t pins)
+{
+    int pkey = multiplexer_pkey(serial);
+
+    if (pkey == 0 || !own_record->registered)
+        return false;
+    own_record->used |= PKEY_BITS(pkey);
+    thread_set_pins(pkey, own_record->pins[pkey] + pins);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (bound_pkeys & 1u << pkey && owner_serials[pkey] == serial)
+        return true;
+    multiplexer_drop_pins(pkey, pins);
+    return false;
+}
+
+static struct pkeyguard_key *find_key(uint64_t serial)
+{
+    list_for_each(link, &keys)
+    {
+        struct pkeyguard_key *key = list_entry(link, struct pkeyguard_key, of_process);
+
+        if (key->serial == serial)
+            return key;
+    }
+    return NULL;
+}
+
+static int pin_wherever(uint64_t serial, uint32_t pins)
+{
+    struct pkeyguard_key *key = find_key(serial);
+    int error;
+
+    if (key == NULL)
+        return -ENOENT;
+    error = multiplexer_register(false);
+    if (error == 0)
+        error = multiplexer_pin(key);
+    if (error == 0)
+        thread_set_pins(key->pkey, own_record->pins[key->pkey] + pins - 1);
+    return error;
+}
+
+int multiplexer_pin_again(uint64_t serial, uint32_t pins)
+{
+    int error;
+
+    if (pin_where_bound(serial, pins))
+        return 0;
+    error = library_lock();
+    if (error != 0)
+        return error;
+    error = pin_wherever(serial, pins);
+    library_unlock();
+    return error;
+}
+
+void multiplexer_drop_pins(int pkey, uint32_t pins)
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    thread_set_pins(pkey, own_record->pins[pkey] - pins);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (own_record->undisturbed != 1)
+        multiplexer_wake(own_record);
 }
 
 bool multiplexer_pins_everything(void)
@@ -355,29 +460,6 @@ bool multiplexer_may_wait(void)
             return false;
     }
     return threads_outside_handlers(pool_bits);
-}
-
-void multiplexer_reset(void)
-{
-    enum { EVERY_AD = 0x55555555 };
-
-    if (!ready)
-        return;
-    if (!threads_outside_handlers(pool_bits)) {
-        pkeys_change(pool_bits & ~EVERY_AD, pool_bits & EVERY_AD);
-        return;
-    }
-    pkeys_change(0, pool_bits);
-    if (own_record->registered) {
-        for (int i = 0; i < pool_size; i++)
-            __atomic_store_n(&own_record->pins[pool[i]], 0, __ATOMIC_RELEASE);
-        if (own_record->undisturbed != 1)
-            multiplexer_wake(own_record);
-    } else if (library_lock() == 0) {
-        /* Where there is no memory for it the thread stays in the way of others: no harm. */
-        threads_register();
-        library_unlock();
-    }
 }
 
 unsigned multiplexer_ask(void)

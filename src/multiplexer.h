@@ -18,6 +18,9 @@
  */
 int multiplexer_register(bool outside_handlers);
 
+/* A new key, with a serial of its own. As multiplexer_register(true). Needs the lock. */
+int multiplexer_add(struct pkeyguard_key *key);
+
 /*
  * Pins the key for the calling thread, which must be registered; binds it first if it is not.
  * -EBUSY: every pkey of the pool is pinned; -EAGAIN: a thread that is not registered may have one
@@ -46,14 +49,22 @@ void multiplexer_wait(unsigned asked);
 /* A pin was dropped that somebody waits for. Needs no lock. */
 void multiplexer_wake(struct thread_record *own);
 
-/*
- * Closes every virtual key in the calling thread, drops its pins, and registers it if it is not. In
- * a signal handler it only closes: what the interrupted code has open is pinned still. Takes the
- * lock to register.
- */
-void multiplexer_reset(void);
+/* Whether there ever was a virtual key here. The pool's bits in PKRU. */
+bool multiplexer_in_use(void);
+uint32_t multiplexer_pool(void);
 
-/* As threads_marked_outside_handlers(), of the pool. */
-bool multiplexer_marked_outside_handlers(void);
+/*
+ * For who sets pins aside and cannot know whether the keys are there later: the pkey of the key
+ * with this serial, 0 if it has none, and the other way round. What the calling thread pins stays.
+ */
+int multiplexer_pkey(uint64_t serial);
+uint64_t multiplexer_serial(int pkey);
+
+/*
+ * Pins the key of this serial, so many times, for the calling thread. -ENOENT: it was destroyed; as
+ * multiplexer_register() and multiplexer_pin(). Takes the lock if the key is not bound.
+ */
+int multiplexer_pin_again(uint64_t serial, uint32_t pins);
+void multiplexer_drop_pins(int pkey, uint32_t pins);
 
 #endif

@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
 
 #include <pkeyguard/pkru.h>
 
 #include "lock.h"
 #include "multiplexer.h"
+#include "pins.h"
 #include "pkeys.h"
 
 /* Of these bits the ones in deny are set, the others cleared. */
@@ -23,32 +25,45 @@ void pkeyguard_thread_save(struct pkeyguard_thread_rights *ret_rights)
 
     ret_rights->bound = bound;
     ret_rights->pkru = pkeys_mask(bound) != 0 ? pkeyguard_pkru_read() : 0;
+    pins_save(ret_rights);
 }
 
 void pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights)
 {
     set_rights(pkeys_kept(rights->bound), rights->pkru);
+    pins_restore(rights);
 }
 
 int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
                             const struct pkeyguard_thread_rights *to)
 {
-    uint32_t deny = pkeys_defaults();
+    static const struct pkeyguard_thread_rights new;
+    uint32_t kept, left, entered, deny;
+    struct pkeyguard_thread_rights from;
+    int error;
 
-    if (to != NULL) {
-        uint32_t kept = pkeys_kept(to->bound);
-
-        deny = (deny & ~kept) | (to->pkru & kept);
-    }
-    pkeyguard_thread_save(ret_from);
-    set_rights(pkeys_mask(ret_from->bound), deny);
+    if (to == NULL)
+        to = &new;
+    pkeyguard_thread_save(&from);
+    error = pins_take(to);
+    if (error != 0)
+        return error;
+    pins_deny(&from, &left);
+    deny = pins_deny(to, &entered);
+    kept = pkeys_kept(to->bound);
+    deny |= (to->pkru & kept) | (pkeys_defaults() & ~kept & ~entered);
+    set_rights(pkeys_mask(from.bound) | left | entered, deny);
+    pins_drop(&from);
+    /* Most of it is not in use. */
+    memcpy(ret_from, &from,
+           offsetof(struct pkeyguard_thread_rights, virtual_keys[from.virtual_count]));
     return 0;
 }
 
 void pkeyguard_thread_reset(void)
 {
     set_rights(pkeys_mask(pkeys_bound()), pkeys_defaults());
-    multiplexer_reset();
+    pins_reset();
 }
 
 int pkeyguard_thread_register(void)

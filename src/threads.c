@@ -185,11 +185,12 @@ bool threads_marked_outside_handlers(uint32_t pool)
 
 bool threads_outside_handlers(uint32_t pool)
 {
-    const char *here = __builtin_frame_address(0);
-    const char *end = os_main_stack_end(), *local = (const char *)&own_record;
+    const char *here = __builtin_frame_address(0), *local = (const char *)&own_record;
+    const char *end;
 
     if (threads_marked_outside_handlers(pool))
         return true;
+    end = os_main_stack_end();
     /* Thread-local memory lies above a thread's stack, but below the first thread's. */
     if (local > here && local < end)
         end = local;

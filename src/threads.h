@@ -55,6 +55,12 @@ static inline bool thread_pins(const struct thread_record *record, int pkey)
     return __atomic_load_n(&record->pins[pkey], __ATOMIC_ACQUIRE) != 0;
 }
 
+/* Of the calling thread, registered. Handlers in between leave the count as they find it. */
+static inline void thread_set_pins(int pkey, uint32_t pins)
+{
+    __atomic_store_n(&own_record->pins[pkey], pins, __ATOMIC_RELEASE);
+}
+
 /* Whether a thread pins this pkey, as far as its writes have arrived here. */
 bool threads_pin(int pkey);
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
 #include <pcl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -16,12 +18,22 @@
 static struct pkeyguard_key *key, *shared_key;
 static struct pkeyguard_region *region, *shared;
 
-static void set_up(void)
+static void set_up_with(unsigned flags)
 {
-    key = new_key(PKEYGUARD_NO_ACCESS, 0);
+    key = new_key(PKEYGUARD_NO_ACCESS, flags);
     region = new_region(key);
     shared_key = new_key(PKEYGUARD_READ_ONLY, 0);
     shared = new_region(shared_key);
+}
+
+static void set_up(void)
+{
+    set_up_with(0);
+}
+
+static void set_up_virtual(void)
+{
+    set_up_with(PKEYGUARD_KEY_VIRTUAL);
 }
 
 static void tear_down(void)
@@ -458,6 +470,243 @@ START_TEST(a_coroutine_goes_on_in_another_thread)
 }
 END_TEST
 
+/* ---- virtual keys besides ---- */
+
+/* More than there are pkeys; some have guards open, on as many keys as have one. */
+enum { OTHERS = 16 };
+static struct pkeyguard_key *other_keys[OTHERS];
+static struct pkeyguard_region *others[OTHERS];
+static struct pkeyguard_guard other_guards[OTHERS];
+static int others_open;
+
+static void set_up_others(void)
+{
+    set_up_virtual();
+    for (int i = 0; i < OTHERS; i++) {
+        other_keys[i] = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_VIRTUAL);
+        others[i] = new_region(other_keys[i]);
+    }
+}
+
+static void tear_down_others(void)
+{
+    for (int i = 0; i < OTHERS; i++)
+        destroy(others[i], other_keys[i]);
+    tear_down();
+}
+
+static void pin_every_pkey(void)
+{
+    int error = 0;
+
+    while (error == 0) {
+        error = pkeyguard_acquire(others[others_open], PKEYGUARD_READ_WRITE,
+                                  &other_guards[others_open]);
+        others_open += error == 0;
+    }
+    ck_assert_int_eq(error, -EBUSY);
+}
+
+static void assert_others_open(void)
+{
+    for (int i = 0; i < others_open; i++)
+        assert_allowed(WRITE_BYTE, address_of(others[i]));
+}
+
+static void release_others(void)
+{
+    while (others_open > 0)
+        pkeyguard_release(&other_guards[--others_open]);
+}
+
+/* What is pinned cannot be evicted, so its key keeps its pkey. */
+static bool evicted_by_others(void)
+{
+    pin_every_pkey();
+    release_others();
+    return pkeyguard_key_number(key) < 0;
+}
+
+START_TEST(every_guard_is_pinned_again)
+{
+    struct pkeyguard_thread_rights left, entered;
+    struct pkeyguard_guard first, second;
+
+    open_key(key, &first);
+    open_key(key, &second);
+    ck_assert_int_eq(pkeyguard_thread_switch(&left, NULL), 0);
+    ck_assert_int_eq(pkeyguard_thread_switch(&entered, &left), 0);
+    pkeyguard_release(&second);
+    ck_assert(!evicted_by_others());
+    pkeyguard_release(&first);
+    ck_assert(evicted_by_others());
+}
+END_TEST
+
+/* Its pkey goes to another key while the coroutine that has it open is not running. */
+START_TEST(a_pkey_is_lent_to_others_between_switches)
+{
+    struct pkeyguard_thread_rights left, entered;
+    struct pkeyguard_guard first, second;
+    int pkey;
+
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &first), 0);
+    ck_assert_int_eq(pkeyguard_restrict(region, PKEYGUARD_READ_ONLY, &second), 0);
+    pkey = pkeyguard_key_number(key);
+    ck_assert_int_eq(pkeyguard_thread_switch(&left, NULL), 0);
+    assert_defaults();
+    pin_every_pkey();
+    ck_assert_int_lt(pkeyguard_key_number(key), 0);
+    release_others();
+    /* The pkey that it had is now the last to be taken. */
+    for (int i = 0; i < OTHERS; i++) {
+        if (pkeyguard_key_number(other_keys[i]) == pkey)
+            pkeyguard_scoped_write (char, byte, others[i])
+                *byte = 1;
+    }
+    ck_assert_int_eq(pkeyguard_thread_switch(&entered, &left), 0);
+    ck_assert_int_ne(pkeyguard_key_number(key), pkey);
+    assert_rights(PKEYGUARD_READ_ONLY, PKEYGUARD_READ_ONLY);
+    assert_allowed(READ_BYTE, address_of(region));
+    assert_denied(WRITE_BYTE, address_of(region), key);
+    pkeyguard_release(&second);
+    assert_allowed(WRITE_BYTE, address_of(region));
+    pkeyguard_release(&first);
+    assert_defaults();
+    ck_assert(evicted_by_others());
+}
+END_TEST
+
+START_TEST(a_switch_that_finds_no_pkey_changes_nothing)
+{
+    struct pkeyguard_thread_rights left, untouched, entered;
+    struct pkeyguard_guard guard, other;
+
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &guard), 0);
+    ck_assert_int_eq(pkeyguard_acquire(others[OTHERS - 1], PKEYGUARD_READ_ONLY, &other), 0);
+    ck_assert_int_eq(pkeyguard_thread_switch(&left, NULL), 0);
+    pin_every_pkey();
+    memset(&entered, 1, sizeof(entered));
+    untouched = entered;
+    for (int room = 0; room < 2; room++) {
+        ck_assert_int_eq(pkeyguard_thread_switch(&entered, &left), -EBUSY);
+        ck_assert_mem_eq(&entered, &untouched, sizeof(entered));
+        assert_others_open();
+        assert_rights(PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_ONLY);
+        pkeyguard_release(&other_guards[--others_open]);
+    }
+    ck_assert_int_eq(pkeyguard_thread_switch(&entered, &left), 0);
+    assert_allowed(WRITE_BYTE, address_of(region));
+    assert_allowed(READ_BYTE, address_of(others[OTHERS - 1]));
+    assert_denied(READ_BYTE, address_of(others[0]), other_keys[0]);
+    pkeyguard_release(&guard);
+    pkeyguard_release(&other);
+    ck_assert_int_eq(pkeyguard_thread_switch(&left, &entered), 0);
+    assert_others_open();
+    release_others();
+    assert_defaults();
+}
+END_TEST
+
+START_TEST(a_switch_that_the_kernel_refuses_changes_nothing)
+{
+    struct pkeyguard_thread_rights left, entered;
+    struct pkeyguard_guard guard;
+
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &guard), 0);
+    ck_assert_int_eq(pkeyguard_thread_switch(&left, NULL), 0);
+    pin_every_pkey();
+    pkeyguard_release(&other_guards[--others_open]);
+    fail_call(CALL_PKEY_MPROTECT, 0, ENOMEM, 1);
+    ck_assert_int_eq(pkeyguard_thread_switch(&entered, &left), -ENOMEM);
+    ck_assert(stop_failing());
+    assert_others_open();
+    assert_rights(PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_ONLY);
+    ck_assert_int_eq(pkeyguard_thread_switch(&entered, &left), 0);
+    assert_allowed(WRITE_BYTE, address_of(region));
+    pkeyguard_release(&guard);
+    ck_assert_int_eq(pkeyguard_thread_switch(&left, &entered), 0);
+    release_others();
+}
+END_TEST
+
+START_TEST(a_switch_leaves_out_destroyed_keys)
+{
+    struct pkeyguard_thread_rights left, entered;
+    struct pkeyguard_guard guard, lost;
+
+    ck_assert_int_eq(pkeyguard_acquire(others[0], PKEYGUARD_READ_WRITE, &lost), 0);
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &guard), 0);
+    ck_assert_int_eq(pkeyguard_thread_switch(&left, NULL), 0);
+    destroy(others[0], other_keys[0]);
+    other_keys[0] = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_VIRTUAL);
+    others[0] = new_region(other_keys[0]);
+    pkeyguard_scoped_write (char, byte, others[0])
+        *byte = 1;
+    ck_assert_int_eq(pkeyguard_thread_switch(&entered, &left), 0);
+    assert_allowed(WRITE_BYTE, address_of(region));
+    assert_denied(READ_BYTE, address_of(others[0]), other_keys[0]);
+    pkeyguard_release(&guard);
+    assert_defaults();
+}
+END_TEST
+
+static __attribute__((noreturn)) void jump_out_of_two_scopes(void)
+{
+    struct pkeyguard_guard guard;
+
+    open_key(key, &guard);
+    ck_assert_int_eq(pkeyguard_acquire(others[0], PKEYGUARD_READ_WRITE, &other_guards[0]), 0);
+    longjmp(back, 1);
+}
+
+START_TEST(restore_drops_the_pins_a_longjmp_skipped)
+{
+    struct pkeyguard_thread_rights rights;
+    struct pkeyguard_guard outer;
+
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_ONLY, &outer), 0);
+    pkeyguard_thread_save(&rights);
+    if (setjmp(back) == 0)
+        jump_out_of_two_scopes();
+    assert_allowed(WRITE_BYTE, address_of(region));
+    assert_allowed(WRITE_BYTE, address_of(others[0]));
+    pkeyguard_thread_restore(&rights);
+    assert_rights(PKEYGUARD_READ_ONLY, PKEYGUARD_READ_ONLY);
+    assert_denied(WRITE_BYTE, address_of(others[0]), other_keys[0]);
+    ck_assert(!evicted_by_others());
+    assert_allowed(READ_BYTE, address_of(region));
+    pkeyguard_release(&outer);
+    ck_assert(evicted_by_others());
+}
+END_TEST
+
+static struct pkeyguard_thread_rights saved_outside;
+
+static void restore_in_handler(int signal)
+{
+    (void)signal;
+    pkeyguard_thread_restore(&saved_outside);
+    /* Both bits would say that this is no handler. */
+    if (pkey_get(pkeyguard_key_number(key)) != PKEY_DISABLE_ACCESS)
+        _exit(1);
+}
+
+START_TEST(restore_in_a_handler_leaves_pins)
+{
+    struct pkeyguard_guard guard;
+
+    signal(SIGUSR1, restore_in_handler);
+    pkeyguard_thread_save(&saved_outside);
+    open_key(key, &guard);
+    raise(SIGUSR1);
+    ck_assert(!evicted_by_others());
+    assert_allowed(WRITE_BYTE, address_of(region));
+    pkeyguard_release(&guard);
+    ck_assert(evicted_by_others());
+}
+END_TEST
+
 /* ---- signals and other threads ---- */
 
 static void use_all_of_it(int signal)
@@ -555,6 +804,8 @@ int main(void)
     TCase *jumps = tcase_create("save and restore");
     TCase *births = tcase_create("reset");
     TCase *switches = tcase_create("coroutines");
+    TCase *virtual = tcase_create("the same with a virtual key");
+    TCase *lent = tcase_create("virtual keys that lose their pkey");
     TCase *signals = tcase_create("signals and threads");
 
     suite_add_tcase(suite, jumps);
@@ -580,6 +831,29 @@ int main(void)
     add_pku_test(switches, a_new_coroutine_starts_with_the_defaults);
     add_pku_test(switches, a_switch_closes_newer_keys);
     add_pku_test(switches, a_coroutine_goes_on_in_another_thread);
+    suite_add_tcase(suite, virtual);
+    tcase_add_checked_fixture(virtual, set_up_virtual, tear_down);
+    tcase_set_timeout(virtual, 60);
+    tcase_add_test(virtual, restore_undoes_the_guards_a_longjmp_skipped);
+    tcase_add_test(virtual, restore_gives_back_what_a_siglongjmp_lost);
+    add_pku_test(virtual, reset_is_the_defaults);
+    tcase_add_test(virtual, reset_closes_what_a_thread_was_born_with);
+    tcase_add_test(virtual, guards_open_on_both_sides_of_swapcontext);
+    tcase_add_test(virtual, guards_open_on_both_sides_of_a_coroutine_librarys_switch);
+    add_pku_test(virtual, a_new_coroutine_starts_with_the_defaults);
+    add_pku_test(virtual, a_coroutine_goes_on_in_another_thread);
+    tcase_add_test(virtual, a_handler_may_use_all_of_it);
+    tcase_add_test(virtual, keys_come_and_go_in_another_thread);
+    suite_add_tcase(suite, lent);
+    tcase_add_checked_fixture(lent, set_up_others, tear_down_others);
+    tcase_set_timeout(lent, 60);
+    add_pku_test(lent, every_guard_is_pinned_again);
+    add_pku_test(lent, a_pkey_is_lent_to_others_between_switches);
+    add_pku_test(lent, a_switch_that_finds_no_pkey_changes_nothing);
+    add_pku_test(lent, a_switch_that_the_kernel_refuses_changes_nothing);
+    add_pku_test(lent, a_switch_leaves_out_destroyed_keys);
+    add_pku_test(lent, restore_drops_the_pins_a_longjmp_skipped);
+    add_pku_test(lent, restore_in_a_handler_leaves_pins);
     suite_add_tcase(suite, signals);
     tcase_add_checked_fixture(signals, set_up, tear_down);
     tcase_set_timeout(signals, 60);

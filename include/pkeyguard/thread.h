@@ -37,9 +37,9 @@
  * guard on a virtual key does. A thread that never opens one must say so, or it is in the way: it
  * may have been born inside a scope.
  *
- * What a jump or a switch of coroutines does to virtual keys is not undone yet: save, restore and
- * switch leave them as they are, so close their guards before; a guard that is jumped over keeps
- * its key open and its pkey where it is, until the thread resets or ends.
+ * While a guard on a virtual key is open no other key can have its pkey. A coroutine that is not
+ * running keeps no pkey from others: the switch that leaves it gives them up, and the switch back
+ * to it takes one for each of its keys, which may be another one than before.
  *
  * All of this is about PKU. Under mprotect rights are the whole process's and follow no thread:
  * these functions leave them alone, and a guard that a longjmp has skipped stays open for everyone,
@@ -60,15 +60,23 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+/* A virtual key that guards were open on. */
+struct pkeyguard_virtual_rights {
+    uint64_t serial;
+    uint32_t pins;
+    uint32_t denied;
+};
+
 /*
  * What a thread may do with each key. The caller allocates it and leaves its members alone; {0} is
  * the rights on no key.
  */
 struct pkeyguard_thread_rights {
-    uint64_t bound; /* the keys that there were */
+    uint64_t bound; /* the dedicated keys that there were, */
     uint32_t pkru;  /* with their rights */
-    uint32_t reserved;
-    uint64_t reserved_too[62];
+    uint32_t virtual_count;
+    struct pkeyguard_virtual_rights virtual_keys[15]; /* those with guards open */
+    uint64_t reserved[32];
 };
 PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_thread_rights) == 512, "frozen for the ABI");
 
@@ -85,7 +93,10 @@ __attribute__((nonnull)) void pkeyguard_thread_save(struct pkeyguard_thread_righ
  *
  * Closes what was opened since and not closed, and opens what was open then. Guards that the jump
  * skipped are undone by that, and must not be released any more; guards acquired before the save
- * are released as ever. Keys created or destroyed since the save are left as they are.
+ * are released as ever. Dedicated keys created or destroyed since the save are left as they are.
+ * Of a virtual key it opens what a guard still has open, and closes every other; where it cannot be
+ * seen that the thread is not in a signal handler, which is so on the stack of a coroutine after a
+ * siglongjmp out of a handler, guards that were skipped keep their pkeys from other keys.
  *
  * Thread: the one that saved. Signal: async-signal-safe; in a handler it lasts until the handler
  * returns. Fork: a child may restore what its parent saved. Since 0.1.
@@ -100,11 +111,19 @@ pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights);
  *
  * Call it immediately before the switch of stacks. Guards may be open on both sides: each coroutine
  * has open what its own guards opened. A new one starts with the defaults of all keys, and so does
- * every one on keys created since it was left. ret_from and to may be the same.
+ * every one on keys created since it was left. Virtual keys destroyed since then are closed, as if
+ * there had been no guard. ret_from and to may be the same.
  *
- * Returns 0; -EBUSY is for keys that share pkeys, which this version does not have.
- * Thread: any; a coroutine may go on in another thread. Signal: async-signal-safe, but do not
- * switch coroutines in a handler. Since 0.1.
+ * It can fail only if `to` has guards open on virtual keys, and then nothing has changed, and
+ * ret_from is as it was. The pkeys of the coroutine that is left are free for others only
+ * afterwards.
+ *
+ * Returns 0; -EBUSY: every pkey is taken by open guards; -EAGAIN: a thread that is not registered
+ * is in the way, or the calling one is not and it cannot be seen that it is outside signal
+ * handlers; -ENOSPC: there is no pkey for virtual keys; -ENOMEM, -EACCES: the kernel refuses to
+ * change the pages; -EDEADLK: in a signal handler that interrupted this library. Thread: any; a
+ * coroutine may go on in another thread. Signal: async-signal-safe, but do not switch coroutines in
+ * a handler. Since 0.1.
  */
 __attribute__((warn_unused_result, nonnull(1))) int
 pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,

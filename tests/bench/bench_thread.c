@@ -7,8 +7,8 @@
 
 #include <pkeyguard.h>
 
-static struct pkeyguard_key *key;
-static struct pkeyguard_region *region;
+static struct pkeyguard_key *key, *other_key;
+static struct pkeyguard_region *region, *other;
 static struct pkeyguard_thread_rights saved, opened;
 
 static void nothing(unsigned count)
@@ -68,21 +68,47 @@ static void switch_there_and_back(unsigned count)
     }
 }
 
-static void set_up(void)
+static void create(unsigned flags, struct pkeyguard_key **ret_key,
+                   struct pkeyguard_region **ret_region)
 {
-    bench_require(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_HARDWARE, &key) == 0,
+    bench_require(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, flags, ret_key) == 0,
                   "pkeyguard_key_create");
-    bench_require(pkeyguard_region_create(key, 1, PROT_READ | PROT_WRITE, 0, &region) == 0,
+    bench_require(pkeyguard_region_create(*ret_key, 1, PROT_READ | PROT_WRITE, 0, ret_region) == 0,
                   "pkeyguard_region_create");
+}
+
+static void destroy(struct pkeyguard_key *to_destroy, struct pkeyguard_region *of_key)
+{
+    bench_require(pkeyguard_region_destroy(of_key) == 0, "pkeyguard_region_destroy");
+    bench_require(pkeyguard_key_destroy(to_destroy) == 0, "pkeyguard_key_destroy");
+}
+
+/* Two keys, as in a program that has use for this; one is opened here, the other below. */
+static void set_up_with(unsigned flags)
+{
+    create(flags, &key, &region);
+    create(flags, &other_key, &other);
+    pkeyguard_scoped_write (char, byte, other)
+        *byte = 1;
     pkeyguard_thread_save(&saved);
     pkeyguard_scoped_write (char, byte, region)
         pkeyguard_thread_save(&opened);
 }
 
+static void set_up(void)
+{
+    set_up_with(PKEYGUARD_KEY_HARDWARE);
+}
+
+static void set_up_virtual(void)
+{
+    set_up_with(PKEYGUARD_KEY_VIRTUAL);
+}
+
 static void tear_down(void)
 {
-    bench_require(pkeyguard_region_destroy(region) == 0, "pkeyguard_region_destroy");
-    bench_require(pkeyguard_key_destroy(key) == 0, "pkeyguard_key_destroy");
+    destroy(key, region);
+    destroy(other_key, other);
 }
 
 static const struct bench_row rows[] = {
@@ -96,9 +122,15 @@ static const struct bench_row rows[] = {
 };
 
 const struct bench_group bench_groups[] = {
-    {.name = "a thread's rights, one key",
+    {.name = "a thread's rights, two keys",
      .unit = INSTRUCTIONS,
      .set_up = set_up,
+     .tear_down = tear_down,
+     .baseline = nothing,
+     .rows = rows},
+    {.name = "the same, two virtual keys",
+     .unit = INSTRUCTIONS,
+     .set_up = set_up_virtual,
      .tear_down = tear_down,
      .baseline = nothing,
      .rows = rows},
