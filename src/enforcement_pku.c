@@ -38,7 +38,7 @@ int pku_ruled_out(void)
 
 unsigned pku_idle_keys(void)
 {
-    return tasks_one() ? (unsigned)__builtin_popcount(idle) : 0;
+    return idle != 0 && tasks_count() == 1 ? (unsigned)__builtin_popcount(idle) : 0;
 }
 
 static int set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)

@@ -10,6 +10,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lock.h"
+
 /* Raw, for open(3), read(3) and close(3) are cancellation points. */
 static int open_at(int directory, const char *path, int flags)
 {
@@ -22,9 +24,13 @@ static void close_file(int file)
         syscall(SYS_close, file);
 }
 
-/* The program may close it, or open a file of its own under that number. */
+/*
+ * The program may close it, or open a file of its own under that number. A fork child has its
+ * parent's.
+ */
 static struct {
     int file;
+    unsigned forks;
     dev_t device;
     ino_t inode;
 } directory = {.file = -1};
@@ -41,6 +47,7 @@ static bool open_directory(struct stat *ret_status)
     directory.file = open_at(AT_FDCWD, "/proc/self/task", O_DIRECTORY);
     if (directory.file < 0 || syscall(SYS_fstat, directory.file, ret_status) != 0)
         return false;
+    directory.forks = library_forks();
     directory.device = ret_status->st_dev;
     directory.inode = ret_status->st_ino;
     return true;
@@ -49,18 +56,14 @@ static bool open_directory(struct stat *ret_status)
 unsigned tasks_count(void)
 {
     struct stat status;
+    bool at_hand = stat_directory(&status);
 
-    /* One link for each thread, beside "." and "..". */
-    return stat_directory(&status) || open_directory(&status) ? (unsigned)status.st_nlink - 2 : 0;
-}
-
-void tasks_forget(void)
-{
-    struct stat status;
-
-    if (stat_directory(&status))
+    if (at_hand && directory.forks != library_forks()) {
         close_file(directory.file);
-    directory.file = -1;
+        at_hand = false;
+    }
+    /* One link for each thread, beside "." and "..". */
+    return at_hand || open_directory(&status) ? (unsigned)status.st_nlink - 2 : 0;
 }
 
 /* Such a thread runs no code of the program's any more. */
@@ -113,12 +116,4 @@ bool tasks_only_own(void)
 {
     /* With this flag unshare(2) does nothing, and succeeds only in a process with one thread. */
     return syscall(SYS_unshare, CLONE_THREAD) == 0;
-}
-
-bool tasks_one(void)
-{
-    struct stat task;
-
-    /* One link for each thread, beside "." and "..". */
-    return stat("/proc/self/task", &task) == 0 && task.st_nlink == 3;
 }

@@ -16,7 +16,6 @@
  * It costs one system call, on a file that it keeps open. Needs the library's lock, as the next.
  */
 unsigned tasks_count(void);
-void tasks_forget(void); /* in a fork child, whose /proc/self is another */
 
 /* A thread that passes the test and is not about to end; 0: none. */
 pid_t tasks_find(bool (*test)(pid_t thread));
@@ -24,8 +23,5 @@ pid_t tasks_find(bool (*test)(pid_t thread));
 /* Whether the calling thread is certainly the only one. At a sixth of the price of counting them.
  */
 bool tasks_only_own(void);
-
-/* Whether no other thread shares this process; false where /proc cannot tell. */
-bool tasks_one(void);
 
 #endif

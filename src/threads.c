@@ -212,5 +212,4 @@ void threads_keep_own(void)
         if (begin_life(own_record) != 0)
             os_abort("a fork child cannot register its thread", NULL);
     }
-    tasks_forget();
 }

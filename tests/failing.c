@@ -6,7 +6,6 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 
@@ -81,7 +80,6 @@ void *__real_mremap(void *address, size_t length, size_t grown, int flags);
 int __real_munmap(void *address, size_t length);
 int __real_mprotect(void *address, size_t length, int prot);
 int __real_madvise(void *address, size_t length, int advice);
-int __real_stat(const char *path, struct stat *status);
 int __real_mlock(const void *address, size_t length);
 int __real_ftruncate(int file, off_t length);
 FILE *__real_fopen(const char *path, const char *mode);
@@ -175,12 +173,6 @@ static enum call call_of(long number)
     default:
         return ANY_CALL;
     }
-}
-
-int __wrap_stat(const char *path, struct stat *status);
-int __wrap_stat(const char *path, struct stat *status)
-{
-    return fails(CALL_STAT, NULL, 0) ? -1 : __real_stat(path, status);
 }
 
 /* What a CPU is pretended to have. */

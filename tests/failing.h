@@ -17,7 +17,6 @@ enum call {
     CALL_MUNMAP,
     CALL_MPROTECT,
     CALL_MADVISE,
-    CALL_STAT,
     CALL_MLOCK,
     CALL_FTRUNCATE,
     CALL_FOPEN,
