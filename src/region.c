@@ -28,9 +28,6 @@ enum {
                    PKEYGUARD_REGION_SEALED
 };
 
-/* All that have a key, so that none is adopted twice. Under the lock. */
-static struct list regions = LIST_INIT(regions);
-
 struct registry region_registry = REGISTRY_INIT(struct pkeyguard_region);
 
 /* For PROT_EXEC alone the kernel takes a pkey by itself, unless it is told one. */
@@ -200,8 +197,6 @@ static int join(struct pkeyguard_region *region, struct pkeyguard_key *key)
     if (error == 0) {
         if (before != NULL)
             list_remove(&region->pages.of_key);
-        else
-            list_insert(&regions, &region->of_process);
         list_insert(&joins->pages, &region->pages.of_key);
         region->head.key = joins;
     }
@@ -217,7 +212,6 @@ static void part(struct pkeyguard_region *region)
     struct pkeyguard_key *key = region->head.key;
 
     list_remove(&region->pages.of_key);
-    list_remove(&region->of_process);
     if (key == &region->private_key)
         key->enforcement->unbind(key);
     registry_give_back(&region_registry, region);
@@ -425,11 +419,10 @@ int region_use(struct pkeyguard_region *region, size_t used, size_t annex_used)
 /* Under the lock. A guard page counts as its region's. */
 static bool overlaps_a_region(const struct pkeyguard_region *adopted)
 {
-    list_for_each(link, &regions)
-    {
-        const struct pkeyguard_region *region =
-            list_entry(link, struct pkeyguard_region, of_process);
+    struct registry_cursor cursor = registry_begin(&region_registry);
+    const struct pkeyguard_region *region;
 
+    while ((region = registry_next(&region_registry, &cursor)) != NULL) {
         if (!pages_absent(&region->pages) &&
             reservation(region) < adopted->pages.address + adopted->pages.length &&
             adopted->pages.address < reservation(region) + reservation_length(region))

@@ -20,9 +20,8 @@ struct pkeyguard_region {
     size_t used, annex_used; /* of each part, from its start: what may hold content */
     unsigned flags;
     bool sealed;
-    bool adopted;    /* the memory is somebody else's, and stays it */
-    int prot_before; /* its page rights when it was adopted */
-    struct list of_process;
+    bool adopted;                     /* the memory is somebody else's, and stays it */
+    int prot_before;                  /* its page rights when it was adopted */
     struct pkeyguard_key private_key; /* in use while head.key points to it */
     char name[REGION_NAME_SIZE];      /* empty: none */
 };

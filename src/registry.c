@@ -43,6 +43,11 @@ static struct registry_record *header_of(void *record)
                                               offsetof(struct registry_record, record));
 }
 
+static bool is_published(unsigned generation)
+{
+    return generation % 2 != 0;
+}
+
 static struct registry_record *take_fresh(struct registry *registry)
 {
     size_t room = (CHUNK_SIZE - sizeof(struct registry_chunk)) / stride(registry);
@@ -79,30 +84,69 @@ void registry_publish(void *record, const void *start, size_t length)
     header->generation++;
 }
 
+void registry_withdraw(void *record)
+{
+    struct registry_record *header = header_of(record);
+
+    if (is_published(header->generation))
+        header->generation++;
+}
+
 void registry_give_back(struct registry *registry, void *record)
 {
     struct registry_record *header = header_of(record);
 
-    if (header->generation % 2 != 0)
-        header->generation++;
+    registry_withdraw(record);
     header->next_unused = registry->unused;
     registry->unused = header;
 }
 
-void *registry_find(struct registry *registry, const void *address, unsigned *ret_generation)
+struct registry_cursor registry_begin(const struct registry *registry)
 {
-    for (struct registry_chunk *chunk = registry->newest; chunk != NULL; chunk = chunk->older) {
-        size_t used = chunk->used;
+    return (struct registry_cursor){.chunk = registry->newest};
+}
 
-        for (size_t n = 0; n < used; n++) {
-            struct registry_record *header = nth(registry, chunk, n);
-            unsigned generation = atomic_load_explicit(&header->generation, memory_order_acquire);
+/* The next record that was ever taken. */
+static struct registry_record *advance(const struct registry *registry,
+                                       struct registry_cursor *cursor)
+{
+    while (cursor->chunk != NULL && cursor->position == cursor->chunk->used)
+        *cursor = (struct registry_cursor){.chunk = cursor->chunk->older};
+    return cursor->chunk == NULL ? NULL : nth(registry, cursor->chunk, cursor->position++);
+}
 
-            if (generation % 2 != 0 && (uintptr_t)address - header->start < header->length) {
-                *ret_generation = generation;
-                return header->record;
-            }
-        }
+void *registry_next(const struct registry *registry, struct registry_cursor *cursor)
+{
+    struct registry_record *header;
+
+    do {
+        header = advance(registry, cursor);
+    } while (header != NULL && !is_published(header->generation));
+    return header == NULL ? NULL : header->record;
+}
+
+static bool has(const struct registry_record *header, const void *address)
+{
+    return (uintptr_t)address - atomic_load_explicit(&header->start, memory_order_relaxed) <
+           atomic_load_explicit(&header->length, memory_order_relaxed);
+}
+
+void *registry_find(const struct registry *registry, const void *address, unsigned *ret_generation)
+{
+    struct registry_cursor cursor = registry_begin(registry);
+    struct registry_record *header;
+
+    while ((header = advance(registry, &cursor)) != NULL) {
+        unsigned generation = atomic_load_explicit(&header->generation, memory_order_acquire);
+
+        if (!is_published(generation) || !has(header, address))
+            continue;
+        /* Where it changed meanwhile its start and length need not belong together. */
+        atomic_thread_fence(memory_order_acquire);
+        if (atomic_load_explicit(&header->generation, memory_order_relaxed) != generation)
+            continue;
+        *ret_generation = generation;
+        return header->record;
     }
     return NULL;
 }

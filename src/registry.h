@@ -6,6 +6,8 @@
  * interrupted, add and remove some. Their memory is never freed, so a record that is found may be
  * read at any later time; whether it was still the same one is asked afterwards. The search looks
  * at one record after the other: it serves faults, and registries of few records.
+ *
+ * What changes a registry, and what goes through it, needs one lock: the library's or its user's.
  */
 #ifndef REGISTRY_H
 #define REGISTRY_H
@@ -27,19 +29,30 @@ struct registry {
         .record_size = sizeof(type) \
     }
 
-/* A zeroed record, found by no address yet; NULL: no memory. Under the library's lock. */
+/* A zeroed record, found by no address yet; NULL: no memory. */
 void *registry_take(struct registry *registry);
 
-/* From now on the record is found by these addresses, which no other record has. Under the lock. */
+/* From now on the record is found by these addresses, which no other record has. */
 void registry_publish(void *record, const void *start, size_t length);
 
-/* The end of a record, published or not. Under the lock. */
+/* From now on it is found by none, if it was. */
+void registry_withdraw(void *record);
+
+/* The end of a record, published or not. */
 void registry_give_back(struct registry *registry, void *record);
 
-/* The record of an address, or NULL. Async-signal-safe. */
-void *registry_find(struct registry *registry, const void *address, unsigned *ret_generation);
+/* Goes through the published records: the next one, or NULL. */
+struct registry_cursor {
+    struct registry_chunk *chunk;
+    size_t position;
+};
+struct registry_cursor registry_begin(const struct registry *registry);
+void *registry_next(const struct registry *registry, struct registry_cursor *cursor);
 
-/* Whether the record was the one found until now. Async-signal-safe. */
+/* The record of an address, or NULL. Needs no lock, and is async-signal-safe, as the next. */
+void *registry_find(const struct registry *registry, const void *address, unsigned *ret_generation);
+
+/* Whether the record was the one found until now. */
 bool registry_unchanged(void *record, unsigned generation);
 
 #endif
