@@ -104,7 +104,7 @@ int pkeyguard_fault_decode(const siginfo_t *info, const void *ucontext,
     if (info->si_signo != SIGSEGV || info->si_code <= 0)
         return -ENOENT;
     region = registry_find(&region_registry, info->si_addr, &generation);
-    if (region == NULL || pages_absent(&region->pages))
+    if (region == NULL)
         return -ENOENT;
     fault = describe(info, ucontext, region);
     /* A guard page inside the mapping reads as no mapping at all; elsewhere that is not ours. */

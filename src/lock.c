@@ -16,12 +16,13 @@ static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
  */
 static __thread volatile sig_atomic_t inside __attribute__((tls_model("initial-exec")));
 
-/* Each back end with an account of threads has one. */
-static void (*fork_child_tidiers[2])(void);
+/* Each back end with an account of threads has one, and the regions' registry. */
+enum { TIDIERS = 3 };
+static void (*fork_child_tidiers[TIDIERS])(void);
 
 static void tidy_fork_child(void)
 {
-    for (int i = 0; i < 2 && fork_child_tidiers[i] != NULL; i++)
+    for (int i = 0; i < TIDIERS && fork_child_tidiers[i] != NULL; i++)
         fork_child_tidiers[i]();
 }
 

@@ -16,8 +16,8 @@ void library_unlock(void);
 /* How many forks lie between the first process and this one. */
 unsigned library_forks(void);
 
-/* What a fork child must do, under the lock, for every other thread is gone. Under the lock; the
- * same one again changes nothing. */
+/* What a fork child must do, under the lock, for it has neither its parent's other threads nor all
+ * of its memory. Under the lock; the same one again changes nothing. */
 void library_add_fork_child(void (*tidy)(void));
 
 #endif

@@ -217,6 +217,18 @@ static void part(struct pkeyguard_region *region)
     registry_give_back(&region_registry, region);
 }
 
+/* A fork child: what it does not have is none of its regions, and others may be in that place. */
+static void withdraw_absent(void)
+{
+    struct registry_cursor cursor = registry_begin(&region_registry);
+    struct pkeyguard_region *region;
+
+    while ((region = registry_next(&region_registry, &cursor)) != NULL) {
+        if (pages_absent(&region->pages))
+            registry_withdraw(region);
+    }
+}
+
 /* Under the lock. */
 static int create_empty(struct pkeyguard_key *key, size_t size, size_t annex_size, int prot,
                         unsigned flags, struct pkeyguard_region **ret_region)
@@ -238,6 +250,8 @@ static int create_empty(struct pkeyguard_key *key, size_t size, size_t annex_siz
         registry_give_back(&region_registry, region);
         return error;
     }
+    if (region->pages.not_forked)
+        library_add_fork_child(withdraw_absent);
     registry_publish(region, reservation(region), reservation_length(region));
     *ret_region = region;
     return 0;
@@ -423,8 +437,7 @@ static bool overlaps_a_region(const struct pkeyguard_region *adopted)
     const struct pkeyguard_region *region;
 
     while ((region = registry_next(&region_registry, &cursor)) != NULL) {
-        if (!pages_absent(&region->pages) &&
-            reservation(region) < adopted->pages.address + adopted->pages.length &&
+        if (reservation(region) < adopted->pages.address + adopted->pages.length &&
             adopted->pages.address < reservation(region) + reservation_length(region))
             return true;
     }

@@ -29,7 +29,7 @@ _Static_assert(sizeof(struct pkeyguard_region_head) == 3 * sizeof(void *) &&
                    offsetof(struct pkeyguard_region, head) == 0,
                "frozen for the ABI");
 
-/* Every region, by the addresses of its pages and guard pages. */
+/* Every region that this process has, by the addresses of its pages and guard pages. */
 extern struct registry region_registry;
 
 /*

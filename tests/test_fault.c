@@ -225,6 +225,37 @@ START_TEST(what_is_not_ours)
 }
 END_TEST
 
+/* A fork child that does not have a region may have another in its place. */
+START_TEST(the_place_of_a_region_that_is_not_forked)
+{
+    struct pkeyguard_region *unforked, *adopted;
+    char *place, *mapped;
+    pid_t child;
+
+    ck_assert_int_eq(
+        pkeyguard_region_create(key, LENGTH, PAGE_RW, PKEYGUARD_REGION_NO_FORK, &unforked), 0);
+    place = address_of(unforked);
+    child = fork();
+    if (child == 0) {
+        assert_not_ours(READ_BYTE, place);
+        mapped =
+            mmap(place, LENGTH, PAGE_RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        ck_assert_ptr_eq(mapped, place);
+        ck_assert_int_eq(pkeyguard_region_adopt(key, place, LENGTH, PAGE_RW, 0, &adopted), 0);
+        ck_assert_int_eq(pkeyguard_region_name(adopted, "adopted"), 0);
+        ck_assert_int_eq(decode_access(WRITE_BYTE, place + 16), 0);
+        ck_assert_str_eq(fault.region_name, "adopted");
+        ck_assert_int_eq(pkeyguard_region_destroy(unforked), 0);
+        ck_assert_int_eq(decode_access(WRITE_BYTE, place + 16), 0);
+        destroy(adopted, NULL);
+        _exit(0);
+    }
+    assert_exits(child, 0);
+    ck_assert_int_eq(decode_access(READ_BYTE, place), 0);
+    destroy(unforked, NULL);
+}
+END_TEST
+
 /* More than one chunk of records; and every second of them given back and taken again. */
 START_TEST(many_regions)
 {
@@ -1024,6 +1055,7 @@ int main(void)
     tcase_add_test(decoding, page_rights);
     tcase_add_test(decoding, guard_pages);
     tcase_add_test(decoding, what_is_not_ours);
+    tcase_add_test(decoding, the_place_of_a_region_that_is_not_forked);
     tcase_add_test(decoding, many_regions);
     tcase_add_test(decoding, a_handler_that_interrupted_the_library);
     add_pku_test(decoding, initial_rights);
