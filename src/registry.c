@@ -106,47 +106,47 @@ struct registry_cursor registry_begin(const struct registry *registry)
     return (struct registry_cursor){.chunk = registry->newest};
 }
 
-/* The next record that was ever taken. */
-static struct registry_record *advance(const struct registry *registry,
-                                       struct registry_cursor *cursor)
-{
-    while (cursor->chunk != NULL && cursor->position == cursor->chunk->used)
-        *cursor = (struct registry_cursor){.chunk = cursor->chunk->older};
-    return cursor->chunk == NULL ? NULL : nth(registry, cursor->chunk, cursor->position++);
-}
-
 void *registry_next(const struct registry *registry, struct registry_cursor *cursor)
 {
-    struct registry_record *header;
+    while (cursor->chunk != NULL) {
+        struct registry_record *header;
 
-    do {
-        header = advance(registry, cursor);
-    } while (header != NULL && !is_published(header->generation));
-    return header == NULL ? NULL : header->record;
+        if (cursor->position == cursor->chunk->used) {
+            *cursor = (struct registry_cursor){.chunk = cursor->chunk->older};
+            continue;
+        }
+        header = nth(registry, cursor->chunk, cursor->position++);
+        if (is_published(header->generation))
+            return header->record;
+    }
+    return NULL;
 }
 
-static bool has(const struct registry_record *header, const void *address)
+/* Whether the address is the record's, which was published at this generation. */
+static bool has(const struct registry_record *header, unsigned generation, const void *address)
 {
-    return (uintptr_t)address - atomic_load_explicit(&header->start, memory_order_relaxed) <
-           atomic_load_explicit(&header->length, memory_order_relaxed);
+    uintptr_t start = atomic_load_explicit(&header->start, memory_order_acquire);
+    size_t length = atomic_load_explicit(&header->length, memory_order_acquire);
+
+    /* Where it has changed since, start and length need not belong together. */
+    return (uintptr_t)address - start < length &&
+           atomic_load_explicit(&header->generation, memory_order_relaxed) == generation;
 }
 
 void *registry_find(const struct registry *registry, const void *address, unsigned *ret_generation)
 {
-    struct registry_cursor cursor = registry_begin(registry);
-    struct registry_record *header;
+    for (struct registry_chunk *chunk = registry->newest; chunk != NULL; chunk = chunk->older) {
+        size_t used = chunk->used;
 
-    while ((header = advance(registry, &cursor)) != NULL) {
-        unsigned generation = atomic_load_explicit(&header->generation, memory_order_acquire);
+        for (size_t n = 0; n < used; n++) {
+            struct registry_record *header = nth(registry, chunk, n);
+            unsigned generation = atomic_load_explicit(&header->generation, memory_order_acquire);
 
-        if (!is_published(generation) || !has(header, address))
-            continue;
-        /* Where it changed meanwhile its start and length need not belong together. */
-        atomic_thread_fence(memory_order_acquire);
-        if (atomic_load_explicit(&header->generation, memory_order_relaxed) != generation)
-            continue;
-        *ret_generation = generation;
-        return header->record;
+            if (is_published(generation) && has(header, generation, address)) {
+                *ret_generation = generation;
+                return header->record;
+            }
+        }
     }
     return NULL;
 }
