@@ -9,13 +9,13 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <pkeyguard/guard.h>
 
 #include "os.h"
 #include "region_private.h"
+#include "registry.h"
 #include "spans.h"
 
 /* The offset of a slot is a multiple of size; dividing by it is multiplying by 2^32 / size. */
@@ -119,14 +119,9 @@ struct metadata {
 };
 
 struct pkeyguard_heap {
-    /* What heap_of reads. These records are used again, and never freed: it may be looking. */
-    atomic_uint version; /* odd while the heap stands */
-    _Atomic(char *) start;
-    atomic_size_t size;
-    struct pkeyguard_heap *_Atomic next;
-    struct pkeyguard_heap *next_spare;
-
     struct pkeyguard_region *region;
+    char *start;
+    size_t size;
     struct metadata *metadata;
     struct spans spans;
     uint32_t used;               /* blocks from the start that were ever handed out */
@@ -134,12 +129,9 @@ struct pkeyguard_heap {
     struct heap_lock shard_locks[SHARD_COUNT];
 };
 
-/* Every record that ever was. */
-static struct pkeyguard_heap *_Atomic heaps;
-
-/* Insertion into it, and the ones without a heap. */
-static struct heap_lock records_lock;
-static struct pkeyguard_heap *spare_records;
+/* By the addresses of their objects. */
+static struct registry heaps = REGISTRY_INIT(struct pkeyguard_heap);
+static struct heap_lock heaps_lock;
 
 static atomic_uint threads_seen;
 static __thread unsigned own_shard_number __attribute__((tls_model("initial-exec"))); /* + 1 */
@@ -154,8 +146,12 @@ static unsigned own_shard(void)
 /* The child's copy of a heap must not be one that a thread was in the middle of changing. */
 static void before_fork(void)
 {
-    lock(&records_lock);
-    for (struct pkeyguard_heap *heap = heaps; heap != NULL; heap = heap->next) {
+    struct registry_cursor cursor;
+    struct pkeyguard_heap *heap;
+
+    lock(&heaps_lock);
+    cursor = registry_begin(&heaps);
+    while ((heap = registry_next(&heaps, &cursor)) != NULL) {
         for (unsigned i = 0; i < SHARD_COUNT; i++)
             lock(&heap->shard_locks[i]);
         lock(&heap->spans_lock);
@@ -164,46 +160,64 @@ static void before_fork(void)
 
 static void after_fork(void)
 {
-    for (struct pkeyguard_heap *heap = heaps; heap != NULL; heap = heap->next) {
+    struct registry_cursor cursor = registry_begin(&heaps);
+    struct pkeyguard_heap *heap;
+
+    while ((heap = registry_next(&heaps, &cursor)) != NULL) {
         for (unsigned i = 0; i < SHARD_COUNT; i++)
             unlock(&heap->shard_locks[i]);
         unlock(&heap->spans_lock);
     }
-    unlock(&records_lock);
+    unlock(&heaps_lock);
+}
+
+/* What the child does not have is none of its heaps, and others may be in that place. */
+static void after_fork_in_child(void)
+{
+    struct registry_cursor cursor = registry_begin(&heaps);
+    struct pkeyguard_heap *heap;
+
+    after_fork();
+    while ((heap = registry_next(&heaps, &cursor)) != NULL) {
+        if (heap->region->pages.not_forked)
+            registry_withdraw(heap);
+    }
 }
 
 static void install_fork_handlers(void)
 {
-    pthread_atfork(before_fork, after_fork, after_fork);
+    pthread_atfork(before_fork, after_fork, after_fork_in_child);
 }
 
 static struct pkeyguard_heap *take_record(void)
 {
     struct pkeyguard_heap *heap;
 
-    lock(&records_lock);
-    heap = spare_records;
-    if (heap != NULL)
-        spare_records = heap->next_spare;
-    unlock(&records_lock);
-    if (heap != NULL)
-        return heap;
-    heap = calloc(1, sizeof(*heap));
-    if (heap == NULL)
-        return NULL;
-    lock(&records_lock);
-    heap->next = heaps;
-    heaps = heap;
-    unlock(&records_lock);
+    lock(&heaps_lock);
+    heap = registry_take(&heaps);
+    unlock(&heaps_lock);
     return heap;
 }
 
 static void give_record_back(struct pkeyguard_heap *heap)
 {
-    lock(&records_lock);
-    heap->next_spare = spare_records;
-    spare_records = heap;
-    unlock(&records_lock);
+    lock(&heaps_lock);
+    registry_give_back(&heaps, heap);
+    unlock(&heaps_lock);
+}
+
+static void publish(struct pkeyguard_heap *heap)
+{
+    lock(&heaps_lock);
+    registry_publish(heap, heap->start, heap->size);
+    unlock(&heaps_lock);
+}
+
+static void withdraw(struct pkeyguard_heap *heap)
+{
+    lock(&heaps_lock);
+    registry_withdraw(heap);
+    unlock(&heaps_lock);
 }
 
 int pkeyguard_heap_create(struct pkeyguard_key *key, size_t capacity, unsigned region_flags,
@@ -241,8 +255,7 @@ int pkeyguard_heap_create(struct pkeyguard_key *key, size_t capacity, unsigned r
         .count = (uint32_t)blocks,
         .base = (uintptr_t)heap->start >> BLOCK_SHIFT,
     };
-    heap->used = 0;
-    atomic_fetch_add_explicit(&heap->version, 1, memory_order_release);
+    publish(heap);
     *ret_heap = heap;
     return 0;
 }
@@ -256,51 +269,26 @@ int pkeyguard_heap_destroy(struct pkeyguard_heap *heap)
     if (holds_any(&heap->region->pages.held))
         return -EBUSY;
     /* Before the addresses can be somebody else's. */
-    atomic_fetch_add_explicit(&heap->version, 1, memory_order_release);
+    withdraw(heap);
     error = pkeyguard_region_destroy(heap->region);
     if (error != 0) {
-        atomic_fetch_add_explicit(&heap->version, 1, memory_order_release);
+        publish(heap);
         return error;
     }
     give_record_back(heap);
     return 0;
 }
 
-static char *start_of(const struct pkeyguard_heap *heap)
-{
-    return atomic_load_explicit(&heap->start, memory_order_relaxed);
-}
-
-static size_t size_of(const struct pkeyguard_heap *heap)
-{
-    return atomic_load_explicit(&heap->size, memory_order_relaxed);
-}
-
-static bool contains(const struct pkeyguard_heap *heap, const void *object)
-{
-    return (uintptr_t)object - (uintptr_t)start_of(heap) < size_of(heap);
-}
-
 bool pkeyguard_heap_owns(const struct pkeyguard_heap *heap, const void *object)
 {
-    return heap != NULL && contains(heap, object);
+    return heap != NULL && (uintptr_t)object - (uintptr_t)heap->start < heap->size;
 }
 
 struct pkeyguard_heap *pkeyguard_heap_of(const void *object)
 {
-    struct pkeyguard_heap *heap = atomic_load_explicit(&heaps, memory_order_acquire);
+    unsigned generation;
 
-    for (; heap != NULL; heap = heap->next) {
-        unsigned version = atomic_load_explicit(&heap->version, memory_order_acquire);
-
-        if (version % 2 == 0 || !contains(heap, object))
-            continue;
-        /* Unless the heap stood all the while, its start and size need not belong together. */
-        atomic_thread_fence(memory_order_acquire);
-        if (atomic_load_explicit(&heap->version, memory_order_relaxed) == version)
-            return heap;
-    }
-    return NULL;
+    return registry_find(&heaps, object, &generation);
 }
 
 struct pkeyguard_region *pkeyguard_heap_region(const struct pkeyguard_heap *heap)
@@ -315,9 +303,9 @@ static inline void *address_of(const struct pkeyguard_heap *heap, uint32_t block
 {
     size_t place = ((size_t)block << BLOCK_SHIFT) + offset;
 
-    if (place + size > size_of(heap))
+    if (place + size > heap->size)
         spans_abort();
-    return start_of(heap) + place;
+    return heap->start + place;
 }
 
 static unsigned load_role(const struct block *block)
@@ -571,10 +559,10 @@ struct place {
 static inline bool locate(const struct pkeyguard_heap *heap, const void *address,
                           struct place *ret_place)
 {
-    size_t offset = (uintptr_t)address - (uintptr_t)start_of(heap);
+    size_t offset = (uintptr_t)address - (uintptr_t)heap->start;
     struct place place;
 
-    if (offset >= size_of(heap))
+    if (offset >= heap->size)
         return false;
     place.number = (uint32_t)(offset >> BLOCK_SHIFT);
     place.block = &heap->spans.blocks[place.number];

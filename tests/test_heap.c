@@ -1246,6 +1246,26 @@ START_TEST(a_fork_child_s_heap_works)
 }
 END_TEST
 
+START_TEST(heap_of_in_a_child_that_has_not_every_heap)
+{
+    struct pkeyguard_heap *forked = new_heap(NULL, MIB), *not_forked = NULL;
+    pid_t child;
+
+    expect(pkeyguard_heap_create(NULL, MIB, PKEYGUARD_REGION_NO_FORK, &not_forked) == 0);
+    child = fork();
+    if (child == 0) {
+        expect(pkeyguard_heap_of(start_of(forked)) == forked);
+        expect(pkeyguard_heap_of(start_of(not_forked)) == NULL);
+        destroy_heap(not_forked, NULL);
+        _exit(0);
+    }
+    assert_exits(child, 0);
+    expect(pkeyguard_heap_of(start_of(not_forked)) == not_forked);
+    destroy_heap(forked, NULL);
+    destroy_heap(not_forked, NULL);
+}
+END_TEST
+
 static void *make_and_destroy_heaps(void *unused)
 {
     (void)unused;
@@ -1334,6 +1354,7 @@ int main(void)
     tcase_add_test(heaps, destroy_wipes_what_lives);
     tcase_add_loop_test(heaps, a_guarded_heap_stays, SOFTWARE, PRIVATE + 1);
     tcase_add_test(heaps, heap_of_finds_the_heap);
+    tcase_add_test(heaps, heap_of_in_a_child_that_has_not_every_heap);
     tcase_add_test(heaps, null_and_bad_arguments);
     tcase_add_loop_test(heaps, region_flags_are_the_region_s, 0, 2);
     /* Sanitizers make nothing of mlock(2). */

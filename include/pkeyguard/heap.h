@@ -166,7 +166,7 @@ bool pkeyguard_heap_owns(const struct pkeyguard_heap *heap, const void *object);
  *
  * For malloc hooks that serve a whole process: takes no lock, and other heaps may come and go
  * meanwhile. The heap itself must not: what is returned is of use while it is not destroyed. Looks
- * at each heap in turn.
+ * at each heap in turn. In a fork child, which does not have every heap, only at its own.
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 struct pkeyguard_heap *pkeyguard_heap_of(const void *object);
