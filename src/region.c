@@ -9,6 +9,7 @@
 #include "lock.h"
 #include "os.h"
 #include "region_private.h"
+#include "reservation.h"
 #include "smaps.h"
 
 enum { PAGE_RIGHTS = PROT_READ | PROT_WRITE | PROT_EXEC };
@@ -16,16 +17,6 @@ enum {
     REGION_FLAGS = PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_DUMPABLE |
                    PKEYGUARD_REGION_FORK_WIPE | PKEYGUARD_REGION_NO_FORK | PKEYGUARD_REGION_SEALED |
                    PKEYGUARD_REGION_NO_GUARD_PAGES
-};
-
-/*
- * Where guard pages inside the region's mapping would be lost or refused: the kernel drops them in
- * a child whose memory it wipes, lets a sealed mapping's be removed, and has none in locked or
- * secret memory.
- */
-enum {
-    GUARDS_APART = PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_FORK_WIPE |
-                   PKEYGUARD_REGION_SEALED
 };
 
 struct registry region_registry = REGISTRY_INIT(struct pkeyguard_region);
@@ -51,125 +42,6 @@ static int check_flags(unsigned flags, const struct pkeyguard_key *key)
     if (flags & PKEYGUARD_REGION_SEALED && (key == NULL || key->head.ad_wd == 0))
         return -ENOTSUP;
     return 0;
-}
-
-static char *reservation(const struct pkeyguard_region *region)
-{
-    return region->pages.address - region->guard_size;
-}
-
-static size_t reservation_length(const struct pkeyguard_region *region)
-{
-    return region->pages.length + 2 * region->guard_size;
-}
-
-static int release_address_space(const struct pkeyguard_region *region)
-{
-    return os_unmap(reservation(region), reservation_length(region));
-}
-
-/*
- * Where the kernel will not after all, the reservation around the pages, and the page between a
- * region and its annex, do: they get no rights.
- */
-static int install_guards(struct pkeyguard_region *region)
-{
-    struct pages *pages = &region->pages;
-    int error = os_install_guard(pages->address - region->guard_size, region->guard_size);
-
-    if (error == 0)
-        error = os_install_guard(pages->address + pages->length, region->guard_size);
-    if (error == 0 && pages->gap != 0)
-        error = os_install_guard(pages->address + pages->gap, os_page_size());
-    if (error == 0) {
-        pages->margin = region->guard_size;
-        pages->gap = 0;
-    }
-    return error == -ENOTSUP ? 0 : error;
-}
-
-/* What the flags ask of the kernel, while nothing can reach the memory yet. */
-static int prepare_memory(struct pkeyguard_region *region, unsigned flags, bool guards_inside)
-{
-    struct pages *pages = &region->pages;
-    int error = 0;
-
-    if (flags & PKEYGUARD_REGION_SECRET)
-        error = os_reserve_secret(pages->address, pages->length);
-    if (error == 0 && guards_inside)
-        error = install_guards(region);
-    if (error == 0 && !(flags & PKEYGUARD_REGION_DUMPABLE))
-        error = os_exclude_from_dumps(pages_start(pages), pages_span(pages));
-    if (error == 0 && flags & PKEYGUARD_REGION_FORK_WIPE)
-        error = os_wipe_on_fork(pages->address, pages->length);
-    if (error == 0 && flags & (PKEYGUARD_REGION_NO_FORK | PKEYGUARD_REGION_SECRET)) {
-        error = os_unmap_on_fork(reservation(region), reservation_length(region));
-        pages->not_forked = true;
-        pages->forks = library_forks();
-    }
-    return error;
-}
-
-static bool whole_pages(size_t size, size_t *ret_length)
-{
-    size_t page = os_page_size();
-
-    if (size == 0 || __builtin_add_overflow(size, page - 1, ret_length))
-        return false;
-    *ret_length -= *ret_length % page;
-    return true;
-}
-
-/*
- * Address space for the region, its annex and its guard pages, closed to everyone. With guard pages
- * inside the mapping a region is one mapping, not three; but two of them side by side could become
- * one, which each change of page rights would split and merge again, so a page between them is
- * given back.
- */
-static int reserve(struct pkeyguard_region *region, size_t size, size_t annex_size, unsigned flags)
-{
-    bool guarded = !(flags & PKEYGUARD_REGION_NO_GUARD_PAGES);
-    bool guards_inside = guarded && !(flags & GUARDS_APART) && os_has_guards();
-    size_t page = os_page_size();
-    size_t apart = guards_inside ? page : 0;
-    size_t length, annex_length, reserved;
-    void *address;
-    int error;
-
-    region->guard_size = guarded ? page : 0;
-    if (!whole_pages(size, &length))
-        return -EINVAL;
-    region->used = length;
-    if (annex_size != 0) {
-        region->used = 0;
-        region->pages.gap = length;
-        region->annex = length + page;
-        if (!whole_pages(annex_size, &annex_length) ||
-            __builtin_add_overflow(annex_length, page, &annex_length) ||
-            __builtin_add_overflow(length, annex_length, &length))
-            return -EINVAL;
-    }
-    if (__builtin_add_overflow(length, 2 * region->guard_size + apart, &reserved))
-        return -EINVAL;
-    error = annex_size == 0 ? os_reserve(reserved, &address)
-                            : os_reserve_uncommitted(reserved, &address);
-    if (error != 0)
-        return error;
-    region->head.address = (char *)address + region->guard_size;
-    region->pages.address = region->head.address;
-    region->head.size = size;
-    region->pages.length = length;
-    region->pages.applied = PROT_NONE;
-    if (apart != 0)
-        error = os_unmap(reservation(region) + reservation_length(region), apart);
-    if (error != 0) {
-        os_unmap(address, reserved);
-        return error;
-    }
-    error = prepare_memory(region, flags, guards_inside);
-    if (error != 0)
-        release_address_space(region);
-    return error;
 }
 
 /* The key that stands for NULL: software, closed by default. */
@@ -240,11 +112,11 @@ static int create_empty(struct pkeyguard_key *key, size_t size, size_t annex_siz
         return -ENOMEM;
     region->pages.prot = prot;
     region->flags = flags;
-    error = reserve(region, size, annex_size, flags);
+    error = reservation_make(region, size, annex_size, flags);
     if (error == 0) {
         error = join(region, key);
         if (error != 0)
-            release_address_space(region);
+            reservation_release(region);
     }
     if (error != 0) {
         registry_give_back(&region_registry, region);
@@ -252,7 +124,7 @@ static int create_empty(struct pkeyguard_key *key, size_t size, size_t annex_siz
     }
     if (region->pages.not_forked)
         library_add_fork_child(withdraw_absent);
-    registry_publish(region, reservation(region), reservation_length(region));
+    registry_publish(region, reservation_start(region), reservation_length(region));
     *ret_region = region;
     return 0;
 }
@@ -286,7 +158,7 @@ static int unmap(struct pkeyguard_region *region, bool still_open)
     int error = library_lock();
 
     if (error == 0) {
-        error = release_address_space(region);
+        error = reservation_release(region);
         if (error == 0) {
             if (still_open)
                 holds_remove(&region->pages.held, PKEYGUARD_READ_WRITE, GUARD_WIDENS);
@@ -352,7 +224,7 @@ static int fill(struct pkeyguard_region *region, const void *content, int prot)
 
 static int seal(struct pkeyguard_region *region)
 {
-    int error = os_seal(reservation(region), reservation_length(region));
+    int error = os_seal(reservation_start(region), reservation_length(region));
 
     region->sealed = error == 0;
     if (error != 0 && pkeyguard_region_destroy(region) != 0)
@@ -437,8 +309,8 @@ static bool overlaps_a_region(const struct pkeyguard_region *adopted)
     const struct pkeyguard_region *region;
 
     while ((region = registry_next(&region_registry, &cursor)) != NULL) {
-        if (reservation(region) < adopted->pages.address + adopted->pages.length &&
-            adopted->pages.address < reservation(region) + reservation_length(region))
+        if (reservation_start(region) < adopted->pages.address + adopted->pages.length &&
+            adopted->pages.address < reservation_start(region) + reservation_length(region))
             return true;
     }
     return false;
