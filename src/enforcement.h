@@ -64,7 +64,7 @@ struct pkeyguard_key {
     struct pkeyguard_key_head head;
     const struct enforcement *enforcement;
     enum pkeyguard_rights default_rights;
-    atomic_int pkey; /* -1: none */
+    atomic_int pkey; /* that its pages carry; -1: none */
     struct list pages;
 
     /*

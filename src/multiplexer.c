@@ -9,18 +9,23 @@
  *     read the binding; pin that pkey; read the binding again: if it changed, unpin and start over;
  *     open the pkey in PKRU
  *
- * A pkey changes owner in vacate(), in this order:
+ * A pkey changes owner in this order, 1 to 4 in retire(), 5 in give():
  *
  *  1. The owner's binding is taken away.
  *  2. membarrier(2): every running thread passes a full barrier, and every other one does before it
  *     runs again. A guard whose pin is not visible afterwards reads the binding after the barrier,
- *     finds it gone and opens nothing. Until the lock is free nobody can bind the key anew.
+ *     finds it gone and opens nothing.
  *  3. The pins of every registered thread. One: the binding is given back, another pkey is tried.
  *  4. The census: if the process has as many threads as are registered, there is none beside them.
+ *     If there is, the binding is given back. Until here the lock is not free, so nobody can bind
+ *     the key anew. Now the pkey is closed.
  *  5. The owner's pages become PROT_NONE and lose the pkey, then the new owner's get it, then the
- *     new owner's binding is set.
+ *     new owner's binding is set, and the pkey is closed no more.
  *
- * After 4 no thread has the pkey open, and none will before 5 has ended:
+ * After 4 no thread has the pkey open, and none will before a binding names it again, however long
+ * that takes: so one barrier and one census are for several pkeys, the next to be wanted. Until
+ * another key wants it the owner's pages carry it still, and the owner is bound anew with no more
+ * ado. This is why:
  *
  *  - A registered thread has a pool pkey open only while it pins it: it closed all of them when it
  *    registered, only guards open them, and a guard unpins after it has closed. So does a switch of
@@ -56,14 +61,16 @@
 static bool ready;
 static bool none_to_claim; /* at the last try */
 
-/* The pool: its pkeys, least recently used first; a bit for each; their bits in PKRU. */
-static int pool[PKEYS], pool_size;
-static uint32_t fresh; /* no key has had it yet, so every thread has it closed */
+/* The pool: places of its pkeys, least recently used first; their bits in PKRU. */
+static struct list pool = LIST_INIT(pool), places[PKEYS];
 static uint32_t pool_bits;
 
+/* Those of them that every thread has closed and no binding names; their bits in PKRU, too. */
+static uint32_t closed;
+
 /*
- * Whose pages may carry the pkey. Where a change of pages has failed half-way that key is not
- * bound: no other key gets the pkey before it is off all of them.
+ * Whose pages may carry the pkey. Where a change of pages has failed half-way the key has no pkey,
+ * but this is its owner: no other key gets the pkey before it is off all of them.
  */
 static struct pkeyguard_key *owners[PKEYS];
 
@@ -77,12 +84,37 @@ static uint64_t last_serial;
 /* Changes whenever a pin is dropped that somebody waits for. */
 static atomic_uint dropped;
 
+static int pkey_at(const struct list *place)
+{
+    return (int)(place - places);
+}
+
+static int first_pkey(uint32_t bits)
+{
+    return __builtin_ctz(bits) / 2;
+}
+
 static void set_binding(struct pkeyguard_key *key, int pkey)
 {
-    bound_pkeys = pkey < 0 ? bound_pkeys & ~(1u << key->pkey) : bound_pkeys | 1u << pkey;
+    closed &= ~PKEY_BITS(pkey);
+    bound_pkeys |= 1u << pkey;
     key->pkey = pkey;
-    key->bound_to_read = pkey < 0 ? 0 : PKEY_WD(pkey);
-    __atomic_store_n(&key->bound, pkey < 0 ? UNBOUND : PKEY_BITS(pkey), __ATOMIC_SEQ_CST);
+    key->bound_to_read = PKEY_WD(pkey);
+    __atomic_store_n(&key->bound, PKEY_BITS(pkey), __ATOMIC_SEQ_CST);
+}
+
+/* The owner keeps the pkey, but guards find the key unbound. */
+static void take_binding(int pkey)
+{
+    bound_pkeys &= ~(1u << pkey);
+    if (owners[pkey] != NULL)
+        __atomic_store_n(&owners[pkey]->bound, UNBOUND, __ATOMIC_SEQ_CST);
+}
+
+static void give_binding_back(int pkey)
+{
+    if (owners[pkey] != NULL)
+        set_binding(owners[pkey], pkey);
 }
 
 static void set_owner(int pkey, struct pkeyguard_key *key)
@@ -116,9 +148,9 @@ static int claim(void)
         pkey = pku_take_idle_key();
     if (pkey > 0) {
         pkeys_change(0, PKEY_AD(pkey));
-        pool[pool_size++] = pkey;
+        list_insert(pool.previous, &places[pkey]);
         pool_bits |= PKEY_BITS(pkey);
-        fresh |= 1u << pkey;
+        closed |= PKEY_BITS(pkey); /* no key has had it yet */
     }
     none_to_claim = pkey < 0;
     return pkey;
@@ -198,52 +230,17 @@ static int close_pages(struct pkeyguard_key *key, int pkey)
     return error;
 }
 
-/* Steps 2 to 4: whether every thread has the pkey closed, and nobody can open it. */
-static int closed_everywhere(int pkey)
+/* Before another place, or the pool's end. */
+static void move(struct list *place, struct list *before)
 {
-    int error;
-
-    if (threads_only_own())
-        return thread_pins(own_record, pkey) ? -EBUSY : 0;
-    error = os_barrier();
-    if (error == 0 && threads_pin(pkey))
-        error = -EBUSY;
-    return error == 0 ? threads_all_registered() : error;
-}
-
-/* Takes the pkey from its owner; see above. -EBUSY, -EAGAIN: it keeps it. */
-static int vacate(int pkey)
-{
-    struct pkeyguard_key *owner = owners[pkey];
-    bool bound = owner != NULL && owner->pkey == pkey;
-    int error;
-
-    if (bound)
-        set_binding(owner, -1);
-    error = closed_everywhere(pkey);
-    if (error != 0) {
-        if (bound)
-            set_binding(owner, pkey);
-        return error;
-    }
-    error = owner == NULL ? 0 : close_pages(owner, pkey);
-    if (error == 0)
-        set_owner(pkey, NULL);
-    return error;
-}
-
-static void move_to_end(int i)
-{
-    int pkey = pool[i];
-
-    for (; i + 1 < pool_size; i++)
-        pool[i] = pool[i + 1];
-    pool[i] = pkey;
+    list_remove(place);
+    list_insert(before->previous, place);
 }
 
 /* Moves what was used since the last binding to the pool's end, in the order that it had. */
 static void notice_uses(void)
 {
+    struct list *end = &pool;
     uint32_t used = 0;
 
     for_each_thread(record)
@@ -254,65 +251,116 @@ static void notice_uses(void)
         }
     }
     used &= pool_bits; /* a guard that found its key unbound noted that, too */
-    for (int i = 0, left = pool_size; used != 0 && left > 0; left--) {
-        if (used & PKEY_BITS(pool[i]))
-            move_to_end(i);
-        else
-            i++;
+    /* From the end, where most of it is already. */
+    for (struct list *place = pool.previous, *next; used != 0; place = next) {
+        next = place->previous;
+        if (used & PKEY_BITS(pkey_at(place))) {
+            used &= ~PKEY_BITS(pkey_at(place));
+            move(place, end);
+            end = place;
+        }
     }
 }
 
-/* The least recently used pkey that nobody pins, taken from its owner. */
-static int evict(void)
+/* Steps 2 to 4: which of these pkeys every thread has closed, and nobody can open. */
+static int find_closed(uint32_t pkeys, uint32_t *ret_closed)
 {
-    for (int i = 0; i < pool_size; i++) {
-        int pkey = pool[i];
-        int error = threads_pin(pkey) ? -EBUSY : vacate(pkey);
+    bool alone = threads_only_own();
+    int error = alone ? 0 : os_barrier();
+    uint32_t unpinned = 0;
 
-        if (error != -EBUSY)
-            return error == 0 ? pkey : error;
+    if (error != 0)
+        return error;
+    for (; pkeys != 0; pkeys &= ~PKEY_BITS(first_pkey(pkeys))) {
+        if (!threads_pin(first_pkey(pkeys)))
+            unpinned |= PKEY_BITS(first_pkey(pkeys));
     }
-    return pool_size == 0 ? -ENOSPC : -EBUSY;
+    if (unpinned != 0 && !alone)
+        error = threads_all_registered();
+    if (error == 0)
+        *ret_closed = unpinned;
+    return error;
 }
 
-/* A pkey that every thread has closed and no other key's pages carry. */
-static int take_pkey(const struct pkeyguard_key *key)
+/*
+ * Steps 1 to 4, until some pkey is closed: of several at a time, the least recently used that
+ * nobody pins, for they are the next to be wanted.
+ */
+static int retire(void)
 {
-    int pkey = key->carried, claimed;
+    enum { AT_ONCE = 7 };
+    struct list *place = pool.next;
 
-    if (pkey == 0 && fresh != 0)
-        pkey = __builtin_ctz(fresh);
+    while (place != &pool) {
+        uint32_t tried = 0, now_closed = 0, left;
+        int error;
+
+        for (int n = 0; n < AT_ONCE && place != &pool; place = place->next) {
+            int pkey = pkey_at(place);
+
+            if (closed & PKEY_BITS(pkey) || threads_pin(pkey))
+                continue;
+            take_binding(pkey);
+            tried |= PKEY_BITS(pkey);
+            n++;
+        }
+        error = tried == 0 ? 0 : find_closed(tried, &now_closed);
+        closed |= now_closed;
+        for (left = tried & ~closed; left != 0; left &= ~PKEY_BITS(first_pkey(left)))
+            give_binding_back(first_pkey(left));
+        if (error != 0 || now_closed != 0)
+            return error;
+    }
+    return list_empty(&pool) ? -ENOSPC : -EBUSY;
+}
+
+/* The least recently used; 0: none is. */
+static int closed_pkey(void)
+{
+    list_for_each(place, &pool)
+    {
+        if (closed & PKEY_BITS(pkey_at(place)))
+            return pkey_at(place);
+    }
+    return 0;
+}
+
+/* A closed pkey. Another key's pages may carry it. */
+static int take_pkey(void)
+{
+    int pkey = closed_pkey(), error;
+
     if (pkey == 0 && !none_to_claim)
         pkey = claim();
     if (pkey > 0)
         return pkey;
-    pkey = evict();
-    if (pkey == -EBUSY && threads_drop_ended())
-        pkey = evict();
-    if (pkey >= 0)
-        return pkey;
+    error = retire();
+    if (error == -EBUSY && threads_drop_ended())
+        error = retire();
+    if (error == 0)
+        return closed_pkey();
     /* Some may have been given up since. */
-    claimed = claim();
-    return claimed > 0 ? claimed : pkey;
+    pkey = claim();
+    return pkey > 0 ? pkey : error;
 }
 
-static int bind(struct pkeyguard_key *key)
+/* Step 5, of a closed pkey. */
+static int give(int pkey, struct pkeyguard_key *key)
 {
-    int pkey, i = 0;
+    struct pkeyguard_key *owner = owners[pkey];
+    int error = 0;
 
-    notice_uses();
-    pkey = take_pkey(key);
-    if (pkey < 0)
-        return pkey;
-    fresh &= ~(1u << pkey);
+    if (owner != NULL && owner != key) {
+        owner->pkey = -1;
+        error = close_pages(owner, pkey);
+    }
+    if (error != 0)
+        return error;
     set_owner(pkey, key);
-    while (pool[i] != pkey)
-        i++;
-    move_to_end(i);
+    move(&places[pkey], &pool);
     list_for_each(link, &key->pages)
     {
-        int error = pages_tag(list_entry(link, struct pages, of_key), pkey);
-
+        error = pages_tag(list_entry(link, struct pages, of_key), pkey);
         if (error != 0) {
             if (close_pages(key, pkey) == 0)
                 set_owner(pkey, NULL);
@@ -323,12 +371,27 @@ static int bind(struct pkeyguard_key *key)
     return 0;
 }
 
+static int bind(struct pkeyguard_key *key)
+{
+    int pkey = key->pkey;
+
+    if (pkey > 0) { /* all of its pages carry it */
+        set_binding(key, pkey);
+        return 0;
+    }
+    notice_uses();
+    pkey = key->carried != 0 ? key->carried : take_pkey();
+    return pkey > 0 ? give(pkey, key) : pkey;
+}
+
 int multiplexer_pin(struct pkeyguard_key *key)
 {
-    int error = key->pkey > 0 ? 0 : bind(key);
+    int error = key->bound != UNBOUND ? 0 : bind(key);
 
-    if (error == 0)
+    if (error == 0) {
         pkeyguard_count_up(&own_record->pins[key->pkey]);
+        own_record->used |= key->bound;
+    }
     return error;
 }
 
@@ -342,10 +405,10 @@ int multiplexer_forget(struct pkeyguard_key *key)
     int pkey = key->pkey;
 
     threads_drop_ended();
-    if (pkey > 0) {
-        set_binding(key, -1);
+    if (key->bound != UNBOUND) {
+        take_binding(pkey);
         if (os_barrier() != 0 || threads_pin(pkey)) {
-            set_binding(key, pkey);
+            give_binding_back(pkey);
             return -EBUSY;
         }
     }
@@ -437,8 +500,9 @@ void multiplexer_drop_pins(int pkey, uint32_t pins)
 
 bool multiplexer_pins_everything(void)
 {
-    for (int i = 0; i < pool_size; i++) {
-        if (!thread_pins(own_record, pool[i]))
+    list_for_each(place, &pool)
+    {
+        if (!thread_pins(own_record, pkey_at(place)))
             return false;
     }
     return true;
@@ -446,8 +510,9 @@ bool multiplexer_pins_everything(void)
 
 bool multiplexer_all_pinned(void)
 {
-    for (int i = 0; i < pool_size; i++) {
-        if (!threads_pin(pool[i]))
+    list_for_each(place, &pool)
+    {
+        if (!threads_pin(pkey_at(place)))
             return false;
     }
     return true;
@@ -455,8 +520,9 @@ bool multiplexer_all_pinned(void)
 
 bool multiplexer_may_wait(void)
 {
-    for (int i = 0; i < pool_size; i++) {
-        if (thread_pins(own_record, pool[i]))
+    list_for_each(place, &pool)
+    {
+        if (thread_pins(own_record, pkey_at(place)))
             return false;
     }
     return threads_outside_handlers(pool_bits);

@@ -2,8 +2,8 @@
 /*
  * multiplexer.h - many virtual keys share a pool of pkeys
  *
- * A virtual key is bound to a pkey of the pool or to none; its pages carry that pkey, or they are
- * PROT_NONE. A guard pins the binding. multiplexer.c has the protocol, and why it holds.
+ * A virtual key's pages carry a pkey of the pool, or they are PROT_NONE. Guards open the key where
+ * it is bound to that pkey, and pin the binding. multiplexer.c has the protocol, and why it holds.
  */
 #ifndef MULTIPLEXER_H
 #define MULTIPLEXER_H

@@ -51,9 +51,9 @@ static double ticks(void (*operation)(unsigned count), unsigned count)
 }
 
 /* Without what the function spends outside its loop. */
-static double each(void (*operation)(unsigned count))
+static double each(void (*operation)(unsigned count), unsigned count)
 {
-    return (ticks(operation, 2 * COUNT) - ticks(operation, COUNT)) / COUNT;
+    return (ticks(operation, 2 * count) - ticks(operation, count)) / count;
 }
 
 /* All of them have been done once before. */
@@ -124,7 +124,9 @@ static void hold_to_target(const struct bench_row *row, double cost)
 
 static double instructions(const struct bench_group *group, void (*operation)(unsigned count))
 {
-    return group->unit == MEAN_INSTRUCTIONS ? mean(operation, group->operations) : each(operation);
+    if (group->unit == MEAN_INSTRUCTIONS)
+        return mean(operation, group->operations);
+    return each(operation, group->operations != 0 ? group->operations : COUNT);
 }
 
 static void print_writes(const struct bench_row *row)
@@ -309,7 +311,7 @@ int main(int argc, char *argv[])
         fprintf(stderr, "usage: %s instructions | times [quick]\n", argv[0]);
         return 2;
     }
-    if (counts && each(hundred_instructions) - each(nothing) != 100) {
+    if (counts && each(hundred_instructions, COUNT) - each(nothing, COUNT) != 100) {
         fprintf(stderr, "bench: this machine's clock does not count instructions\n");
         return 2;
     }

@@ -39,7 +39,7 @@ struct bench_group {
     void (*tear_down)(void);
     void (*baseline)(unsigned count); /* but for MEMORY */
     unsigned objects;                 /* for MEMORY */
-    unsigned operations;              /* for MEAN_INSTRUCTIONS */
+    unsigned operations; /* for MEAN_INSTRUCTIONS; where they are counted and not alike, a period */
     const struct bench_row *rows;
 };
 

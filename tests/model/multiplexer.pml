@@ -21,6 +21,7 @@
  *   ALIVE_BEFORE_COUNT      who of the registered lives is asked before all are counted
  *   END_DROPS_EARLY         a thread that ends drops its pins while it still runs
  *   TAG_BEFORE_UNTAG        the new owner gets the pkey before the old one's pages lose it
+ *   STAYS_CLOSED            a pkey that was closed once is taken for closed when it is bound again
  */
 #define THREADS 3
 #define NEWBORN 2
@@ -31,6 +32,7 @@
 byte lock = NOBODY;       /* the library's lock */
 bool bound[KEYS];         /* key->bound: to the one pkey or to none */
 byte owner = NO_KEY;
+bool closed = true;       /* in every thread: no key has had it yet, or it is taken from its owner */
 bool carries[KEYS];       /* the key's pages carry the pkey; else they are PROT_NONE */
 
 bool running[THREADS];    /* executes instructions */
@@ -134,7 +136,10 @@ inline census(ok) {
 #endif
 }
 
-/* Under the lock: gives the pkey to this key, if it can be had now. */
+/*
+ * Under the lock: gives the pkey to this key, if it can be had now. Once it is closed that may also
+ * be left for later, as for a key that gets another of several.
+ */
 inline bind(t, k, ok) {
     ok = true;
     if
@@ -143,7 +148,7 @@ inline bind(t, k, ok) {
         any = false;
         drop_ended(any);
         if
-        :: owner != NO_KEY && owner != k ->
+        :: !closed ->
 #ifdef CENSUS_FIRST
             census(ok);
 #endif
@@ -157,22 +162,32 @@ inline bind(t, k, ok) {
             fi;
 #endif
             if
-            :: ok ->
-#ifdef TAG_BEFORE_UNTAG
-                carries[k] = true;
-                bound[k] = true;
-#endif
-                carries[owner] = false;
-                owner = k;
-                carries[k] = true
+            :: ok -> closed = true
             :: else -> bound[owner] = true
             fi
-        :: else ->
-            owner = k;
-            carries[k] = true
+        :: else
         fi;
         if
-        :: ok -> bound[k] = true
+        :: ok
+        :: ok && owner != NO_KEY -> ok = false
+        :: else
+        fi;
+        if
+        :: ok ->
+#ifdef TAG_BEFORE_UNTAG
+            carries[k] = true;
+            bound[k] = true;
+#endif
+            if
+            :: owner != NO_KEY && owner != k -> carries[owner] = false
+            :: else
+            fi;
+            owner = k;
+            carries[k] = true;
+#ifndef STAYS_CLOSED
+            closed = false;
+#endif
+            bound[k] = true
         :: else
         fi
     fi
