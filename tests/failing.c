@@ -9,6 +9,9 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 
+/* From <linux/futex.h>, which not every libc comes with: FUTEX_WAIT_PRIVATE. */
+enum { NUMBER_OF_FUTEX_WAIT = 128 };
+
 /* Newer than Debian 12's headers. */
 enum { NUMBER_OF_MEMFD_SECRET = 447, NUMBER_OF_MSEAL = 462 };
 
@@ -20,6 +23,7 @@ static bool pretended[CALLS];
 
 static enum call hooked_call;
 static void (*hook)(void *address, unsigned long length);
+static bool without_limit;
 
 void fail_call(enum call call, int skip, int error, int times)
 {
@@ -54,14 +58,24 @@ void before_call(enum call call, void (*run)(void *address, unsigned long length
     hook = run;
 }
 
+void wait_without_limit(void)
+{
+    without_limit = true;
+}
+
+static void run_hook(enum call call, void *address, unsigned long length)
+{
+    void (*run)(void *, unsigned long) = hook;
+
+    if (run == NULL || call != hooked_call)
+        return;
+    hook = NULL;
+    run(address, length);
+}
+
 static bool fails(enum call call, void *address, unsigned long length)
 {
-    if (hook != NULL && call == hooked_call) {
-        void (*run)(void *, unsigned long) = hook;
-
-        hook = NULL;
-        run(address, length);
-    }
+    run_hook(call, address, length);
     if (times_left == 0 || (failing_call != ANY_CALL && failing_call != call))
         return false;
     if (to_skip > 0) {
@@ -84,6 +98,7 @@ int __real_mlock(const void *address, size_t length);
 int __real_ftruncate(int file, off_t length);
 FILE *__real_fopen(const char *path, const char *mode);
 bool __real_pkeyguard_pkru_supported(void);
+bool __real_threads_pin(int pkey);
 long __real_syscall(long number, ...);
 
 void *__wrap_calloc(size_t count, size_t size);
@@ -151,6 +166,15 @@ bool __wrap_pkeyguard_pkru_supported(void)
     return pretended[CALL_PKEY_ALLOC] || __real_pkeyguard_pkru_supported();
 }
 
+bool __wrap_threads_pin(int pkey);
+bool __wrap_threads_pin(int pkey)
+{
+    bool pinned = __real_threads_pin(pkey);
+
+    run_hook(LOOK_AT_PINS, NULL, 0);
+    return pinned;
+}
+
 static enum call call_of(long number)
 {
     switch (number) {
@@ -200,6 +224,8 @@ long __wrap_syscall(long number, ...)
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(arguments, long);
     va_end(arguments);
+    if (number == SYS_futex && a[1] == NUMBER_OF_FUTEX_WAIT && without_limit)
+        a[3] = 0;
     if (call != ANY_CALL && fails(call, (void *)a[0], (unsigned long)a[1]))
         return failing_error == 0 ? 0 : -1;
     if (pretended[CALL_PKEY_ALLOC] && call == CALL_PKEY_ALLOC)

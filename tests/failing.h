@@ -28,6 +28,7 @@ enum call {
     CALL_CLONE,
     CALL_MEMBARRIER,
     CALL_OPENAT,
+    LOOK_AT_PINS,
     CALLS
 };
 
@@ -50,7 +51,13 @@ void pretend_call(enum call call);
 /* Ends failing; whether any call failed. */
 bool stop_failing(void);
 
-/* Before the next call of this kind, once. */
+/*
+ * Before the next call of this kind, once; after it with LOOK_AT_PINS, the library's own look at
+ * whether a thread pins a pkey, which is no call to the system.
+ */
 void before_call(enum call call, void (*run)(void *address, unsigned long length));
+
+/* From now on the library waits until it is woken, for however long. */
+void wait_without_limit(void);
 
 #endif

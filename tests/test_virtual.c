@@ -773,6 +773,49 @@ START_TEST(pins_of_other_threads_count)
 }
 END_TEST
 
+/* Opened after the library has looked whether anyone pins it, and before its binding is gone. */
+static struct worker late;
+
+static void one_pins_late(void *address, unsigned long length)
+{
+    (void)address, (void)length;
+    tell(&late, do_acquire, (void *)0);
+}
+
+static void all_are_pinned_late(void *address, unsigned long length)
+{
+    (void)address, (void)length;
+    for (int i = 0; i < POOL; i++)
+        tell(&late, do_acquire, (void *)(intptr_t)i);
+}
+
+START_TEST(a_pin_that_was_not_seen_yet)
+{
+    int pinned = _i == 0 ? 1 : POOL;
+
+    start(&late);
+    tell(&late, do_register, NULL);
+    for (int i = 0; i < POOL; i++)
+        open_and_close(i);
+    before_call(LOOK_AT_PINS, _i == 0 ? one_pins_late : all_are_pinned_late);
+    ck_assert_int_eq(acquire(POOL, PKEYGUARD_READ_WRITE), _i == 0 ? 0 : -EBUSY);
+    for (int i = 0; i < pinned; i++) {
+        ck_assert(bound(i));
+        ck_assert(readable_there(&late, address_of(regions[i])));
+        assert_denied(READ_BYTE, address_of(regions[i]), keys[i]);
+    }
+    ck_assert(!readable_there(&late, address_of(regions[POOL])));
+    ck_assert(try_access(READ_BYTE, address_of(regions[POOL])).happened == (_i != 0));
+    for (int i = 0; i < pinned; i++) {
+        tell(&late, do_release, (void *)(intptr_t)i);
+        ck_assert(!readable_there(&late, address_of(regions[i])));
+    }
+    pkeyguard_release(&guards[POOL]);
+    evict_everything(-1);
+    end(&late);
+}
+END_TEST
+
 /* Released by another thread a guard changes nothing: it is that thread's key that is open. */
 START_TEST(a_guard_released_elsewhere)
 {
@@ -922,17 +965,22 @@ static void nap(void)
 START_TEST(scopes_wait_for_a_pin_to_drop)
 {
     static void (*const ways[])(void *) = {do_scope, do_key_scope, do_acquire_all};
+    int way = _i / 2;
     struct worker worker;
 
     start(&worker);
     tell(&worker, do_register, NULL);
     pin_pool();
     waits = 0;
-    begin(&worker, ways[_i], (void *)(intptr_t)POOL);
+    if (_i % 2 == 0) /* else it looks for itself now and then */
+        wait_without_limit();
+    begin(&worker, ways[way], (void *)(intptr_t)POOL);
+    while (waits == 0)
+        sched_yield();
     nap();
     ck_assert_int_eq(waits, 1);
     pkeyguard_release(&guards[0]);
-    if (_i == 2) {
+    if (way == 2) {
         nap();
         ck_assert_int_eq(waits, 1);
         pkeyguard_release(&guards[1]);
@@ -1716,10 +1764,11 @@ int main(void)
     add_pku_test(sharing, an_unregistered_thread_is_in_the_way);
     add_pku_loop_test(sharing, a_thread_born_inside_a_scope, 0, 2);
     add_pku_test(sharing, pins_of_other_threads_count);
+    add_pku_loop_test(sharing, a_pin_that_was_not_seen_yet, 0, 2);
     add_pku_test(sharing, a_guard_released_elsewhere);
     add_pku_loop_test(sharing, a_thread_that_ends, 0, 5);
     add_pku_test(sharing, the_main_thread_ends);
-    add_pku_loop_test(sharing, scopes_wait_for_a_pin_to_drop, 0, 3);
+    add_pku_loop_test(sharing, scopes_wait_for_a_pin_to_drop, 0, 6);
     add_pku_test(sharing, scopes_wait_for_a_thread_to_end);
     add_pku_loop_test(sharing, scopes_that_may_not_wait_abort, 0, 2);
     add_pku_test(sharing, the_thread_in_the_way_is_named);
