@@ -46,6 +46,8 @@
  * that is bound to a pkey costs little more than one on a dedicated key; one that must take a pkey
  * from another key costs two system calls for each pair of their regions.
  *
+ * Clang warns where data is used that no guard has open, if it is told what guards it (analysis.h).
+ *
  * A new thread starts with a copy of its creator's PKRU, so with every scope open that its creator
  * had open, until it calls pkeyguard_thread_reset(). A fork child keeps the forking thread's guards
  * and no other thread's.
@@ -232,49 +234,6 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
                     PKEYGUARD_OPEN_AT_(T, name, pkeyguard_assume_write(region), pointer, \
                                        PKEYGUARD_READ_WRITE))
 
-/*
- * The compile-time half: Clang's thread safety analysis (-Wthread-safety) checks these; to every
- * other compiler, and without the warning, they are nothing.
- *
- *     static struct pkeyguard_region *vault;
- *     static struct secret *secret PKEYGUARD_GUARDED_BY(vault);
- *     static void rotate(void) PKEYGUARD_NEEDS_WRITE(vault);
- *
- * Reaching *secret with no scope on vault open, writing it in a read scope, using it after the
- * scope or in try's else branch, and calling rotate() outside a write scope each draw a warning.
- * The analysis compares expressions as they are written: session->vault is not another's vault.
- * Its limits: it takes a region for open from an auto form to the end of the function; in C a
- * member that guards stands for that member of every such struct; and a function that NEEDS_READ
- * draws a warning where it opens a write scope on the same region.
- *
- * PKEYGUARD_GUARDED_BY         on a pointer: what it points at needs the region open
- * PKEYGUARD_GUARDED_BY_MEMBER  the same in a struct whose member the region is; before Clang 19
- *                              nothing in C, which has no name for the member there
- * PKEYGUARD_NEEDS_READ, _WRITE on a function: its caller has the region open. The expression may
- *                              use the parameters: PKEYGUARD_NEEDS_READ(session->vault)
- */
-#define PKEYGUARD_GUARDED_BY(region) PKEYGUARD_ANALYSIS_(pt_guarded_by(*&region))
-#if !defined(__clang__) || defined(__cplusplus) || __clang_major__ >= 19
-#define PKEYGUARD_GUARDED_BY_MEMBER(region) PKEYGUARD_GUARDED_BY(region)
-#else
-#define PKEYGUARD_GUARDED_BY_MEMBER(region)
-#endif
-#define PKEYGUARD_NEEDS_READ(region)  PKEYGUARD_ANALYSIS_(requires_shared_capability(region))
-#define PKEYGUARD_NEEDS_WRITE(region) PKEYGUARD_ANALYSIS_(requires_capability(region))
-
-/*
- * pkeyguard_assume_read, pkeyguard_assume_write - tell the analysis that a region is open
- *
- * For what it cannot see: a bare pkeyguard_acquire(), a guard on the whole key, a callback that
- * runs inside somebody's scope. It believes it to the end of the function, or to where a path joins
- * on which it was not told. They check nothing and do nothing; each returns its argument.
- *
- * Thread: any. Signal: async-signal-safe. Since 0.1.
- */
-#define pkeyguard_assume_read(region) pkeyguard_analysis_shared(region)
-#define pkeyguard_assume_write(region) \
-    pkeyguard_analysis_exclusive(pkeyguard_analysis_nothing(region))
-
 /* ---- What follows serves the inline code above; do not call it yourself. ---- */
 
 enum { PKEYGUARD_GUARD_RESTRICTS = 1, PKEYGUARD_GUARD_CHECKED = 2 };
@@ -456,33 +415,6 @@ pkeyguard_guard_release(struct pkeyguard_guard *guard)
 PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard)
 {
     pkeyguard_guard_release(guard);
-}
-
-/* Each tells the analysis of the region it is given, which it returns. */
-static inline struct pkeyguard_region *pkeyguard_analysis_nothing(struct pkeyguard_region *region)
-    PKEYGUARD_ANALYSIS_(assert_shared_capability(region))
-        PKEYGUARD_ANALYSIS_(release_generic_capability(region))
-            PKEYGUARD_ANALYSIS_(lock_returned(region))
-                PKEYGUARD_ANALYSIS_(no_thread_safety_analysis);
-static inline struct pkeyguard_region *pkeyguard_analysis_shared(struct pkeyguard_region *region)
-    PKEYGUARD_ANALYSIS_(assert_shared_capability(region))
-        PKEYGUARD_ANALYSIS_(lock_returned(region));
-static inline struct pkeyguard_region *pkeyguard_analysis_exclusive(struct pkeyguard_region *region)
-    PKEYGUARD_ANALYSIS_(assert_capability(region)) PKEYGUARD_ANALYSIS_(lock_returned(region));
-
-static inline struct pkeyguard_region *pkeyguard_analysis_nothing(struct pkeyguard_region *region)
-{
-    return region;
-}
-
-static inline struct pkeyguard_region *pkeyguard_analysis_shared(struct pkeyguard_region *region)
-{
-    return region;
-}
-
-static inline struct pkeyguard_region *pkeyguard_analysis_exclusive(struct pkeyguard_region *region)
-{
-    return region;
 }
 
 /* For [offset, offset + size) of the region; the guard must be empty. */

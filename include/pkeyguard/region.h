@@ -16,6 +16,7 @@
 
 #include <stddef.h>
 
+#include <pkeyguard/analysis.h>
 #include <pkeyguard/key.h>
 
 #ifdef __cplusplus
@@ -67,15 +68,6 @@ enum {
     /* No inaccessible page on either side. */
     PKEYGUARD_REGION_NO_GUARD_PAGES = 64
 };
-
-/* What only Clang's thread safety analysis reads (guard.h): to it a region is a capability. */
-#ifdef __clang__
-#define PKEYGUARD_ANALYSIS_(attribute) __attribute__((attribute))
-#else
-#define PKEYGUARD_ANALYSIS_(attribute)
-#endif
-
-struct PKEYGUARD_ANALYSIS_(capability("region")) pkeyguard_region;
 
 /*
  * The head of every struct pkeyguard_region, frozen for as long as the soname stands, because the
