@@ -4,22 +4,9 @@
 
 #include <pthread.h>
 
-#include "support.h"
+#include "one_region.h"
 
-static struct pkeyguard_key *key;
-static struct pkeyguard_region *region;
 static struct pkeyguard_guard first, second;
-
-static void set_up(void)
-{
-    key = new_key(PKEYGUARD_NO_ACCESS, 0);
-    region = new_region(key);
-}
-
-static void tear_down(void)
-{
-    destroy(region, key);
-}
 
 static void *release_first(void *unused)
 {

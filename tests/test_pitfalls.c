@@ -22,23 +22,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "support.h"
-
-static struct pkeyguard_key *key;
-static struct pkeyguard_region *region;
-static char *address;
-
-static void set_up(void)
-{
-    key = new_key(PKEYGUARD_NO_ACCESS, 0);
-    region = new_region(key);
-    address = address_of(region);
-}
-
-static void tear_down(void)
-{
-    destroy(region, key);
-}
+#include "one_region.h"
 
 static bool pku(void)
 {
