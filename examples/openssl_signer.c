@@ -8,12 +8,9 @@
  * the stack held of them is beyond this. What OpenSSL keeps for the process, such as its random
  * generators and tables of algorithms, was made before, by signing with a plain key.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <openssl/crypto.h>
 #include <openssl/ec.h>
@@ -23,26 +20,14 @@
 
 #include <pkeyguard.h>
 
+#include "demonstration.h"
+
 enum { HEAP_SIZE = 4 << 20, SIGNATURE_MAX = 512, ROUNDS = 20 };
 
 static const unsigned char message[] = "pay 100 to Alice";
 
 static struct pkeyguard_heap *heap;
 static _Thread_local bool in_heap;
-
-static void die(const char *what)
-{
-    fprintf(stderr, "openssl_signer: %s\n", what);
-    exit(EXIT_FAILURE);
-}
-
-static void check(int error, const char *what)
-{
-    if (error != 0) {
-        fprintf(stderr, "openssl_signer: %s: %s\n", what, pkeyguard_strerror(error));
-        exit(EXIT_FAILURE);
-    }
-}
 
 static void *allocate(size_t size, const char *file, int line)
 {
@@ -117,30 +102,6 @@ static EVP_PKEY *import_public(const unsigned char *der, size_t length)
     if (public_key == NULL)
         die("cannot import the public key");
     return public_key;
-}
-
-/* The kernel reads on the program's behalf, under the same key: EFAULT where a load would fault. */
-static bool is_reachable(const void *address)
-{
-    int pipe_ends[2];
-    bool reachable;
-
-    if (pipe(pipe_ends) != 0)
-        die("no pipe");
-    reachable = write(pipe_ends[1], address, 1) == 1;
-    if (!reachable && errno != EFAULT)
-        die("cannot write to a pipe");
-    close(pipe_ends[0]);
-    close(pipe_ends[1]);
-    return reachable;
-}
-
-static double now(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
 }
 
 static size_t guarded_sign(EVP_PKEY *pkey, unsigned char *signature)

@@ -6,34 +6,19 @@
  * connection itself. Each use of SQLite is inside a scope; between two of them a pointer that was
  * kept into the database faults, and system calls handed one get EFAULT.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <sqlite3.h>
 
 #include <pkeyguard.h>
 
+#include "demonstration.h"
+
 enum { HEAP_SIZE = 64 << 20, ROWS = 10000, QUERIES = 1000 };
 
 static struct pkeyguard_heap *heap;
-
-static void die(const char *what)
-{
-    fprintf(stderr, "sqlite_vault: %s\n", what);
-    exit(EXIT_FAILURE);
-}
-
-static void check(int error, const char *what)
-{
-    if (error != 0) {
-        fprintf(stderr, "sqlite_vault: %s: %s\n", what, pkeyguard_strerror(error));
-        exit(EXIT_FAILURE);
-    }
-}
 
 static void *allocate(int size)
 {
@@ -75,14 +60,6 @@ static void must(int result, const char *what)
 {
     if (result != SQLITE_OK)
         die(what);
-}
-
-static double now(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
 }
 
 static void fill(sqlite3 **ret_database, sqlite3_stmt **ret_query)
@@ -134,22 +111,6 @@ static void empty(sqlite3 *database, sqlite3_stmt *query)
 {
     must(sqlite3_finalize(query), "cannot finish");
     must(sqlite3_close(database), "cannot close");
-}
-
-/* The kernel reads on the program's behalf, under the same key: EFAULT where a load would fault. */
-static bool is_reachable(const void *address)
-{
-    int pipe_ends[2];
-    bool reachable;
-
-    if (pipe(pipe_ends) != 0)
-        die("no pipe");
-    reachable = write(pipe_ends[1], address, 1) == 1;
-    if (!reachable && errno != EFAULT)
-        die("cannot write to a pipe");
-    close(pipe_ends[0]);
-    close(pipe_ends[1]);
-    return reachable;
 }
 
 struct times {
