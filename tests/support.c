@@ -45,9 +45,14 @@ enum pkeyguard_enforcement test_enforcement(void)
     return test_platform()->enforcement;
 }
 
+bool pku(void)
+{
+    return test_enforcement() == PKEYGUARD_PKU;
+}
+
 void add_pku_loop_test(TCase *tcase, const TTest *test, int start, int end)
 {
-    if (test_enforcement() == PKEYGUARD_PKU)
+    if (pku())
         tcase_add_loop_test(tcase, test, start, end);
     else
         left_out += end - start;
@@ -64,7 +69,6 @@ void add_loop_test_if(bool possible, const char *why_not, TCase *tcase, const TT
 
 int run_suite(Suite *suite)
 {
-    bool pku = test_enforcement() == PKEYGUARD_PKU;
     const char *expected = getenv("PKEYGUARD_TEST_EXPECT");
     SRunner *runner = srunner_create(suite);
     int failed;
@@ -75,11 +79,11 @@ int run_suite(Suite *suite)
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);
     printf("enforcement: %s; checks: %d; failed: %d; left to the PKU guest: %d\n",
-           pku ? "PKU" : "mprotect", srunner_ntests_run(runner), failed, left_out);
+           pku() ? "PKU" : "mprotect", srunner_ntests_run(runner), failed, left_out);
     if (srunner_ntests_run(runner) == 0)
         failed++;
     srunner_free(runner);
-    if (expected != NULL && strcmp(expected, pku ? "pku" : "mprotect") != 0) {
+    if (expected != NULL && strcmp(expected, pku() ? "pku" : "mprotect") != 0) {
         printf("this run was to have %s enforcement\n", expected);
         failed++;
     }

@@ -14,6 +14,7 @@ enum { PAGE_RW = 3, PAGE_BYTES = 4096 }; /* PROT_READ | PROT_WRITE */
 /* What this machine gives, and what a key with no flag gets in this run. */
 const struct pkeyguard_platform *test_platform(void);
 enum pkeyguard_enforcement test_enforcement(void);
+bool pku(void); /* whether it is PKEYGUARD_PKU */
 
 /* Adds a test that means something under PKU only; elsewhere it is counted as left to the guest. */
 void add_pku_loop_test(TCase *tcase, const TTest *test, int start, int end);

@@ -22,11 +22,6 @@ static struct pkeyguard_key *key;
 static struct pkeyguard_region *region;
 static char *address;
 
-static bool pku(void)
-{
-    return test_enforcement() == PKEYGUARD_PKU;
-}
-
 /* It makes signal frames of its own, which do not tell execution, and its processes cannot be
  * traced.
  */

@@ -33,11 +33,6 @@ static void assert_open_for(enum pkeyguard_rights rights, const struct pkeyguard
         assert_denied(WRITE_BYTE, address_of(of), pkeyguard_region_key(of));
 }
 
-static bool pku(void)
-{
-    return test_enforcement() == PKEYGUARD_PKU;
-}
-
 /* ---- acquire, restrict, release ---- */
 
 static const enum pkeyguard_rights every_right[] = {PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_ONLY,

@@ -669,7 +669,7 @@ static int wiped;
 
 static void look_at(const char *content, size_t length)
 {
-    if (test_enforcement() == PKEYGUARD_PKU)
+    if (pku())
         expect(pkey_mprotect((void *)content, length, PROT_READ, 0) == 0);
     else
         expect(mprotect((void *)content, length, PROT_READ) == 0);

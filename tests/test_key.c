@@ -128,7 +128,7 @@ START_TEST(hardware_keys_refuse_to_fall_back)
     struct pkeyguard_key *key = NULL;
     int result = pkeyguard_key_create(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_HARDWARE, &key);
 
-    if (test_enforcement() == PKEYGUARD_PKU) {
+    if (pku()) {
         ck_assert_int_eq(result, 0);
         ck_assert_int_eq(pkeyguard_key_enforcement(key), PKEYGUARD_PKU);
         destroy(NULL, key);
@@ -146,7 +146,7 @@ START_TEST(optional_keys_are_pku_or_openly_nothing)
     struct pkeyguard_guard guard;
     bool ran_else = false;
 
-    if (test_enforcement() == PKEYGUARD_PKU) {
+    if (pku()) {
         ck_assert_int_eq(pkeyguard_key_enforcement(key), PKEYGUARD_PKU);
         assert_rights(key, region, PKEYGUARD_NO_ACCESS);
     } else {

@@ -24,11 +24,6 @@
 
 #include "one_region.h"
 
-static bool pku(void)
-{
-    return test_enforcement() == PKEYGUARD_PKU;
-}
-
 /* ---- 1: signal handlers start with the kernel's rights ---- */
 
 static enum pkeyguard_rights in_outer_handler[2], in_nested_handler;

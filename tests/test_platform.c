@@ -84,7 +84,7 @@ START_TEST(looking_disturbs_nothing)
         signal(watched[i], count_signal);
     probe();
     answer = pkeyguard_platform_self_test();
-    ck_assert_int_eq(answer, test_enforcement() == PKEYGUARD_PKU ? 0 : probe().pku_error);
+    ck_assert_int_eq(answer, pku() ? 0 : probe().pku_error);
     for (int i = 0; i < 3; i++)
         ck_assert(signal(watched[i], SIG_DFL) == count_signal);
     ck_assert_int_eq(signals, 0);
@@ -112,7 +112,7 @@ START_TEST(a_child_that_cannot_be_had)
     ck_assert_int_eq(pkeyguard_platform_probe(&platform), -ENOMEM);
     ck_assert(stop_failing());
     ck_assert_int_eq(platform.pku_error, 77);
-    if (test_enforcement() == PKEYGUARD_PKU) {
+    if (pku()) {
         fail_call(CALL_CLONE, 0, errors[_i].from_kernel, 1);
         ck_assert_int_eq(pkeyguard_platform_self_test(), errors[_i].expected);
         ck_assert(stop_failing());

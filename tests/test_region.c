@@ -600,7 +600,7 @@ static void look_from_child(struct pkeyguard_region *region, unsigned flags)
     ck_assert_int_eq(pkeyguard_region_destroy(region), 0);
     ck_assert_int_eq(pkeyguard_key_destroy(key), 0);
     assert_allowed(WRITE_BYTE, other);
-    if (test_enforcement() == PKEYGUARD_PKU)
+    if (pku())
         ck_assert_int_eq(pkey_of_mapping(other), 0);
 }
 
@@ -948,7 +948,7 @@ START_TEST(regions_move_between_keys)
             ck_assert_int_eq(*number, 9);
         }
         assert_denied(WRITE_BYTE, address_of(region), steps[i]);
-        if (test_enforcement() == PKEYGUARD_PKU) {
+        if (pku()) {
             int number = pkeyguard_key_number(steps[i]);
 
             ck_assert_int_eq(pkey_of_mapping(address_of(region)), number < 0 ? 0 : number);
@@ -1055,7 +1055,7 @@ static void look_at_content(void *address, unsigned long length)
 {
     const char *content = (char *)address + PAGE_BYTES;
 
-    if (test_enforcement() == PKEYGUARD_PKU)
+    if (pku())
         ck_assert_int_eq(pkey_mprotect(address, length, PROT_READ, 0), 0);
     else
         ck_assert_int_eq(mprotect(address, length, PROT_READ), 0);

@@ -42,11 +42,6 @@ static void tear_down(void)
     destroy(shared, shared_key);
 }
 
-static bool pku(void)
-{
-    return test_enforcement() == PKEYGUARD_PKU;
-}
-
 static void assert_rights(enum pkeyguard_rights of_key, enum pkeyguard_rights of_shared_key)
 {
     ck_assert_int_eq(pkeyguard_key_rights(key), of_key);

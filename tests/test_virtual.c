@@ -50,11 +50,6 @@ static void tear_down(void)
     destroy_keys(KEYS);
 }
 
-static bool pku(void)
-{
-    return test_enforcement() == PKEYGUARD_PKU;
-}
-
 /* Bound or not, a closed virtual key's region faults: by the pkey, or by PROT_NONE. */
 static void assert_closed(int i)
 {
