@@ -2,8 +2,8 @@
 /*
  * usage: bench_<module> instructions   lines of the groups that count instructions or memory, and
  *                                      whether each target is met: the exit status
- *        bench_<module> times [quick]  lines of the groups that compare times; their targets are
- *                                      printed and decide nothing. quick: a few rounds only
+ *        bench_<module> times [ROUNDS] lines of the groups that compare times; their targets are
+ *                                      printed and decide nothing
  */
 #include "bench.h"
 
@@ -22,7 +22,7 @@
 
 /* So few operations in a row that, of many tries, some see no timer interrupt. */
 enum { COUNT = 10, TRIES = 50 };
-enum { ROUNDS = 2000, QUICK_ROUNDS = 5, ROUNDS_IN_PLACE = 100, MAX_ROWS = 16 };
+enum { MAX_ROUNDS = 2000, ROUNDS_IN_PLACE = 100, MAX_ROWS = 16 };
 
 static bool met = true;
 
@@ -257,6 +257,28 @@ static double median(double *values, size_t count)
     return values[count / 2];
 }
 
+static double lowest(const double *values, size_t count)
+{
+    double low = values[0];
+
+    for (size_t i = 1; i < count; i++) {
+        if (values[i] < low)
+            low = values[i];
+    }
+    return low;
+}
+
+/* Leaves the values in another order. */
+static double typical(const struct bench_group *group, double *times, const double *baseline,
+                      size_t rounds)
+{
+    if (group->unit == TIMES_LOWEST)
+        return lowest(times, rounds) / lowest(baseline, rounds);
+    for (size_t round = 0; round < rounds; round++)
+        times[round] /= baseline[round];
+    return median(times, rounds);
+}
+
 /* What a system call costs depends on where its pages lie: the next ones shall lie elsewhere. */
 static void set_up_elsewhere(const struct bench_group *group)
 {
@@ -270,7 +292,8 @@ static void set_up_elsewhere(const struct bench_group *group)
 /* The contestants take turns, so that what slows the machine down for a while slows all of them. */
 static void compare_times(const struct bench_group *group, size_t rounds)
 {
-    static double times[MAX_ROWS + 1][ROUNDS]; /* the last row's: the baseline's */
+    static double times[MAX_ROWS + 1][MAX_ROUNDS]; /* the last row's: the baseline's */
+    double costs[MAX_ROWS], baseline;
     size_t rows = 0;
 
     while (group->rows[rows].name != NULL)
@@ -289,15 +312,14 @@ static void compare_times(const struct bench_group *group, size_t rounds)
         }
     }
     group->tear_down();
-    for (size_t row = 0; row < rows; row++) {
-        for (size_t round = 0; round < rounds; round++)
-            times[row][round] /= times[rows][round];
-    }
+    for (size_t row = 0; row < rows; row++)
+        costs[row] = typical(group, times[row], times[rows], rounds);
 
-    printf("| **%s** | × %s (%.3g µs) | | |\n", group->name, group->baseline_name,
-           median(times[rows], rounds) / 1000);
+    baseline =
+        group->unit == TIMES_LOWEST ? lowest(times[rows], rounds) : median(times[rows], rounds);
+    printf("| **%s** | × %s (%.3g µs) | | |\n", group->name, group->baseline_name, baseline / 1000);
     for (size_t i = 0; i < rows; i++) {
-        printf("| %s | %.2f | |", group->rows[i].name, median(times[i], rounds));
+        printf("| %s | %.2f | |", group->rows[i].name, costs[i]);
         print_target(&group->rows[i], 2);
     }
 }
@@ -305,10 +327,11 @@ static void compare_times(const struct bench_group *group, size_t rounds)
 int main(int argc, char *argv[])
 {
     bool counts = argc == 2 && strcmp(argv[1], "instructions") == 0;
-    bool quick = argc == 3 && strcmp(argv[2], "quick") == 0;
+    long rounds = argc == 3 ? strtol(argv[2], NULL, 10) : MAX_ROUNDS;
 
-    if (!counts && !((argc == 2 || quick) && strcmp(argv[1], "times") == 0)) {
-        fprintf(stderr, "usage: %s instructions | times [quick]\n", argv[0]);
+    if (!counts &&
+        (argc < 2 || strcmp(argv[1], "times") != 0 || rounds < 1 || rounds > MAX_ROUNDS)) {
+        fprintf(stderr, "usage: %s instructions | times [ROUNDS]\n", argv[0]);
         return 2;
     }
     if (counts && each(hundred_instructions, COUNT) - each(nothing, COUNT) != 100) {
@@ -316,10 +339,10 @@ int main(int argc, char *argv[])
         return 2;
     }
     for (const struct bench_group *group = bench_groups; group->name != NULL; group++) {
-        if (counts != (group->unit != TIMES_BASELINE))
+        if (counts == (group->unit == TIMES_BASELINE || group->unit == TIMES_LOWEST))
             continue;
         if (!counts)
-            compare_times(group, quick ? QUICK_ROUNDS : ROUNDS);
+            compare_times(group, (size_t)rounds);
         else if (group->unit == MEMORY)
             count_memory(group);
         else

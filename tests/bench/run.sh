@@ -25,9 +25,12 @@ status=0
 echo "| operation | cost | \`WRPKRU\` | target |"
 echo "|---|---:|---:|---:|"
 # shellcheck disable=SC2086 # a list of paths without blanks
-sh tests/bench/instructions.sh "$guest" $programs || status=1
+sh tests/bench/guest.sh "$guest" instructions $programs || status=1
 for program in $programs; do
-    "$program" times
+    case $program in
+    *_scaling) sh tests/bench/guest.sh "$guest" times "$program" || status=1 ;;
+    *) "$program" times ;;
+    esac
 done
 cat << END
 
@@ -39,6 +42,7 @@ are not time: \`WRPKRU\` counts as one. Emulated by
 QEMU $(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p') with -icount.
 Bytes are those of anonymous pages, an allocator's own records included.
 Times are medians of 2000 ratios between batches that take turns, on $(sed -n 's/^model name\t*: //p' /proc/cpuinfo | head -n 1), Linux $(uname -r).
+On two emulated CPUs, each a thread of QEMU that wants a CPU for itself, they are ratios of the lowest of 100.
 gcc $(cc -dumpfullversion) -O2, glibc $(ldd --version | sed -n '1s/.* //p'), libsodium $(pkg-config --modversion libsodium),
 jemalloc $(pkg-config --modversion jemalloc | sed 's/_.*//'), OpenSSL $(pkg-config --modversion libcrypto).
 END

@@ -1,0 +1,35 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Prints what the benchmark programs measure in the guest, and fails where a target is missed.
+#
+# usage: guest.sh GUEST MODE PROGRAM...
+#   GUEST  a directory that has vmlinuz and init, see ../guest/boot.sh
+#   MODE   instructions: counted, on one processor; times: compared, on two
+set -eu
+
+scripts=$(cd "$(dirname "$0")/../guest" && pwd)
+guest=$1
+mode=$2
+shift 2
+work=$guest/$mode
+mkdir -p "$work"
+ln -sf "$guest/vmlinuz" "$guest/init" "$work"
+
+case $mode in
+instructions)
+    export GUEST_ICOUNT=1
+    arguments=instructions
+    ;;
+times)
+    arguments='times 100'
+    ;;
+esac
+for program in "$@"; do
+    printf '%s\t120\t-\t%s %s\n' "${program##*/}" "$program" "$arguments"
+done > "$work/jobs"
+sh "$scripts/boot.sh" "$work" "$work/jobs"
+status=0
+for program in "$@"; do
+    sh "$scripts/result.sh" "$work" "${program##*/}" || status=1
+done
+exit "$status"
