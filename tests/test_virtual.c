@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "failing.h"
@@ -918,6 +919,166 @@ START_TEST(the_main_thread_ends)
 }
 END_TEST
 
+/* ---- what a hit writes to ---- */
+
+enum { TRAP_FLAG = 0x100, LINE_BYTES = 64, MOST_LINES = 64, MOST_RANGES = 128 };
+
+/* On a thread's stack, for what is traced is everything but that. */
+struct trace {
+    struct range {
+        uintptr_t start, end;
+    } ranges[MOST_RANGES];
+    int range_count, line_count;
+    uintptr_t lines[MOST_LINES];
+    uintptr_t open_page;
+};
+
+static struct trace *trace;
+static uintptr_t main_self;
+
+static void protect_range(struct range range, int prot)
+{
+    if (range.start < range.end)
+        syscall(SYS_mprotect, range.start, range.end - range.start, prot);
+}
+
+/* Whether the CPU traps after the next instruction. */
+static void step_from(void *context, bool trap)
+{
+#ifdef __x86_64__
+    greg_t *flags = &((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL];
+
+    *flags = trap ? *flags | TRAP_FLAG : *flags & ~TRAP_FLAG;
+#else
+    (void)context, (void)trap;
+#endif
+}
+
+static void on_write(int unused, siginfo_t *info, void *context)
+{
+    uintptr_t address = (uintptr_t)info->si_addr;
+
+    (void)unused;
+    if (trace->line_count < MOST_LINES)
+        trace->lines[trace->line_count++] = address / LINE_BYTES;
+    trace->open_page = address & ~(uintptr_t)(PAGE_BYTES - 1);
+    protect_range((struct range){trace->open_page, trace->open_page + PAGE_BYTES}, PAGE_RW);
+    step_from(context, true);
+}
+
+/* After that one instruction. */
+static void on_step(int unused, siginfo_t *info, void *context)
+{
+    (void)unused, (void)info;
+    protect_range((struct range){trace->open_page, trace->open_page + PAGE_BYTES}, PROT_READ);
+    step_from(context, false);
+}
+
+static void add_range(uintptr_t start, uintptr_t end)
+{
+    ck_assert_int_lt(trace->range_count, MOST_RANGES);
+    trace->ranges[trace->range_count++] = (struct range){start, end};
+}
+
+/* But for a thread's own memory, around where its descriptor lies. */
+static void add_around(uintptr_t start, uintptr_t end, uintptr_t self)
+{
+    uintptr_t page = self & ~(uintptr_t)(PAGE_BYTES - 1);
+
+    if (self < start || self >= end) {
+        add_range(start, end);
+        return;
+    }
+    add_range(start, page - 2 * PAGE_BYTES < start ? start : page - 2 * PAGE_BYTES);
+    add_range(page + 2 * PAGE_BYTES < end ? page + 2 * PAGE_BYTES : end, end);
+}
+
+/* All that may be written to but the stacks and the regions. */
+static void find_ranges(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "r");
+    uintptr_t local = (uintptr_t)&maps;
+    char line[512];
+
+    trace->range_count = 0;
+    while (fgets(line, sizeof(line), maps) != NULL) {
+        unsigned long start, end;
+        char prot[5];
+        bool is_region = false;
+
+        ck_assert_int_eq(sscanf(line, "%lx-%lx %4s", &start, &end, prot), 3);
+        for (int i = 0; i < KEYS; i++)
+            is_region |= (uintptr_t)address_of(regions[i]) - start < end - start;
+        if (strcmp(prot, "rw-p") == 0 && strstr(line, "[stack]") == NULL && !is_region &&
+            local - start >= end - start)
+            add_around(start, end, main_self);
+    }
+    fclose(maps);
+}
+
+static void protect_ranges(int prot)
+{
+    for (int i = 0; i < trace->range_count; i++)
+        protect_range(trace->ranges[i], prot);
+}
+
+static void write_and_read(void)
+{
+    pkeyguard_scoped_write (volatile int, number, regions[0])
+        *number = 1;
+    pkeyguard_scoped_read (volatile int, number, regions[0])
+        (void)*number;
+}
+
+/* The cache lines that a hit writes to. */
+static void trace_hit(struct trace *ret_trace)
+{
+    struct sigaction write = {.sa_sigaction = on_write, .sa_flags = SA_SIGINFO};
+    struct sigaction step = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO};
+
+    sigaction(SIGSEGV, &write, NULL);
+    sigaction(SIGTRAP, &step, NULL);
+    trace = ret_trace;
+    /* Once before, which binds key and functions. */
+    for (int i = 0; i < 2; i++) {
+        write_and_read();
+        find_ranges();
+        trace->line_count = 0;
+        protect_ranges(PROT_READ);
+        write_and_read();
+        protect_ranges(PAGE_RW);
+    }
+    ck_assert_int_gt(trace->line_count, 0);
+    ck_assert_int_lt(trace->line_count, MOST_LINES);
+}
+
+static void *trace_there(void *ret_trace)
+{
+    struct trace mine;
+
+    trace_hit(&mine);
+    *(struct trace *)ret_trace = mine;
+    return NULL;
+}
+
+/* Neither lock nor count of the key's or of all threads': nothing that another thread writes to,
+ * also with the same key. */
+START_TEST(a_hit_writes_to_no_shared_line)
+{
+    struct trace here, there;
+    pthread_t thread;
+
+    main_self = (uintptr_t)pthread_self();
+    trace_hit(&here);
+    ck_assert_int_eq(pthread_create(&thread, NULL, trace_there, &there), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    for (int i = 0; i < here.line_count; i++) {
+        for (int k = 0; k < there.line_count; k++)
+            ck_assert_uint_ne(here.lines[i], there.lines[k]);
+    }
+}
+END_TEST
+
 /* ---- waiting ---- */
 
 static atomic_int waits;
@@ -1760,6 +1921,7 @@ int main(void)
     add_pku_loop_test(sharing, a_thread_born_inside_a_scope, 0, 2);
     add_pku_test(sharing, pins_of_other_threads_count);
     add_pku_loop_test(sharing, a_pin_that_was_not_seen_yet, 0, 2);
+    add_pku_test(sharing, a_hit_writes_to_no_shared_line);
     add_pku_test(sharing, a_guard_released_elsewhere);
     add_pku_loop_test(sharing, a_thread_that_ends, 0, 5);
     add_pku_test(sharing, the_main_thread_ends);
