@@ -233,8 +233,7 @@ START_TEST(the_place_of_a_region_that_is_not_forked)
     child = fork();
     if (child == 0) {
         assert_not_ours(READ_BYTE, place);
-        mapped =
-            mmap(place, LENGTH, PAGE_RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        mapped = mmap(place, LENGTH, PAGE_RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
         ck_assert_ptr_eq(mapped, place);
         ck_assert_int_eq(pkeyguard_region_adopt(key, place, LENGTH, PAGE_RW, 0, &adopted), 0);
         ck_assert_int_eq(pkeyguard_region_name(adopted, "adopted"), 0);
