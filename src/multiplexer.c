@@ -89,11 +89,6 @@ static int pkey_at(const struct list *place)
     return (int)(place - places);
 }
 
-static int first_pkey(uint32_t bits)
-{
-    return __builtin_ctz(bits) / 2;
-}
-
 static void set_binding(struct pkeyguard_key *key, int pkey)
 {
     closed &= ~PKEY_BITS(pkey);
@@ -271,9 +266,10 @@ static int find_closed(uint32_t pkeys, uint32_t *ret_closed)
 
     if (error != 0)
         return error;
-    for (; pkeys != 0; pkeys &= ~PKEY_BITS(first_pkey(pkeys))) {
-        if (!threads_pin(first_pkey(pkeys)))
-            unpinned |= PKEY_BITS(first_pkey(pkeys));
+    for_each_pkey_left(left, pkeys)
+    {
+        if (!threads_pin(pkeys_first(left)))
+            unpinned |= PKEY_BITS(pkeys_first(left));
     }
     if (unpinned != 0 && !alone)
         error = threads_all_registered();
@@ -292,7 +288,7 @@ static int retire(void)
     struct list *place = pool.next;
 
     while (place != &pool) {
-        uint32_t tried = 0, now_closed = 0, left;
+        uint32_t tried = 0, now_closed = 0;
         int error;
 
         for (int n = 0; n < AT_ONCE && place != &pool; place = place->next) {
@@ -306,8 +302,7 @@ static int retire(void)
         }
         error = tried == 0 ? 0 : find_closed(tried, &now_closed);
         closed |= now_closed;
-        for (left = tried & ~closed; left != 0; left &= ~PKEY_BITS(first_pkey(left)))
-            give_binding_back(first_pkey(left));
+        for_each_pkey_left(left, tried & ~closed) give_binding_back(pkeys_first(left));
         if (error != 0 || now_closed != 0)
             return error;
     }

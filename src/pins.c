@@ -13,16 +13,6 @@
 
 enum { EVERY_AD = 0x55555555 };
 
-/* Those with bits here; pkey 0 is never one of them. */
-#define for_each_pkey(pkey, bits)                                                         \
-    for (uint32_t left_ = (bits)&EVERY_AD, pkey; left_ != 0 && (pkey = next_pkey(left_)); \
-         left_ &= left_ - 1)
-
-static uint32_t next_pkey(uint32_t bits)
-{
-    return (uint32_t)__builtin_ctz(bits) / 2;
-}
-
 void pins_save(struct pkeyguard_thread_rights *ret_rights)
 {
     uint32_t pkru, count = 0;
@@ -31,8 +21,10 @@ void pins_save(struct pkeyguard_thread_rights *ret_rights)
     if (!own_record->registered)
         return;
     pkru = pkeyguard_pkru_read();
-    for_each_pkey(pkey, multiplexer_pool())
+    for_each_pkey_left(left, multiplexer_pool())
     {
+        int pkey = pkeys_first(left);
+
         if (own_record->pins[pkey] != 0) {
             ret_rights->virtual_keys[count++] = (struct pkeyguard_virtual_rights){
                 .serial = multiplexer_serial(pkey),
@@ -66,9 +58,10 @@ void pins_restore(const struct pkeyguard_thread_rights *rights)
     outside_handlers = threads_outside_handlers(pool);
     if (!outside_handlers)
         deny &= EVERY_AD;
-    for_each_pkey(pkey, pool)
+    for_each_pkey_left(left, pool)
     {
         const struct pkeyguard_virtual_rights *saved = NULL;
+        int pkey = pkeys_first(left);
 
         surplus[pkey] = own_record->pins[pkey];
         if (surplus[pkey] != 0)
@@ -79,10 +72,12 @@ void pins_restore(const struct pkeyguard_thread_rights *rights)
         }
     }
     pkeys_change(pool & ~deny, deny);
-    for_each_pkey(pkey, outside_handlers ? pool : 0)
+    for_each_pkey_left(left, outside_handlers ? pool : 0)
     {
+        int pkey = pkeys_first(left);
+
         if (surplus[pkey] != 0)
-            multiplexer_drop_pins((int)pkey, surplus[pkey]);
+            multiplexer_drop_pins(pkey, surplus[pkey]);
     }
 }
 

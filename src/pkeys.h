@@ -17,6 +17,14 @@
 #define PKEY_WD(pkey)   (2u << (2 * (pkey)))
 #define PKEY_BITS(pkey) (PKEY_AD(pkey) | PKEY_WD(pkey))
 
+/* The first of the pkeys that have bits here; the loop goes through all of them. */
+static inline int pkeys_first(uint32_t bits)
+{
+    return __builtin_ctz(bits) / 2;
+}
+#define for_each_pkey_left(left, bits) \
+    for (uint32_t left = (bits); left != 0; left &= ~PKEY_BITS(pkeys_first(left)))
+
 /* The deny bits that stand for rights, and back. Access-disable alone is no access, too. */
 uint32_t pkeys_deny(int pkey, enum pkeyguard_rights rights);
 enum pkeyguard_rights pkeys_rights(int pkey, uint32_t pkru);

@@ -62,9 +62,9 @@ extern "C" {
 
 /* A virtual key that guards were open on. */
 struct pkeyguard_virtual_rights {
-    uint64_t serial;
-    uint32_t pins;
-    uint32_t denied;
+    uint64_t serial; /* of the key */
+    uint32_t pins;   /* how many guards */
+    uint32_t denied; /* its deny bits in PKRU */
 };
 
 /*
@@ -72,10 +72,10 @@ struct pkeyguard_virtual_rights {
  * the rights on no key.
  */
 struct pkeyguard_thread_rights {
-    uint64_t bound; /* the dedicated keys that there were, */
-    uint32_t pkru;  /* with their rights */
-    uint32_t virtual_count;
-    struct pkeyguard_virtual_rights virtual_keys[15]; /* those with guards open */
+    uint64_t bound;                                   /* the dedicated keys that there were, */
+    uint32_t pkru;                                    /* with their rights */
+    uint32_t virtual_count;                           /* how many virtual keys had guards open */
+    struct pkeyguard_virtual_rights virtual_keys[15]; /* which ones */
     uint64_t reserved[32];
 };
 PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_thread_rights) == 512, "frozen for the ABI");
