@@ -69,6 +69,7 @@ void add_loop_test_if(bool possible, const char *why_not, TCase *tcase, const TT
 
 int run_suite(Suite *suite)
 {
+    bool under_pku = pku(); /* known before any test has threads */
     const char *expected = getenv("PKEYGUARD_TEST_EXPECT");
     SRunner *runner = srunner_create(suite);
     int failed;
@@ -79,11 +80,11 @@ int run_suite(Suite *suite)
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);
     printf("enforcement: %s; checks: %d; failed: %d; left to the PKU guest: %d\n",
-           pku() ? "PKU" : "mprotect", srunner_ntests_run(runner), failed, left_out);
+           under_pku ? "PKU" : "mprotect", srunner_ntests_run(runner), failed, left_out);
     if (srunner_ntests_run(runner) == 0)
         failed++;
     srunner_free(runner);
-    if (expected != NULL && strcmp(expected, pku() ? "pku" : "mprotect") != 0) {
+    if (expected != NULL && strcmp(expected, under_pku ? "pku" : "mprotect") != 0) {
         printf("this run was to have %s enforcement\n", expected);
         failed++;
     }
