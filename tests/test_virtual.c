@@ -1629,12 +1629,15 @@ END_TEST
 
 START_TEST(a_child_keeps_its_own_pins)
 {
-    struct worker worker;
+    struct worker worker, another;
     pid_t child;
 
     start(&worker);
+    start(&another);
+    tell(&another, do_register, NULL);
     tell(&worker, do_acquire, (void *)1);
     ck_assert_int_eq(acquire(0, PKEYGUARD_READ_WRITE), 0);
+    evict_everything(0); /* which counts the parent's threads */
     child = fork();
     if (child == 0) {
         struct worker stranger;
@@ -1660,6 +1663,7 @@ START_TEST(a_child_keeps_its_own_pins)
     tell(&worker, do_release, (void *)1);
     pkeyguard_release(&guards[0]);
     end(&worker);
+    end(&another);
     evict_everything(-1);
 }
 END_TEST
