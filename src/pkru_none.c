@@ -22,11 +22,13 @@ bool pkru_set_in_frame(void *ucontext, uint32_t pkru)
     return false;
 }
 
+#ifndef __aarch64__
 bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
 {
     (void)ucontext, (void)ret_access;
     return false;
 }
+#endif
 
 bool pkru_no_frame_between(const void *low, const void *high)
 {

@@ -62,8 +62,9 @@ PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_fault) == 152 + 3 * sizeof(void
  * @ret_fault: set on success only
  *
  * Declared where <signal.h> declares siginfo_t: with -std=c11 after _POSIX_C_SOURCE is defined.
- * Looks at no guarded memory. Where the CPU is not x86-64 the signal does not say how memory was
- * accessed: there it is a write if the region may be read, else a read.
+ * Looks at no guarded memory. On CPUs other than x86-64 and aarch64, and in QEMU's user emulation,
+ * the signal does not say how memory was accessed: there it is a write if the region may be read,
+ * else a read.
  *
  * Returns 0; -ENOENT: no region of this library was hit, or not by the CPU (a signal that was
  * sent), or the region is being destroyed. Thread: any. Signal: async-signal-safe, also in a
