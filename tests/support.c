@@ -10,7 +10,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int left_out;
+#include "place.h"
+
+static int left_to_guest, not_run;
 
 /* In a child, because the library reads the environment once and some tests set it. */
 const struct pkeyguard_platform *test_platform(void)
@@ -55,16 +57,18 @@ void add_pku_loop_test(TCase *tcase, const TTest *test, int start, int end)
     if (pku())
         tcase_add_loop_test(tcase, test, start, end);
     else
-        left_out += end - start;
+        left_to_guest += end - start;
 }
 
 void add_loop_test_if(bool possible, const char *why_not, TCase *tcase, const TTest *test,
                       int start, int end)
 {
-    if (possible)
+    if (possible) {
         tcase_add_loop_test(tcase, test, start, end);
-    else
+    } else {
         printf("not run: %s: %s\n", test->name, why_not);
+        not_run += end - start;
+    }
 }
 
 int run_suite(Suite *suite)
@@ -79,8 +83,9 @@ int run_suite(Suite *suite)
     setvbuf(stdout, NULL, _IONBF, 0);
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);
-    printf("enforcement: %s; checks: %d; failed: %d; left to the PKU guest: %d\n",
-           under_pku ? "PKU" : "mprotect", srunner_ntests_run(runner), failed, left_out);
+    printf("enforcement: %s; checks: %d; failed: %d; left to the PKU guest: %d; not run: %d\n",
+           under_pku ? "PKU" : "mprotect", srunner_ntests_run(runner), failed, left_to_guest,
+           not_run);
     if (srunner_ntests_run(runner) == 0)
         failed++;
     srunner_free(runner);
@@ -153,9 +158,10 @@ struct resources count_resources(void)
 
     ck_assert_ptr_nonnull(maps);
     while (fgets(line, sizeof(line), maps) != NULL) {
-        /* The heap and the stack are the test's own; a sanitizer or valgrind maps what it likes. */
-        if (getenv("PKEYGUARD_TEST_TOOL") == NULL && strstr(line, "[heap]") == NULL &&
-            strstr(line, "[stack]") == NULL)
+        /* The heap and the stack are the test's own; a sanitizer, valgrind or another malloc maps
+         * what it likes. */
+        if (MALLOC_IS_IN_HEAP && getenv("PKEYGUARD_TEST_TOOL") == NULL &&
+            strstr(line, "[heap]") == NULL && strstr(line, "[stack]") == NULL)
             count.mappings++;
     }
     fclose(maps);

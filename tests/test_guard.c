@@ -12,6 +12,7 @@
 
 #include "failing.h"
 #include "one_region.h"
+#include "place.h"
 
 static struct pkeyguard_guard acquire(struct pkeyguard_region *from, enum pkeyguard_rights rights)
 {
@@ -1183,7 +1184,8 @@ int main(void)
     tcase_add_test(scopes, release_aborts_when_rights_cannot_be_taken_away);
     tcase_add_test(threads, another_thread_cannot_read);
     tcase_add_test(threads, eight_threads_on_one_region);
-    tcase_add_loop_test(threads, ending_a_thread_inside_a_scope_closes_it, 0, 2);
+    add_loop_test_if(HAS_UNWINDING, NO_UNWINDING, threads, ending_a_thread_inside_a_scope_closes_it,
+                     0, 2);
     tcase_add_loop_test(threads, ending_a_thread_while_a_scope_opens, 0, 2);
     tcase_add_loop_test(threads, a_fork_child_keeps_the_forking_threads_guards, 0, 2);
     tcase_add_test(threads, a_fork_inside_the_library);

@@ -14,6 +14,7 @@
 
 #include "failing.h"
 #include "heap_model.h"
+#include "place.h"
 #include "support.h"
 
 enum { MIB = 1 << 20, METADATA_START = MIB + PAGE_BYTES };

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <pcl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "failing.h"
+#include "place.h"
 #include "support.h"
 
 /* key is closed by default, shared one may be read. */
@@ -821,8 +821,10 @@ int main(void)
     suite_add_tcase(suite, switches);
     tcase_add_checked_fixture(switches, set_up, tear_down);
     tcase_set_timeout(switches, 60);
-    tcase_add_test(switches, guards_open_on_both_sides_of_swapcontext);
-    tcase_add_test(switches, guards_open_on_both_sides_of_a_coroutine_librarys_switch);
+    add_test_if(HAS_SWAPCONTEXT, NO_SWAPCONTEXT, switches,
+                guards_open_on_both_sides_of_swapcontext);
+    add_test_if(HAS_PCL, NO_PCL, switches,
+                guards_open_on_both_sides_of_a_coroutine_librarys_switch);
     add_pku_test(switches, a_new_coroutine_starts_with_the_defaults);
     add_pku_test(switches, a_switch_closes_newer_keys);
     add_pku_test(switches, a_coroutine_goes_on_in_another_thread);
@@ -833,8 +835,8 @@ int main(void)
     tcase_add_test(virtual, restore_gives_back_what_a_siglongjmp_lost);
     add_pku_test(virtual, reset_is_the_defaults);
     tcase_add_test(virtual, reset_closes_what_a_thread_was_born_with);
-    tcase_add_test(virtual, guards_open_on_both_sides_of_swapcontext);
-    tcase_add_test(virtual, guards_open_on_both_sides_of_a_coroutine_librarys_switch);
+    add_test_if(HAS_SWAPCONTEXT, NO_SWAPCONTEXT, virtual, guards_open_on_both_sides_of_swapcontext);
+    add_test_if(HAS_PCL, NO_PCL, virtual, guards_open_on_both_sides_of_a_coroutine_librarys_switch);
     add_pku_test(virtual, a_new_coroutine_starts_with_the_defaults);
     add_pku_test(virtual, a_coroutine_goes_on_in_another_thread);
     tcase_add_test(virtual, a_handler_may_use_all_of_it);

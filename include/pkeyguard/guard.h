@@ -35,7 +35,8 @@
  * the scope, not on a loop around it. A function whose only return is inside a scope draws
  * -Wreturn-type: use an auto form there. longjmp leaves it open (thread.h). pthread_exit, deferred
  * pthread_cancel and C++ exceptions close it if your file is compiled with -fexceptions, which the
- * CMake target adds for C; without it a thread ends with its scopes open. Do not jump into one.
+ * CMake target adds for C; without it, and with musl, whose threads end without unwinding, a thread
+ * ends with its scopes open. Do not jump into one.
  *
  * Virtual keys. A guard pins its key's pkey: it stays with that key for as long as the guard is
  * open, and a guard that finds all of them pinned fails. The scoped and auto forms then wait for
