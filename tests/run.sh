@@ -12,7 +12,7 @@ need_packages gcc g++ clang libclang-rt-dev lld "$newest_clang" "lld-${newest_cl
     cmake pkg-config check libsodium-dev libjemalloc-dev libpcl1-dev libssl-dev libsqlite3-dev \
     valgrind qemu-system-x86 cpio spin
 need_packages libelf-dev jq groff-base doxygen clang-format clang-tidy cppcheck \
-    musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user abigail-tools lintian
+    musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm abigail-tools lintian
 echo "== building into .build/tests"
 cmake -S . -B .build/tests -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPKEYGUARD_WERROR=ON
 cmake --build .build/tests --parallel "$(nproc)"

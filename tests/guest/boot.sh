@@ -3,7 +3,8 @@
 #
 # boot.sh WORKDIR JOBS [FILE...]
 #
-# Runs programs of this machine in an emulated one whose processor has protection keys. WORKDIR must
+# Runs programs in an emulated machine whose processor has protection keys, or in one of another
+# architecture, which gets no other libraries than the FILEs. WORKDIR must
 # have vmlinuz (fetch-kernel.sh) and init (init.c, linked statically).
 #
 # Each line of JOBS is a job: NAME, TIMEOUT in seconds, ENVIRONMENT and COMMAND, with tabs between.
@@ -17,6 +18,8 @@
 #
 # GUEST_TIMEOUT  seconds for all of it (300)
 # GUEST_MEMORY   MiB (512)
+# GUEST_CPU      x86_64 or aarch64 (x86_64); the latter has one processor: they would wait for each
+#                other whenever a fork changes page tables
 # GUEST_ICOUNT   1: one processor whose clock counts instructions, one a nanosecond, repeatably
 set -eu
 export LC_ALL=C
@@ -35,8 +38,9 @@ shift 2
 limit=${GUEST_TIMEOUT:-300}
 tab=$(printf '\t')
 
-command -v qemu-system-x86_64 >/dev/null ||
-    fail "there is no qemu-system-x86_64: install qemu-system-x86"
+qemu=qemu-system-${GUEST_CPU:-x86_64}
+command -v "$qemu" >/dev/null ||
+    fail "there is no $qemu: install qemu-system-x86 and qemu-system-arm"
 command -v cpio >/dev/null || fail "there is no cpio: install cpio"
 
 rm -rf "$work/results" "$work/root" "$work/console.log" "$work/output"
@@ -72,14 +76,22 @@ options='console=ttyS0 quiet panic=-1 secretmem.enable=1'
 if [ "${GUEST_ICOUNT:-0}" = 1 ]; then
     set -- -accel tcg -icount shift=0 -smp 1
     options="$options nokaslr norandmaps randomize_kstack_offset=off"
+elif [ "$qemu" = qemu-system-aarch64 ]; then
+    # Pointer authentication takes most of the time when it is emulated as the CPU does it.
+    set -- -accel tcg -machine virt -smp 1 -cpu max,pauth-impdef=on \
+        -chardev "file,id=console,path=$work/console.log" -device pci-serial,chardev=console \
+        -chardev "file,id=output,path=$work/output" -device pci-serial,chardev=output
 else
     set -- -accel tcg,thread=multi -smp 2
 fi
+if [ "$qemu" = qemu-system-x86_64 ]; then
+    set -- "$@" -cpu max -serial "file:$work/console.log" -serial "file:$work/output"
+fi
 ended=0
-timeout --foreground -k 5 "$limit" qemu-system-x86_64 "$@" -cpu max -m "${GUEST_MEMORY:-512}" \
+timeout --foreground -k 5 "$limit" "$qemu" "$@" -m "${GUEST_MEMORY:-512}" \
     -nodefaults -no-user-config -display none -no-reboot \
     -kernel "$work/vmlinuz" -initrd "$work/initramfs" -append "$options -- $token" \
-    -serial "file:$work/console.log" -serial "file:$work/output" </dev/null || ended=$?
+    </dev/null || ended=$?
 
 # The results: each is what lies between a start marker and an end marker or the end of everything.
 # save BEGIN END STATUS: the log is the output's bytes from BEGIN up to END.

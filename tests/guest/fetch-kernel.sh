@@ -1,32 +1,35 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# fetch-kernel.sh DIR
+# fetch-kernel.sh DIR [ARCHITECTURE]
 #
-# Makes DIR/vmlinuz exist: Debian's newest cloud kernel, downloaded but never installed.
+# Makes DIR/vmlinuz exist: Debian's newest cloud kernel, for amd64 or this architecture, downloaded
+# but never installed.
 set -eu
 export LC_ALL=C
 
-if [ $# -ne 1 ]; then
-    echo "usage: fetch-kernel.sh DIR" >&2
+if [ $# -lt 1 ]; then
+    echo "usage: fetch-kernel.sh DIR [ARCHITECTURE]" >&2
     exit 1
 fi
 dir=$1
+architecture=${2:-amd64}
 kernel=$dir/vmlinuz
+. "$(dirname "$0")/../foreign-apt.sh"
 
 if [ -s "$kernel" ]; then
     exit 0
 fi
 
 fail() {
-    echo "fetch-kernel.sh: $1; $2, or put a Linux kernel for x86-64 at $kernel" >&2
+    echo "fetch-kernel.sh: $1; $2, or put a Linux kernel for $architecture at $kernel" >&2
     exit 1
 }
 
 # Prints the package that has the newest kernel; nothing when the package lists do not know it.
 newest_package() {
-    apt-cache depends linux-image-cloud-amd64 2>/dev/null |
-        sed -n 's/.*Depends: \(linux-image-[0-9].*-cloud-amd64\)$/\1/p'
+    apt-cache depends "linux-image-cloud-$architecture" 2>/dev/null |
+        sed -n 's/.*Depends: \(linux-image-[0-9].*-cloud-'"$architecture"'\)$/\1/p'
 }
 
 for tool in apt-get apt-cache dpkg-deb; do
@@ -38,15 +41,20 @@ tmp=$(mktemp -d "$dir/fetch.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 
+if [ "$architecture" != "$(dpkg --print-architecture)" ]; then
+    foreign_apt "$tmp" deb "$architecture" ||
+        fail "apt-get update for $architecture failed" "check the network"
+fi
+
 # Root's apt would download as the user _apt, who cannot write here; for others the option is void.
 download() {
     package=$(newest_package)
-    [ -n "$package" ] &&
+    [ -n "$package" ] && echo "fetching Debian's package $package" &&
         error=$(cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root download "$package" 2>&1)
 }
 
 # The package lists may be missing, or too old to name a kernel that is still there.
-error='apt does not know linux-image-cloud-amd64'
+error="apt does not know linux-image-cloud-$architecture"
 if ! download; then
     update=$(apt-get -qq update 2>&1) || fail "apt-get update: $update" "run it as root"
     download || fail "cannot download a kernel: $error" "check the network and apt's sources"

@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# build.sh SOURCE BUILD CHECK COMPILER LINK_OPTION [CMAKE_OPTION...]
+#
+# Builds everything for another C library or processor, without a warning: the library, the
+# command, the examples, and the suites with libcheck from its source in CHECK.
+set -eu
+export LC_ALL=C
+# Libraries of this machine are none of the other's.
+export PKG_CONFIG_LIBDIR=/nonexistent
+
+source=$1
+build=$2
+check=$3
+compiler=$4
+link_option=$5
+shift 5
+
+cmake -S "$source" -B "$build" -DCMAKE_C_COMPILER="$compiler" \
+    -DCMAKE_BUILD_TYPE= -DCMAKE_C_FLAGS=-O2 \
+    -DCMAKE_EXE_LINKER_FLAGS="$link_option" -DPKEYGUARD_WERROR=ON \
+    -DPKEYGUARD_CHECK_SOURCE="$check" "$@"
+cmake --build "$build" --parallel 2
+for option in -O0 -O2; do
+    "$compiler" -std=c11 $option -Wall -Wextra -Wpedantic -Wshadow -Werror -I"$source/include" \
+        -o "$build/consumer$option" "$source/tests/consumers/consumer.c" "$build/libpkeyguard.a" \
+        "$link_option"
+done

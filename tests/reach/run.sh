@@ -1,0 +1,11 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# run.sh JOBS NAME
+#
+# Runs a job of those that boot.sh would run in a guest (tests/guest/) on this machine.
+set -eu
+
+awk -F '\t' -v name="$2" '$1 == name { print $3, $4; found = 1 } END { exit !found }' "$1" |
+    # shellcheck disable=SC2086 # a list of words
+    (read -r line && exec env $line)
