@@ -11,12 +11,14 @@
 #include "os.h"
 #include "pkeys.h"
 #include "tasks.h"
+#include "threads.h"
 
 /*
  * pkeys of destroyed keys, a bit each. They are not freed: another thread may still hold rights on
- * them, and the kernel would hand the same number to whoever asks next.
+ * them, and the kernel would hand the same number to whoever asks next. Those that every thread was
+ * seen to have closed stay closed, for only guards and rights of a live key open one.
  */
-static unsigned idle;
+static unsigned idle, closed;
 
 static pthread_once_t environment_once = PTHREAD_ONCE_INIT;
 static bool environment_wants_mprotect;
@@ -36,9 +38,33 @@ int pku_ruled_out(void)
     return pkeyguard_pkru_supported() ? 0 : -ENOTSUP;
 }
 
+/* The idle ones that the threads say they have closed. */
+static unsigned closed_by_all(void)
+{
+    uint64_t closed_at = idle != closed ? threads_closed_idle() : 0;
+    unsigned found = 0;
+
+    for (unsigned left = idle; left != 0; left &= left - 1) {
+        int pkey = __builtin_ctz(left);
+
+        if (pkeys_idle_since(pkey) <= closed_at)
+            found |= 1u << pkey;
+    }
+    return found;
+}
+
+/* Those that no other thread has open. */
+static unsigned ready_for_reuse(void)
+{
+    if (idle == 0 || tasks_count() == 1)
+        return idle;
+    closed |= closed_by_all();
+    return closed;
+}
+
 unsigned pku_idle_keys(void)
 {
-    return idle != 0 && tasks_count() == 1 ? (unsigned)__builtin_popcount(idle) : 0;
+    return (unsigned)__builtin_popcount(ready_for_reuse());
 }
 
 static int set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
@@ -49,13 +75,25 @@ static int set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
 
 int pku_take_idle_key(void)
 {
+    unsigned reusable = ready_for_reuse();
     int pkey;
 
-    if (pku_idle_keys() == 0)
+    if (reusable == 0)
         return -ENOSPC;
-    pkey = __builtin_ctz(idle);
-    idle &= idle - 1;
+    pkey = __builtin_ctz(reusable);
+    idle &= ~(1u << pkey);
+    closed &= idle;
+    pkeys_reuse(pkey);
     return pkey;
+}
+
+/* For a new key. That is not made in a signal handler, so its thread can say what it has closed. */
+static int reuse_idle_key(void)
+{
+    /* Without memory for a record the thread stays in the way. */
+    if (idle != closed)
+        threads_register();
+    return pku_take_idle_key();
 }
 
 static int bind(struct pkeyguard_key *key)
@@ -66,7 +104,7 @@ static int bind(struct pkeyguard_key *key)
         return -ENOTSUP;
     pkey = os_pkey_alloc();
     if (pkey == -ENOSPC)
-        pkey = pku_take_idle_key();
+        pkey = reuse_idle_key();
     if (pkey < 0)
         return pkey == -ENOSPC ? -ENOSPC : -ENOTSUP;
     key->pkey = pkey;

@@ -16,8 +16,8 @@ static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
  */
 static __thread volatile sig_atomic_t inside __attribute__((tls_model("initial-exec")));
 
-/* Each back end with an account of threads has one, and the regions' registry. */
-enum { TIDIERS = 3 };
+/* Each module with an account of threads has one, and the regions' registry. */
+enum { TIDIERS = 4 };
 static void (*fork_child_tidiers[TIDIERS])(void);
 
 static void tidy_fork_child(void)

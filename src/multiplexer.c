@@ -61,9 +61,8 @@
 static bool ready;
 static bool none_to_claim; /* at the last try */
 
-/* The pool: places of its pkeys, least recently used first; their bits in PKRU. */
+/* The pool: places of its pkeys, least recently used first. */
 static struct list pool = LIST_INIT(pool), places[PKEYS];
-static uint32_t pool_bits;
 
 /* Those of them that every thread has closed and no binding names; their bits in PKRU, too. */
 static uint32_t closed;
@@ -145,15 +144,14 @@ static int claim(void)
         pkeys_change(0, PKEY_AD(pkey));
         list_insert(pool.previous, &places[pkey]);
         pool_bits |= PKEY_BITS(pkey);
-        closed |= PKEY_BITS(pkey); /* no key has had it yet */
+        closed |= PKEY_BITS(pkey); /* no virtual key has had it yet */
     }
     none_to_claim = pkey < 0;
     return pkey;
 }
 
-static void keep_own(void)
+static void renew_barrier(void)
 {
-    threads_keep_own();
     if (os_barrier_prepare() != 0)
         os_abort("a fork child has no membarrier", NULL);
 }
@@ -169,7 +167,7 @@ static int prepare(void)
     pkey = claim();
     if (pkey < 0 && pkey != -ENOSPC)
         return -ENOTSUP;
-    library_add_fork_child(keep_own);
+    library_add_fork_child(renew_barrier);
     ready = true;
     return 0;
 }
@@ -177,14 +175,11 @@ static int prepare(void)
 int multiplexer_register(bool outside_handlers)
 {
     int error = ready ? 0 : prepare();
-    uint32_t pkru;
 
     if (error != 0 || own_record->registered)
         return error;
     if (!outside_handlers && !threads_outside_handlers(pool_bits))
         return -EAGAIN;
-    pkru = pkeyguard_pkru_read();
-    pkeyguard_pkru_write(pkru | pool_bits);
     return threads_register();
 }
 

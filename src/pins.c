@@ -129,11 +129,14 @@ void pins_drop(const struct pkeyguard_thread_rights *rights)
 void pins_reset(void)
 {
     static const struct pkeyguard_thread_rights nothing;
+    bool idle_to_close = threads_have_idle_to_close();
 
-    if (!multiplexer_in_use())
+    if (!idle_to_close && !multiplexer_in_use())
         return;
     if (own_record->registered || !threads_outside_handlers(multiplexer_pool())) {
         pins_restore(&nothing);
+        if (idle_to_close && threads_outside_handlers(multiplexer_pool()))
+            threads_close_idle();
     } else {
         pkeys_change(0, multiplexer_pool());
         if (library_lock() == 0) {

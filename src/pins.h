@@ -31,8 +31,8 @@ uint32_t pins_deny(const struct pkeyguard_thread_rights *rights, uint32_t *ret_m
 void pins_drop(const struct pkeyguard_thread_rights *rights);
 
 /*
- * Closes every virtual key, drops the pins, and registers the thread if it is not. In a signal
- * handler it only closes. Takes the lock to register.
+ * Closes every virtual key and idle pkey, drops the pins, and registers the thread if it is not. In
+ * a signal handler it only closes the keys. Takes the lock to register.
  */
 void pins_reset(void);
 

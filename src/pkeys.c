@@ -9,19 +9,23 @@ enum { PKEYS = 16 };
 
 /* A bit for each pkey that has a key; above them the number of changes so far. */
 static _Atomic uint64_t bound_pkeys;
-static _Atomic uint64_t bound_at[PKEYS];
+static _Atomic uint64_t changed_at[PKEYS];
+
+/* A bit for each pkey that had a key and has none; the number of the change that made the last. */
+static _Atomic uint32_t idle_pkeys;
+static _Atomic uint64_t last_idle_since;
 static _Atomic uint32_t defaults = UINT32_MAX;
 
 static __thread uint32_t chosen __attribute__((tls_model("initial-exec")));
 
-static uint64_t change_number(uint64_t bound)
+uint64_t pkeys_change_number(uint64_t bound)
 {
     return bound >> PKEYS;
 }
 
 static uint64_t after_change(uint64_t pkeys)
 {
-    return (change_number(bound_pkeys) + 1) << PKEYS | pkeys;
+    return (pkeys_change_number(bound_pkeys) + 1) << PKEYS | pkeys;
 }
 
 static uint64_t bound_bits(uint64_t bound)
@@ -54,15 +58,39 @@ void pkeys_bind(int pkey, enum pkeyguard_rights default_rights)
 {
     uint64_t bound = after_change(bound_bits(bound_pkeys) | 1u << pkey);
 
-    bound_at[pkey] = change_number(bound);
+    changed_at[pkey] = pkeys_change_number(bound);
     defaults = (defaults & ~(PKEY_AD(pkey) | PKEY_WD(pkey))) | pkeys_deny(pkey, default_rights);
     bound_pkeys = bound;
 }
 
 void pkeys_unbind(int pkey)
 {
-    bound_pkeys = after_change(bound_bits(bound_pkeys) & ~(uint64_t)(1u << pkey));
+    uint64_t bound = after_change(bound_bits(bound_pkeys) & ~(uint64_t)(1u << pkey));
+
+    changed_at[pkey] = last_idle_since = pkeys_change_number(bound);
+    idle_pkeys |= 1u << pkey;
+    bound_pkeys = bound;
     defaults |= PKEY_AD(pkey) | PKEY_WD(pkey);
+}
+
+void pkeys_reuse(int pkey)
+{
+    idle_pkeys &= ~(1u << pkey);
+}
+
+uint32_t pkeys_idle(void)
+{
+    return pkeys_mask(idle_pkeys);
+}
+
+uint64_t pkeys_idle_since(int pkey)
+{
+    return changed_at[pkey];
+}
+
+uint64_t pkeys_last_idle_since(void)
+{
+    return atomic_load_explicit(&last_idle_since, memory_order_relaxed);
 }
 
 uint64_t pkeys_bound(void)
@@ -90,7 +118,7 @@ uint32_t pkeys_kept(uint64_t bound)
         for (uint64_t left = kept; left != 0; left &= left - 1) {
             int pkey = __builtin_ctzll(left);
 
-            if (bound_at[pkey] > change_number(bound))
+            if (changed_at[pkey] > pkeys_change_number(bound))
                 kept &= ~(uint64_t)(1u << pkey);
         }
     }

@@ -33,8 +33,20 @@ enum pkeyguard_rights pkeys_rights(int pkey, uint32_t pkru);
 void pkeys_bind(int pkey, enum pkeyguard_rights default_rights);
 void pkeys_unbind(int pkey);
 
+/*
+ * The pkeys that had a key and have none, by their bits in PKRU: some thread may have them open
+ * still. And the number, as pkeys_bound() counts, at which one of them, or the last, lost its key.
+ */
+uint32_t pkeys_idle(void);
+uint64_t pkeys_idle_since(int pkey);
+uint64_t pkeys_last_idle_since(void);
+
+/* It goes to a new owner. Under the library's lock. */
+void pkeys_reuse(int pkey);
+
 /* The pkeys that have a key now; bits of PKRU: theirs, and of those the ones that have kept it. */
 uint64_t pkeys_bound(void);
+uint64_t pkeys_change_number(uint64_t bound);
 uint32_t pkeys_mask(uint64_t bound);
 uint32_t pkeys_kept(uint64_t bound);
 

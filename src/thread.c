@@ -72,8 +72,7 @@ int pkeyguard_thread_register(void)
 
     if (error != 0)
         return error;
-    error = multiplexer_register(true);
+    error = pku_ruled_out() == 0 ? threads_register() : 0;
     library_unlock();
-    /* With no pkeys, or no way to share them, there are no virtual keys to close. */
-    return error == -ENOTSUP || error == -ENOSYS ? 0 : error;
+    return error;
 }

@@ -8,13 +8,17 @@
 
 #include <pkeyguard/pkru.h>
 
+#include "lock.h"
 #include "os.h"
+#include "pkeys.h"
 #include "pkru_frame.h"
 #include "tasks.h"
 
 static struct thread_record nobody = {.undisturbed = 1};
 
 __thread struct thread_record *own_record = &nobody;
+
+uint32_t pool_bits;
 
 struct list thread_records = LIST_INIT(thread_records);
 static struct list unused_records = LIST_INIT(unused_records);
@@ -96,13 +100,51 @@ bool threads_drop_ended(void)
     return any;
 }
 
-int threads_register(void)
+/* In a fork child: the forking thread alone. */
+static void keep_own(void)
+{
+    for (struct list *link = thread_records.next; link != &thread_records;) {
+        struct thread_record *record = list_entry(link, struct thread_record, of_process);
+
+        link = link->next;
+        if (record != own_record)
+            drop(record);
+    }
+    if (own_record->registered) {
+        own_record->thread = os_thread_id();
+        own_record->undisturbed = 1;
+        if (begin_life(own_record) != 0)
+            os_abort("a fork child cannot register its thread", NULL);
+    }
+}
+
+bool threads_have_idle_to_close(void)
+{
+    return own_record->closed_idle < pkeys_last_idle_since();
+}
+
+/* The number first: of what becomes idle after that it says nothing. */
+static uint64_t close_idle_and(uint32_t these)
+{
+    uint64_t now = pkeys_change_number(pkeys_bound());
+
+    pkeys_change(0, pkeys_idle() | these);
+    return now;
+}
+
+void threads_close_idle(void)
+{
+    __atomic_store_n(&own_record->closed_idle, close_idle_and(0), __ATOMIC_RELEASE);
+}
+
+static int register_anew(void)
 {
     struct thread_record *record;
     int error = make_room();
 
     if (error != 0)
         return error;
+    library_add_fork_child(keep_own);
     record = list_entry(unused_records.next, struct thread_record, of_process);
     list_remove(&record->of_process);
     memset(record, 0, sizeof(*record));
@@ -113,10 +155,38 @@ int threads_register(void)
         return error;
     }
     record->thread = os_thread_id();
+    record->closed_idle = close_idle_and(pool_bits);
     list_insert(&thread_records, &record->of_process);
     registered++;
     own_record = record;
     return 0;
+}
+
+int threads_register(void)
+{
+    if (!own_record->registered)
+        return register_anew();
+    threads_close_idle();
+    return 0;
+}
+
+/*
+ * First when each of them closed, then whether there are others: as with pins, a thread that was
+ * born open before its parent closed is still seen.
+ */
+uint64_t threads_closed_idle(void)
+{
+    uint64_t oldest = UINT64_MAX;
+
+    threads_drop_ended();
+    for_each_thread(record)
+    {
+        uint64_t closed = __atomic_load_n(&record->closed_idle, __ATOMIC_ACQUIRE);
+
+        if (!record->ended && closed < oldest)
+            oldest = closed;
+    }
+    return threads_all_registered() == 0 ? oldest : 0;
 }
 
 bool threads_pin(int pkey)
@@ -195,21 +265,4 @@ bool threads_outside_handlers(uint32_t pool)
     if (local > here && local < end)
         end = local;
     return here < end && pkru_no_frame_between(here, end);
-}
-
-void threads_keep_own(void)
-{
-    for (struct list *link = thread_records.next; link != &thread_records;) {
-        struct thread_record *record = list_entry(link, struct thread_record, of_process);
-
-        link = link->next;
-        if (record != own_record)
-            drop(record);
-    }
-    if (own_record->registered) {
-        own_record->thread = os_thread_id();
-        own_record->undisturbed = 1;
-        if (begin_life(own_record) != 0)
-            os_abort("a fork child cannot register its thread", NULL);
-    }
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * threads.h - the threads that take part in virtual keys
+ * threads.h - the threads that take part in giving pkeys to new owners
  *
- * A registered thread has a record of the pkeys that it pins. The invariant that everything rests
- * on: a registered thread has a pkey of the pool open only while it pins it, in its PKRU and in
- * every signal frame that a handler of it will return to. The functions here need the library's
- * lock; a thread's own record it changes without.
+ * A registered thread has a record of the pkeys that it pins, and of when it closed those whose
+ * keys were destroyed. The invariants that everything rests on: a registered thread has a pkey of
+ * the pool open only while it pins it, and a pkey that was idle when it last closed those not at
+ * all, in its PKRU and in every signal frame that a handler of it will return to. The functions
+ * here need the library's lock; a thread's own record it changes without.
  */
 #ifndef THREADS_H
 #define THREADS_H
@@ -28,6 +29,7 @@ struct thread_record {
     uint32_t used;        /* the bits in PKRU of what was opened since others last cleared this */
     uint32_t undisturbed; /* 1; 0 where somebody waits for a pin to be dropped, and set this */
     uint32_t registered;  /* 1; 0 in the record that nobody has, and nobody writes to */
+    uint64_t closed_idle; /* at this change number of pkeys.c, which it read before that */
     bool ended; /* the first thread's, which the kernel counts to the end of the process */
     pid_t thread;
     struct list of_process;
@@ -44,8 +46,26 @@ extern struct list thread_records;
          &record->of_process != &thread_records;                                \
          record = list_entry(record->of_process.next, struct thread_record, of_process))
 
-/* Gives the calling thread a record. It must have every pkey of the pool closed. -ENOMEM. */
+/* The bits in PKRU of the pool, the pkeys that virtual keys share. */
+extern uint32_t pool_bits;
+
+/*
+ * The calling thread, which must be outside signal handlers, closes the idle pkeys and says so. If
+ * it is not registered it closes the pool, too, and gets a record: -ENOMEM.
+ */
 int threads_register(void);
+
+/* The same, of a registered thread, which needs no lock for it. */
+void threads_close_idle(void);
+
+/* Whether there is something new for it to close. Needs no lock. */
+bool threads_have_idle_to_close(void);
+
+/*
+ * The change number of pkeys.c before which every pkey that is idle since then is closed in every
+ * thread of this process. 0: none is known to be.
+ */
+uint64_t threads_closed_idle(void);
 
 /* Threads that have ended pin nothing any more. Whether there were any. */
 bool threads_drop_ended(void);
@@ -82,8 +102,5 @@ pid_t threads_find_unregistered(void);
  */
 bool threads_marked_outside_handlers(uint32_t pool);
 bool threads_outside_handlers(uint32_t pool);
-
-/* In a fork child: the forking thread alone. */
-void threads_keep_own(void);
 
 #endif

@@ -19,6 +19,7 @@
 
 #include "failing.h"
 #include "support.h"
+#include "worker.h"
 
 /* More than there are pkeys. The pool leaves one of the CPU's 15 to the kernel. */
 enum { KEYS = 20, POOL = 14, MANY = 3000 };
@@ -568,66 +569,6 @@ START_TEST(more_at_once_than_there_are)
 END_TEST
 
 /* ---- threads ---- */
-
-/* A thread that does what it is told, step by step. */
-struct worker {
-    pthread_t thread;
-    pid_t id;
-    atomic_int order, done;
-    void (*work)(void *argument);
-    void *argument;
-};
-
-static void *obey(void *argument)
-{
-    struct worker *worker = argument;
-    int last = 0;
-
-    worker->id = (pid_t)syscall(SYS_gettid);
-    for (;;) {
-        worker->done = last;
-        while (worker->order == last)
-            sched_yield();
-        last = worker->order;
-        if (worker->work == NULL)
-            return NULL;
-        worker->work(worker->argument);
-    }
-}
-
-static void start(struct worker *worker)
-{
-    *worker = (struct worker){.id = 0};
-    worker->done = -1;
-    ck_assert_int_eq(pthread_create(&worker->thread, NULL, obey, worker), 0);
-    while (worker->done != 0)
-        sched_yield();
-}
-
-static void begin(struct worker *worker, void (*work)(void *), void *argument)
-{
-    worker->work = work;
-    worker->argument = argument;
-    worker->order++;
-}
-
-static void finish(struct worker *worker)
-{
-    while (worker->done != worker->order)
-        sched_yield();
-}
-
-static void tell(struct worker *worker, void (*work)(void *), void *argument)
-{
-    begin(worker, work, argument);
-    finish(worker);
-}
-
-static void end(struct worker *worker)
-{
-    begin(worker, NULL, NULL);
-    ck_assert_int_eq(pthread_join(worker->thread, NULL), 0);
-}
 
 static void do_register(void *unused)
 {
@@ -1572,9 +1513,6 @@ START_TEST(no_barrier)
                      -ENOTSUP);
     ck_assert(stop_failing());
     ck_assert_ptr_null(none);
-    fail_call(CALL_MEMBARRIER, 0, ENOSYS, 1);
-    ck_assert_int_eq(pkeyguard_thread_register(), 0);
-    ck_assert(stop_failing());
     set_up();
     evict_everything(-1);
     tear_down();

@@ -64,9 +64,12 @@ struct pkeyguard_key_head {
  *
  * With no flag the key is dedicated where the machine has PKU and software where it has none;
  * PKEYGUARD_ENFORCEMENT=mprotect in the environment (read once, with secure_getenv(3)) stands for
- * "has none". A pkey that another key of this library used before is handed out again only when the
- * kernel has no other and the process has a single thread, since any other thread could still hold
- * rights on it.
+ * "has none".
+ *
+ * A pkey that another key of this library used before is handed out again only when the kernel has
+ * no other, and when no thread can still hold rights on it: the process has a single thread, or
+ * every other thread has called pkeyguard_thread_reset() or pkeyguard_thread_register() since that
+ * key was destroyed.
  *
  * PKEYGUARD_KEY_VIRTUAL never runs out. It registers the calling thread (thread.h), and is a
  * software key where the machine has no PKU. The virtual keys together take the pkeys they need,
@@ -75,7 +78,7 @@ struct pkeyguard_key_head {
  *
  * Returns 0; -EINVAL: rights or flags unknown or contradictory; -ENOTSUP: PKEYGUARD_KEY_HARDWARE
  * without PKU, or PKEYGUARD_KEY_VIRTUAL with PKU but without membarrier(2) (Linux 4.14); -ENOSPC:
- * no pkey left, or only used ones while there are other threads; -ENOMEM; -EDEADLK: called from a
+ * no pkey left, or only used ones that some thread may have open; -ENOMEM; -EDEADLK: called from a
  * signal handler that interrupted this library. Thread: any. Signal: not async-signal-safe. Since
  * 0.1.
  */

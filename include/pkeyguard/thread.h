@@ -133,23 +133,25 @@ pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
  * pkeyguard_thread_reset - every key back to its default rights, in the calling thread
  *
  * The first thing a new thread should do, and a pool's worker between tasks. Guards of this thread
- * that are open then are undone and must not be released any more. It registers the thread, too, if
- * there are virtual keys.
+ * that are open then are undone and must not be released any more. It does what
+ * pkeyguard_thread_register() does, too, where there are virtual keys or destroyed ones.
  *
- * Thread: any. Signal: async-signal-safe; in a handler it lasts until the handler returns.
+ * Thread: any. Signal: async-signal-safe; in a handler it lasts until the handler returns, and it
+ * registers nothing.
  * Since 0.1.
  */
 void pkeyguard_thread_reset(void);
 
 /*
- * pkeyguard_thread_register - take part in virtual keys
+ * pkeyguard_thread_register - take part in virtual keys, and in handing on destroyed keys' pkeys
  *
- * Closes every virtual key in the calling thread, if it is not registered yet, and never again. A
+ * Closes every virtual key in the calling thread, if it is not registered yet, and never again; and
+ * each time the pkeys of the dedicated keys that are destroyed by now (pkeyguard_key_create()). A
  * thread that has ended is forgotten by itself, however it ended. The main thread should register,
  * or create a virtual key, before it ends by pthread_exit(3): the kernel counts it to the end.
  *
  * It must not be called from a signal handler: what it closes, the return from there would open
- * again. Where PKU does not enforce virtual keys there is nothing to do.
+ * again. Where PKU does not enforce there is nothing to do.
  *
  * Returns 0; -ENOMEM; -EDEADLK: called from a signal handler that interrupted this library.
  * Thread: any. Signal: not async-signal-safe. Fork: the child's thread is as registered as its
