@@ -299,15 +299,14 @@ static inline bool pkeyguard_guard_widen(const struct pkeyguard_key *key,
         return true;
     }
     if (rights == PKEYGUARD_READ_ONLY) {
-        uint32_t pkru = pkeyguard_pkru_read();
+        uint32_t allowed;
 
-        if ((pkru & ad_wd) == ad_wd) {
+        if (pkeyguard_pkru_allow_reads(ad_wd, bits->ad, &allowed)) {
             empty_guard->cleared = bits->ad;
-            pkeyguard_pkru_flip_bits(pkru, bits->ad);
             return true;
         }
         /* Access-disable alone: write-disable is to be set, too. */
-        return (pkru & bits->ad) == 0;
+        return allowed & bits->ad;
     }
     return false;
 }

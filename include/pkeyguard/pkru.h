@@ -54,12 +54,14 @@ PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru);
 
 /*
  * For the guards: read, change and write at once. clear_bits returns those of the bits that were
- * set, and writes nothing when none was. flip_bits changes and writes a value that was read a
- * moment ago. Each is one block of code, by which pkeyguard(1) knows a guard in any program.
+ * set, and writes nothing when none was. allow_reads takes a pkey, given by its bits, from closed
+ * by both of them to open for reading; false from any other state, which stays: then those of its
+ * bits are set in ret_allowed that the register has not. Each is one block of code without a call
+ * in it, by which pkeyguard(1) knows a guard in any program.
  */
 static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits);
 static inline void pkeyguard_pkru_set_bits(uint32_t bits);
-static inline void pkeyguard_pkru_flip_bits(uint32_t pkru, uint32_t bits);
+static inline bool pkeyguard_pkru_allow_reads(uint32_t ad_wd, uint32_t ad, uint32_t *ret_allowed);
 
 /*
  * For the library: a pkey, given by its two bits, goes from closed by both of them to open, or to

@@ -157,8 +157,8 @@ static size_t memory_operand(const unsigned char *modrm)
 }
 
 /*
- * The length of an instruction that combines %eax with another register (and, or, xor or test) or
- * with memory (or), or of a conditional jump; 0 where there is none.
+ * The length of an instruction that combines %eax with another register (and, or, xor, test, or lea
+ * with twice that) or with memory (or), or of a conditional jump; 0 where there is none.
  */
 static size_t guard_step(const unsigned char *code, const unsigned char *limit)
 {
@@ -171,6 +171,9 @@ static size_t guard_step(const unsigned char *code, const unsigned char *limit)
 
         return (registers & 0xf8) == 0xc0 || (registers & 0xc7) == 0xc0 ? prefix + 2 : 0;
     }
+    if (left >= prefix + 3 && code[prefix] == 0x8d && code[prefix + 1] == 0x04 &&
+        (code[prefix + 2] & 0xc7) == 0x40)
+        return prefix + 3;
     /* The WRPKRU to come stands behind limit, so that these bytes can be read. */
     if (left >= prefix + 2 && code[prefix] == 0x0b && (code[prefix + 1] & 0x38) == 0 &&
         code[prefix + 1] >> 6 != 3)
@@ -184,15 +187,13 @@ static size_t guard_step(const unsigned char *code, const unsigned char *limit)
 
 /*
  * Whether a WRPKRU ends one of the blocks of <pkeyguard/arch/x86_64.h>, which compilers choose no
- * more than registers for: RDPKRU and steps up to it, or the one step "xor REG, %eax".
+ * more than registers for: RDPKRU and steps up to it.
  */
 static bool ends_guard(const unsigned char *begin, const unsigned char *wrpkru)
 {
     enum { LONGEST_BLOCK = 32 };
     size_t before = (size_t)(wrpkru - begin);
 
-    if (before >= 2 && wrpkru[-2] == 0x31 && (wrpkru[-1] & 0xc7) == 0xc0)
-        return true;
     for (size_t length = 3; length <= before && length <= LONGEST_BLOCK; length++) {
         const unsigned char *code = wrpkru - length;
         size_t step = 3;

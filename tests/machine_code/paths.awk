@@ -28,7 +28,7 @@ function allowed(description,    tokens, count, i, whole, alternatives)
     count = split(description, tokens, " ")
     for (i = 1; i <= count; i++) {
         if (tokens[i] == "open")
-            alternatives = alternatives whole "(R?EE?)?(X|RW|L)?|"
+            alternatives = alternatives whole "((RW?)?EE?)?(X|RW|L)?|"
         whole = whole (tokens[i] in letters ? letters[tokens[i]] : tokens[i])
     }
     return "^(" alternatives whole ")$"
@@ -101,7 +101,7 @@ function follow(start,    item, address, word, text)
 }
 
 BEGIN {
-    letters["open"] = "(RW?|R?EE?)"
+    letters["open"] = "(RW?|(RW?)?EE?)"
     letters["access"] = "A*"
     letters["close"] = "(RW|L)?"
 }

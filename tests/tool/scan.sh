@@ -39,10 +39,11 @@ WRPKRU libpkeyguard guard+23
 WRPKRU libpkeyguard guard+31
 WRPKRU libpkeyguard guard+40
 WRPKRU libpkeyguard guard+60
-WRPKRU libpkeyguard guard+65
-WRPKRU libpkeyguard guard+71
+WRPKRU libpkeyguard guard+75
+WRPKRU libpkeyguard guard+85
 WRPKRU unknown nearly+5
 WRPKRU unknown nearly+13
+WRPKRU unknown nearly+18
 WRPKRU glibc pkey_set+0
 WRPKRU libpkeyguard pkeyguard_pkru_write+0
 XRSTOR unknown pkeyguard_pkru_write+3
@@ -89,13 +90,13 @@ grep -q '^WRPKRU libpkeyguard pkeyguard_pkru_' found
 
 # For people: plain in a pipe; on a terminal what is unknown is red.
 "$pkeyguard" scan sites > text || test $? = 1
-head -n 1 text | grep -qx 'sites: 19 found, 10 unknown'
+head -n 1 text | grep -qx 'sites: 20 found, 11 unknown'
 if grep -q "$(printf '\033')" text; then
     echo "colour in a pipe" >&2
     exit 1
 fi
 TERM=xterm script -qec "'$pkeyguard' scan sites" /dev/null > text || test $? = 1
-test "$(grep -c "$(printf '\033')\[31m.*unknown" text)" = 10
+test "$(grep -c "$(printf '\033')\[31m.*unknown" text)" = 11
 TERM=xterm NO_COLOR=1 script -qec "'$pkeyguard' scan sites" /dev/null > text || test $? = 1
 test "$(grep -c "$(printf '\033')" text)" = 0
 
@@ -121,7 +122,7 @@ refuses 'not a regular file' /
 refuses 'No such file' nowhere
 # One bad file does not hide what the others hold.
 "$pkeyguard" scan empty sites > text 2> /dev/null || test $? = 2
-grep -q '^sites: 19 found' text
+grep -q '^sites: 20 found' text
 
 # Cut off, at many lengths up to the program headers' end and at some beyond.
 size=$(wc -c < sites)

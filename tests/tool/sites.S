@@ -56,9 +56,14 @@ guard:
     jne nearly
     orl 0x12345678(%r12), %eax
     wrpkru
-    xorl %edi, %eax
+    rdpkru
+    xorl %esi, %eax
+    testl %esi, %eax
+    jne 1f
+    leal (%rax,%rdx,2), %eax
     wrpkru
-    xorl %r8d, %eax
+1:  rdpkru
+    leal (%rax,%r12,2), %eax
     wrpkru
     .size guard, . - guard
 
@@ -70,6 +75,8 @@ nearly:
     wrpkru
     rdpkru
     orl (%rsi), %ebx
+    wrpkru
+    xorl %edi, %eax
     wrpkru
     .size nearly, . - nearly
 

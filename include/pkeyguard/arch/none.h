@@ -24,9 +24,9 @@ static inline void pkeyguard_pkru_set_bits(uint32_t bits)
     __builtin_trap();
 }
 
-static inline void pkeyguard_pkru_flip_bits(uint32_t pkru, uint32_t bits)
+static inline bool pkeyguard_pkru_allow_reads(uint32_t ad_wd, uint32_t ad, uint32_t *ret_allowed)
 {
-    (void)pkru, (void)bits;
+    (void)ad_wd, (void)ad, (void)ret_allowed;
     __builtin_trap();
 }
 

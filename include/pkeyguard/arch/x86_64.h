@@ -43,13 +43,24 @@ static inline void pkeyguard_pkru_set_bits(uint32_t bits)
                      : "eax", "edx", "cc", "memory");
 }
 
-static inline void pkeyguard_pkru_flip_bits(uint32_t pkru, uint32_t bits)
+static inline bool pkeyguard_pkru_allow_reads(uint32_t ad_wd, uint32_t ad, uint32_t *ret_allowed)
 {
-    __asm__ volatile("{xorl %1, %%eax|xor eax, %1}\n\t"
-                     "wrpkru"
-                     : "+a"(pkru)
-                     : "r"(bits), "c"(0), "d"(0)
-                     : "cc", "memory");
+    uint32_t allowed;
+    bool closed;
+
+    /* Neither LEA nor WRPKRU changes the flags. */
+    __asm__ volatile("rdpkru\n\t"
+                     "{xorl %2, %%eax|xor eax, %2}\n\t"
+                     "{testl %2, %%eax|test eax, %2}\n\t"
+                     "jne 1f\n\t"
+                     "{leal (%%rax,%q3,2), %%eax|lea eax, [rax+%q3*2]}\n\t"
+                     "wrpkru\n"
+                     "1:"
+                     : "=&a"(allowed), "=@ccz"(closed)
+                     : "r"(ad_wd), "r"(ad), "c"(0)
+                     : "edx", "memory");
+    *ret_allowed = allowed;
+    return closed;
 }
 
 static inline bool pkeyguard_pkru_open(uint32_t ad_wd)
