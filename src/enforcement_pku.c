@@ -10,6 +10,7 @@
 #include "enforcement.h"
 #include "os.h"
 #include "pkeys.h"
+#include "revocation.h"
 #include "tasks.h"
 #include "threads.h"
 
@@ -64,7 +65,7 @@ static unsigned ready_for_reuse(void)
 
 unsigned pku_idle_keys(void)
 {
-    return (unsigned)__builtin_popcount(ready_for_reuse());
+    return (unsigned)__builtin_popcount(revocation_allowed() ? idle : ready_for_reuse());
 }
 
 static int set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
@@ -90,10 +91,17 @@ int pku_take_idle_key(void)
 /* For a new key. That is not made in a signal handler, so its thread can say what it has closed. */
 static int reuse_idle_key(void)
 {
+    int pkey;
+
     /* Without memory for a record the thread stays in the way. */
     if (idle != closed)
         threads_register();
-    return pku_take_idle_key();
+    pkey = pku_take_idle_key();
+    if (pkey == -ENOSPC && idle != 0 && revoke_everywhere(pkeys_mask(idle)) == 0) {
+        closed = idle;
+        pkey = pku_take_idle_key();
+    }
+    return pkey;
 }
 
 static int bind(struct pkeyguard_key *key)

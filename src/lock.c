@@ -17,7 +17,7 @@ static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
 static __thread volatile sig_atomic_t inside __attribute__((tls_model("initial-exec")));
 
 /* Each module with an account of threads has one, and the regions' registry. */
-enum { TIDIERS = 4 };
+enum { TIDIERS = 5 };
 static void (*fork_child_tidiers[TIDIERS])(void);
 
 static void tidy_fork_child(void)

@@ -246,6 +246,14 @@ const void *os_main_stack_end(void)
     return (const void *)(uintptr_t)getauxval(AT_RANDOM);
 }
 
+uint64_t os_milliseconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 void os_sleep_briefly(void)
 {
     const struct timespec briefly = {.tv_nsec = 50000};
@@ -266,6 +274,29 @@ void os_signal_self(int signal)
 {
     /* Not raise(3): its thread id may be a remembered one. */
     syscall(SYS_tgkill, syscall(SYS_getpid), os_thread_id(), signal);
+}
+
+int os_signal_thread(pid_t thread, int signal)
+{
+    if (syscall(SYS_tgkill, syscall(SYS_getpid), thread, signal) == 0)
+        return 0;
+    return errno == ESRCH ? -ESRCH : -EAGAIN;
+}
+
+/* Raw, for the C library keeps some out of its own; these are the kernel's 64. */
+enum { SIGNAL_SET = 8 };
+
+void os_block_signals(sigset_t *ret_before)
+{
+    sigset_t all;
+
+    memset(&all, 0xff, sizeof(all));
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, ret_before, SIGNAL_SET);
+}
+
+void os_unblock_signals(const sigset_t *before)
+{
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, before, NULL, SIGNAL_SET);
 }
 
 void os_signal_self_as(const siginfo_t *info)

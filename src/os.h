@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 size_t os_page_size(void);
@@ -82,11 +83,21 @@ const void *os_main_stack_end(void);
 
 pid_t os_thread_id(void);
 
+/* Since some moment in the past. */
+uint64_t os_milliseconds(void);
+
 /* For 50 microseconds, or less. */
 void os_sleep_briefly(void);
 
 /* Sends the calling thread a signal; works in a child that os_fork_quietly() made, too. */
 void os_signal_self(int signal);
+
+/* Sends another thread of this process a signal. -ESRCH; -EAGAIN: too many are pending. */
+int os_signal_thread(pid_t thread, int signal);
+
+/* All the calling thread's signals, the C library's own included, stay pending. */
+void os_block_signals(sigset_t *ret_before);
+void os_unblock_signals(const sigset_t *before);
 
 /* Sends it once more a signal that it got. */
 void os_signal_self_as(const siginfo_t *info);

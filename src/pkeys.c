@@ -3,8 +3,6 @@
 
 #include <stdatomic.h>
 
-#include <pkeyguard/pkru.h>
-
 enum { PKEYS = 16 };
 
 /* A bit for each pkey that has a key; above them the number of changes so far. */
@@ -32,6 +30,8 @@ static uint64_t bound_bits(uint64_t bound)
 {
     return bound & ((1u << PKEYS) - 1);
 }
+
+__thread uint32_t pkeys_changes_begun;
 
 uint32_t pkeys_deny(int pkey, enum pkeyguard_rights rights)
 {
@@ -132,12 +132,15 @@ uint32_t pkeys_defaults(void)
 
 void pkeys_change(uint32_t clear, uint32_t set)
 {
-    uint32_t pkru = pkeyguard_pkru_read();
-    uint32_t changed = (pkru & ~clear) | set;
+    uint32_t pkru, changed;
 
     chosen |= clear | set;
+    pkeys_begin_change();
+    pkru = pkeyguard_pkru_read();
+    changed = (pkru & ~clear) | set;
     if (changed != pkru)
         pkeyguard_pkru_write(changed);
+    pkeys_end_change();
 }
 
 bool pkeys_chosen(uint32_t bits)

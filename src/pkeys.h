@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include <pkeyguard/key.h>
+#include <pkeyguard/pkru.h>
 
 #define PKEY_AD(pkey)   (1u << (2 * (pkey)))
 #define PKEY_WD(pkey)   (2u << (2 * (pkey)))
@@ -52,6 +53,22 @@ uint32_t pkeys_kept(uint64_t bound);
 
 /* What the keys' defaults deny; every other pkey's bits are set. */
 uint32_t pkeys_defaults(void);
+
+/*
+ * Around what finds out about rights and then changes them, in the calling thread: who closes an
+ * idle pkey from outside must not come in between. They nest.
+ */
+extern __thread uint32_t pkeys_changes_begun __attribute__((tls_model("initial-exec")));
+static inline void pkeys_begin_change(void)
+{
+    pkeyguard_count_up(&pkeys_changes_begun);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+static inline void pkeys_end_change(void)
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    pkeyguard_count_down(&pkeys_changes_begun);
+}
 
 /* Changes only these bits of the calling thread's PKRU, as it is now. */
 void pkeys_change(uint32_t clear, uint32_t set);

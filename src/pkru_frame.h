@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* pkru_frame.h - what a signal frame holds: the interrupted thread's PKRU, and its faulting access
- */
+/* pkru_frame.h - what a signal frame holds: the interrupted thread's PKRU, and what it was doing */
 #ifndef PKRU_FRAME_H
 #define PKRU_FRAME_H
 
@@ -22,6 +21,16 @@ bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru);
  * false: then it would go on with 0, everything open. Async-signal-safe.
  */
 bool pkru_set_in_frame(void *ucontext, uint32_t pkru);
+
+/* Where the interrupted code's stack ended; NULL where frames do not say. Async-signal-safe. */
+const void *stack_in_frame(const void *ucontext);
+
+/*
+ * Whether the interrupted code may be between RDPKRU and WRPKRU, about to write a value that it has
+ * read before. That is so for code in which the one follows the other in a straight line, not far
+ * away: the guards' blocks in pkru.h, and pkey_set(3). Async-signal-safe.
+ */
+bool pkru_write_pending(const void *ucontext);
 
 /* How memory was accessed, for SIGSEGV. False where frames do not say. Async-signal-safe. */
 bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access);

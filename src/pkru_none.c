@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <pkeyguard/pkru.h>
 
+#include <stddef.h>
+
 #include "pkru_frame.h"
 
 #ifndef __x86_64__
@@ -20,6 +22,18 @@ bool pkru_set_in_frame(void *ucontext, uint32_t pkru)
 {
     (void)ucontext, (void)pkru;
     return false;
+}
+
+const void *stack_in_frame(const void *ucontext)
+{
+    (void)ucontext;
+    return NULL;
+}
+
+bool pkru_write_pending(const void *ucontext)
+{
+    (void)ucontext;
+    return true;
 }
 
 #ifndef __aarch64__

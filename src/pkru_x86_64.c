@@ -61,6 +61,42 @@ bool pkru_set_in_frame(void *ucontext, uint32_t pkru)
     return true;
 }
 
+const void *stack_in_frame(const void *ucontext)
+{
+    const ucontext_t *context = ucontext;
+
+    return (const void *)context->uc_mcontext.gregs[REG_RSP];
+}
+
+/* Longer than what lies between the two instructions, which tests/machine_code checks. */
+enum { REACH = 64 };
+
+static bool is_instruction(const unsigned char *code, unsigned char last_byte)
+{
+    return code[0] == 0x0f && code[1] == 0x01 && code[2] == last_byte;
+}
+
+bool pkru_write_pending(const void *ucontext)
+{
+    enum { RDPKRU = 0xee, WRPKRU = 0xef, LENGTH = 3 };
+    const ucontext_t *context = ucontext;
+    const char *next = (const char *)context->uc_mcontext.gregs[REG_RIP];
+    unsigned char code[2 * REACH];
+    int before = REACH - LENGTH, after = REACH;
+
+    /* Code that cannot be read may be anything. */
+    if (!os_peek(next - REACH, code, sizeof(code)))
+        return true;
+    while (before >= 0 && !is_instruction(code + before, RDPKRU) &&
+           !is_instruction(code + before, WRPKRU))
+        before--;
+    while (after <= 2 * REACH - LENGTH && !is_instruction(code + after, RDPKRU) &&
+           !is_instruction(code + after, WRPKRU))
+        after++;
+    return before >= 0 && is_instruction(code + before, RDPKRU) && after <= 2 * REACH - LENGTH &&
+           is_instruction(code + after, WRPKRU);
+}
+
 bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
 {
     const ucontext_t *context = ucontext;

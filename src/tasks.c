@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -66,10 +67,12 @@ unsigned tasks_count(void)
     return at_hand || open_directory(&status) ? (unsigned)status.st_nlink - 2 : 0;
 }
 
-/* Such a thread runs no code of the program's any more. */
-static bool about_to_end(const char *thread)
+enum { PF_EXITING = 4 };
+
+/* As proc(5) has them in a thread's stat; -1: it has none, or it cannot be read. */
+static long flags_of(const char *thread)
 {
-    enum { PF_EXITING = 4, FLAGS_FIELD = 7 }; /* proc(5): the seventh after the name */
+    enum { FLAGS_FIELD = 7 }; /* after the name */
     char line[512], *field;
     int own = open_at(directory.file, thread, O_DIRECTORY);
     int file = own < 0 ? -1 : open_at(own, "stat", 0);
@@ -78,12 +81,30 @@ static bool about_to_end(const char *thread)
     close_file(file);
     close_file(own);
     if (length <= 0)
-        return true;
+        return -1;
     line[length] = '\0';
     field = strrchr(line, ')');
     for (int i = 0; i < FLAGS_FIELD && field != NULL; i++)
         field = strchr(field + 1, ' ');
-    return field != NULL && strtoul(field, NULL, 10) & PF_EXITING;
+    return field == NULL ? 0 : (long)strtoul(field, NULL, 10);
+}
+
+/* Such a thread runs no code of the program's any more. */
+static bool about_to_end(const char *thread)
+{
+    long flags = flags_of(thread);
+
+    return flags < 0 || flags & PF_EXITING;
+}
+
+bool tasks_first_has_ended(void)
+{
+    char first[16];
+    long flags;
+
+    snprintf(first, sizeof(first), "%d", (int)getpid());
+    flags = flags_of(first);
+    return flags >= 0 && flags & PF_EXITING;
 }
 
 pid_t tasks_find(bool (*test)(pid_t thread))

@@ -20,6 +20,12 @@ unsigned tasks_count(void);
 /* A thread that passes the test and is not about to end; 0: none. */
 pid_t tasks_find(bool (*test)(pid_t thread));
 
+/*
+ * Whether the first thread has ended, or is about to, for certain. It is counted to the end of the
+ * process all the same.
+ */
+bool tasks_first_has_ended(void);
+
 /* Whether the calling thread is certainly the only one. At a sixth of the price of counting them.
  */
 bool tasks_only_own(void);

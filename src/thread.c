@@ -11,6 +11,7 @@
 #include "multiplexer.h"
 #include "pins.h"
 #include "pkeys.h"
+#include "revocation.h"
 
 /* Of these bits the ones in deny are set, the others cleared. */
 static void set_rights(uint32_t mask, uint32_t deny)
@@ -30,7 +31,9 @@ void pkeyguard_thread_save(struct pkeyguard_thread_rights *ret_rights)
 
 void pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights)
 {
+    pkeys_begin_change();
     set_rights(pkeys_kept(rights->bound), rights->pkru);
+    pkeys_end_change();
     pins_restore(rights);
 }
 
@@ -48,11 +51,13 @@ int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
     error = pins_take(to);
     if (error != 0)
         return error;
+    pkeys_begin_change();
     pins_deny(&from, &left);
     deny = pins_deny(to, &entered);
     kept = pkeys_kept(to->bound);
     deny |= (to->pkru & kept) | (pkeys_defaults() & ~kept & ~entered);
     set_rights(pkeys_mask(from.bound) | left | entered, deny);
+    pkeys_end_change();
     pins_drop(&from);
     /* Most of it is not in use. */
     memcpy(ret_from, &from,
@@ -62,7 +67,9 @@ int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
 
 void pkeyguard_thread_reset(void)
 {
+    pkeys_begin_change();
     set_rights(pkeys_mask(pkeys_bound()), pkeys_defaults());
+    pkeys_end_change();
     pins_reset();
 }
 
@@ -73,6 +80,20 @@ int pkeyguard_thread_register(void)
     if (error != 0)
         return error;
     error = pku_ruled_out() == 0 ? threads_register() : 0;
+    library_unlock();
+    return error;
+}
+
+int pkeyguard_thread_use_signal(int signal)
+{
+    int error;
+
+    if (!revocation_may_use(signal))
+        return -EINVAL;
+    error = library_lock();
+    if (error != 0)
+        return error;
+    error = pku_ruled_out() == 0 ? revocation_use(signal) : 0;
     library_unlock();
     return error;
 }

@@ -253,16 +253,19 @@ bool threads_marked_outside_handlers(uint32_t pool)
     return closed & closed >> 1 & EVERY_LOW_BIT;
 }
 
-bool threads_outside_handlers(uint32_t pool)
+bool threads_no_frame_above(const void *stack)
 {
-    const char *here = __builtin_frame_address(0), *local = (const char *)&own_record;
-    const char *end;
+    const char *here = stack, *local = (const char *)&own_record;
+    const char *end = os_main_stack_end();
 
-    if (threads_marked_outside_handlers(pool))
-        return true;
-    end = os_main_stack_end();
     /* Thread-local memory lies above a thread's stack, but below the first thread's. */
     if (local > here && local < end)
         end = local;
     return here < end && pkru_no_frame_between(here, end);
+}
+
+bool threads_outside_handlers(uint32_t pool)
+{
+    return threads_marked_outside_handlers(pool) ||
+           threads_no_frame_above(__builtin_frame_address(0));
 }

@@ -103,4 +103,7 @@ pid_t threads_find_unregistered(void);
 bool threads_marked_outside_handlers(uint32_t pool);
 bool threads_outside_handlers(uint32_t pool);
 
+/* The same of code of the calling thread whose stack ended here when a handler interrupted it. */
+bool threads_no_frame_above(const void *stack);
+
 #endif

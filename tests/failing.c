@@ -188,6 +188,8 @@ static enum call call_of(long number)
         return CALL_MEMBARRIER;
     case SYS_openat:
         return CALL_OPENAT;
+    case SYS_getdents64:
+        return CALL_GETDENTS64;
     case SYS_getcpu:
         return CALL_GETCPU;
     case NUMBER_OF_MEMFD_SECRET:

@@ -29,6 +29,7 @@ enum call {
     CALL_MEMBARRIER,
     CALL_OPENAT,
     LOOK_AT_PINS,
+    CALL_GETDENTS64,
     CALLS
 };
 

@@ -2,8 +2,14 @@
 /* The pkeys of destroyed keys go to new ones in a process with threads. */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "failing.h"
@@ -273,14 +279,508 @@ START_TEST(registering_takes_no_pkey)
 }
 END_TEST
 
+/* ---- a signal ---- */
+
+static void use_signal(void)
+{
+    ck_assert_int_eq(pkeyguard_thread_use_signal(SIGURG), 0);
+}
+
+static void set_up_signal(void)
+{
+    use_signal();
+    set_up();
+}
+
+/* The kernel has the worker asleep. */
+static void wait_until_asleep(const struct worker *worker)
+{
+    char path[64], state = 'R';
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)worker->id);
+    while (state != 'S') {
+        FILE *stat = fopen(path, "r");
+
+        ck_assert_ptr_nonnull(stat);
+        ck_assert_int_eq(fscanf(stat, "%*d (%*[^)]) %c", &state), 1);
+        fclose(stat);
+    }
+}
+
+START_TEST(it_closes_the_pkey_in_every_thread)
+{
+    ck_assert_int_eq(count_resources().pkeys, 1);
+    assert_handed_out(2);
+}
+END_TEST
+
+START_TEST(one_round_is_for_all_of_them)
+{
+    sigset_t urgent;
+
+    for (int i = 0; i < 3; i++) {
+        destroy(NULL, keys[i]);
+        keys[i] = NULL;
+    }
+    assert_handed_out(2);
+    /* Nobody need be asked any more. */
+    sigemptyset(&urgent);
+    sigaddset(&urgent, SIGURG);
+    pthread_sigmask(SIG_BLOCK, &urgent, NULL);
+    start(&child);
+    for (int i = 0; i < 3; i++)
+        keys[i] = new_key(PKEYGUARD_READ_WRITE, 0);
+    end(&child);
+}
+END_TEST
+
+static int pipe_ends[2];
+static sem_t semaphore;
+static int slept, slept_error;
+
+static void do_sleep_in_read(void *unused)
+{
+    char byte;
+
+    (void)unused;
+    ck_assert_int_eq(read(pipe_ends[0], &byte, 1), 1);
+}
+
+static void do_sleep_in_futex(void *unused)
+{
+    (void)unused;
+    ck_assert_int_eq(sem_wait(&semaphore), 0);
+}
+
+static void do_sleep_in_nanosleep(void *unused)
+{
+    const struct timespec long_time = {.tv_sec = 1000};
+
+    (void)unused;
+    slept = nanosleep(&long_time, NULL);
+    slept_error = errno;
+}
+
+START_TEST(threads_asleep_in_the_kernel)
+{
+    ck_assert_int_eq(pipe(pipe_ends), 0);
+    sem_init(&semaphore, 0, 0);
+    begin(&workers[0], _i == 0 ? do_sleep_in_read : do_sleep_in_futex, NULL);
+    begin(&workers[1], do_sleep_in_nanosleep, NULL);
+    for (int i = 0; i < 2; i++)
+        wait_until_asleep(&workers[i]);
+    ck_assert_int_eq(create(), 0);
+    finish(&workers[1]);
+    ck_assert_int_eq(slept, -1);
+    ck_assert_int_eq(slept_error, EINTR);
+    ck_assert_int_eq(write(pipe_ends[1], "x", 1), 1);
+    sem_post(&semaphore);
+    finish(&workers[0]);
+    destroy(NULL, keys[VICTIM]);
+    assert_handed_out(2);
+}
+END_TEST
+
+static void do_mask(void *how)
+{
+    sigset_t urgent;
+
+    sigemptyset(&urgent);
+    sigaddset(&urgent, SIGURG);
+    pthread_sigmask((int)(intptr_t)how, &urgent, NULL);
+}
+
+START_TEST(a_thread_that_blocks_the_signal)
+{
+    tell(&workers[1], do_mask, (void *)(intptr_t)SIG_BLOCK);
+    ck_assert_int_eq(create(), -ENOSPC);
+    ck_assert_int_eq(create(), -ENOSPC);
+    ck_assert_ptr_null(keys[VICTIM]);
+    tell(&workers[1], do_mask, (void *)(intptr_t)SIG_UNBLOCK);
+    assert_handed_out(2);
+}
+END_TEST
+
+static atomic_int in_handler;
+
+static void stay_in_handler(int unused)
+{
+    (void)unused;
+    in_handler = 1;
+    while (in_handler == 1)
+        sched_yield();
+}
+
+/* Its frame holds the rights that the thread will have again. */
+static void do_raise_on(void *stack)
+{
+    struct sigaction action = {.sa_handler = stay_in_handler, .sa_flags = stack ? SA_ONSTACK : 0};
+    stack_t other = {.ss_sp = stack, .ss_size = 1 << 16};
+
+    if (stack != NULL)
+        sigaltstack(&other, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+    raise(SIGUSR1);
+}
+
+START_TEST(a_thread_in_another_handler)
+{
+    static char low[1 << 16];
+    void *high = mmap(NULL, 1 << 16, PAGE_RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *const stacks[] = {NULL, low, high};
+
+    begin(&workers[0], do_raise_on, stacks[_i]);
+    while (in_handler != 1)
+        sched_yield();
+    ck_assert_int_eq(create(), -ENOSPC);
+    ck_assert_ptr_null(keys[VICTIM]);
+    in_handler = 2;
+    finish(&workers[0]);
+    assert_handed_out(2);
+}
+END_TEST
+
+/* ---- threads that change PKRU at the same moment ---- */
+
+static atomic_int has_read, may_write;
+
+static void do_read_and_write_later(void *unused)
+{
+    (void)unused;
+    __asm__ volatile("rdpkru\n\t"
+                     "movl $1, %0\n"
+                     "1:\t"
+                     "cmpl $0, %1\n\t"
+                     "je 1b\n\t"
+                     "wrpkru"
+                     : "=m"(has_read)
+                     : "m"(may_write), "c"(0)
+                     : "eax", "edx", "cc", "memory");
+}
+
+/* What it writes back has the pkey open. */
+START_TEST(a_thread_between_reading_and_writing)
+{
+    begin(&workers[0], do_read_and_write_later, NULL);
+    while (has_read == 0)
+        sched_yield();
+    ck_assert_int_eq(create(), -ENOSPC);
+    ck_assert_ptr_null(keys[VICTIM]);
+    may_write = 1;
+    finish(&workers[0]);
+    assert_handed_out(2);
+}
+END_TEST
+
+static struct pkeyguard_region *elsewhere; /* of a key that stays */
+static atomic_int phase, arrived, violations, told;
+static atomic_uint victim_bits;
+
+/* Whatever reads the register, or what there is to know of rights, and writes it a moment later. */
+enum way { WRITES, READS, SETS_PKEY, SETS_RIGHTS, RESTORES, RESETS, WAYS };
+
+static void change_pkru(enum way way, const struct pkeyguard_thread_rights *rights)
+{
+    switch (way) {
+    case WRITES:
+        pkeyguard_scoped_write (int, number, elsewhere) {
+            *number = 1;
+        }
+        break;
+    case READS:
+        pkeyguard_scoped_read (int, number, elsewhere) {
+            (void)*(const volatile int *)number;
+        }
+        break;
+    case SETS_PKEY:
+        pkey_set(pkeyguard_key_number(keys[0]), PKEY_DISABLE_ACCESS);
+        break;
+    case SETS_RIGHTS:
+        ck_assert_int_eq(pkeyguard_key_set_rights(keys[0], PKEYGUARD_READ_WRITE), 0);
+        ck_assert_int_eq(pkeyguard_key_set_rights(keys[0], PKEYGUARD_NO_ACCESS), 0);
+        break;
+    case RESTORES:
+        pkeyguard_thread_restore(rights);
+        break;
+    default:
+        pkeyguard_thread_reset();
+    }
+}
+
+/* In odd phases it opens the victim, in even ones that is somebody else's. */
+static void do_change_pkru(void *way)
+{
+    struct pkeyguard_thread_rights rights = {0};
+
+    for (int now, last = 0; (now = phase) >= 0;) {
+        if (now != last) {
+            last = now;
+            if (now % 2 == 1) {
+                ck_assert_int_eq(pkeyguard_key_set_rights(keys[VICTIM], PKEYGUARD_READ_WRITE), 0);
+                pkeyguard_thread_save(&rights);
+            } else if ((pkeyguard_pkru_read() & victim_bits) != victim_bits) {
+                violations++;
+            }
+            arrived++;
+        }
+        for (int i = 0; i < 20; i++)
+            change_pkru((enum way)(intptr_t)way, &rights);
+    }
+}
+
+static void enter_phase(void)
+{
+    arrived = 0;
+    phase++;
+    while (arrived < 2)
+        sched_yield();
+}
+
+static struct pkeyguard_key *create_at_last(enum pkeyguard_rights rights)
+{
+    struct pkeyguard_key *key = NULL;
+
+    /* Who changes rights all the time may be asked at a bad moment for long. */
+    for (int tries = 0; key == NULL && tries < 20; tries++) {
+        int error = pkeyguard_key_create(rights, 0, &key);
+
+        ck_assert(error == 0 || error == -ENOSPC);
+    }
+    ck_assert_ptr_nonnull(key);
+    return key;
+}
+
+START_TEST(threads_that_change_their_rights)
+{
+    enum { ROUNDS = 25 };
+
+    elsewhere = new_region(keys[0]);
+    for (int i = 0; i < 2; i++)
+        begin(&workers[i], do_change_pkru, (void *)(intptr_t)_i);
+    for (int round = 0; round < ROUNDS; round++) {
+        keys[VICTIM] = create_at_last(PKEYGUARD_READ_WRITE);
+        enter_phase();
+        destroy(NULL, keys[VICTIM]);
+        keys[VICTIM] = create_at_last(PKEYGUARD_NO_ACCESS);
+        victim_bits = 3u << (2 * pkeyguard_key_number(keys[VICTIM]));
+        enter_phase();
+        destroy(NULL, keys[VICTIM]);
+        keys[VICTIM] = NULL;
+    }
+    phase = -1;
+    for (int i = 0; i < 2; i++)
+        finish(&workers[i]);
+    ck_assert_int_eq(violations, 0);
+    destroy(elsewhere, NULL);
+}
+END_TEST
+
+/* ---- threads that come and go ---- */
+
+static atomic_int links;
+
+static void *link_of_chain(void *unused)
+{
+    pthread_t next;
+    pthread_attr_t detached;
+
+    if (told == 1 && (pkeyguard_pkru_read() & victim_bits) != victim_bits)
+        violations++;
+    links++;
+    pthread_attr_init(&detached);
+    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    if (told < 2)
+        ck_assert_int_eq(pthread_create(&next, &detached, link_of_chain, unused), 0);
+    else
+        told++;
+    return NULL;
+}
+
+static void do_start_chains(void *unused)
+{
+    for (int i = 0; i < 3; i++)
+        link_of_chain(unused);
+}
+
+START_TEST(threads_are_born_all_the_time)
+{
+    for (int round = 0; round < 8; round++) {
+        int begun = links;
+
+        told = 0;
+        keys[VICTIM] = create_at_last(PKEYGUARD_READ_WRITE);
+        victim_bits = 3u << (2 * pkeyguard_key_number(keys[VICTIM]));
+        tell(&workers[0], do_reset, NULL);
+        tell(&workers[0], do_start_chains, NULL);
+        while (links < begun + 30)
+            sched_yield();
+        destroy(NULL, keys[VICTIM]);
+        keys[VICTIM] = create_at_last(PKEYGUARD_NO_ACCESS);
+        victim_bits = 3u << (2 * pkeyguard_key_number(keys[VICTIM]));
+        told = 1;
+        for (begun = links; links < begun + 30;)
+            sched_yield();
+        told = 2;
+        while (told < 5)
+            sched_yield();
+        destroy(NULL, keys[VICTIM]);
+        keys[VICTIM] = NULL;
+    }
+    ck_assert_int_eq(violations, 0);
+}
+END_TEST
+
+static pthread_t first_thread;
+
+static void *outlive_the_first(void *unused)
+{
+    ck_assert_int_eq(pthread_join(first_thread, NULL), 0);
+    assert_handed_out(1);
+    (void)unused;
+    _exit(0);
+}
+
+START_TEST(the_first_thread_has_ended)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        pthread_t other;
+
+        first_thread = pthread_self();
+        start(&workers[0]);
+        pthread_create(&other, NULL, outlive_the_first, NULL);
+        pthread_exit(NULL);
+    }
+    assert_exits(pid, 0);
+}
+END_TEST
+
+static void do_destroy_and_create(void *i)
+{
+    struct pkeyguard_key **key = &keys[(intptr_t)i];
+
+    for (int round = 0; round < 30; round++) {
+        destroy(NULL, *key);
+        *key = create_at_last(PKEYGUARD_READ_WRITE);
+    }
+}
+
+START_TEST(two_threads_create_at_once)
+{
+    for (int i = 0; i < 2; i++)
+        begin(&workers[i], do_destroy_and_create, (void *)(intptr_t)i);
+    for (int i = 0; i < 2; i++)
+        finish(&workers[i]);
+    assert_handed_out(2);
+}
+END_TEST
+
+/* ---- what can fail ---- */
+
+START_TEST(a_call_to_the_kernel_fails)
+{
+    static const enum call calls[] = {CALL_OPENAT, CALL_GETDENTS64};
+
+    fail_call(calls[_i], 0, EACCES, 1 << 30);
+    ck_assert_int_eq(create(), -ENOSPC);
+    ck_assert(stop_failing());
+    assert_handed_out(2);
+}
+END_TEST
+
+static atomic_int taken_back;
+
+static void take_back(int unused)
+{
+    (void)unused;
+    taken_back++;
+}
+
+START_TEST(the_program_takes_the_signal_back)
+{
+    static void (*const handlers[])(int) = {take_back, SIG_DFL, SIG_IGN};
+
+    signal(SIGURG, handlers[_i]);
+    assert_kept();
+    ck_assert_int_eq(taken_back, 0);
+}
+END_TEST
+
+START_TEST(signals_that_cannot_be_used)
+{
+    const int bad[] = {-1,     0,       SIGKILL, SIGSTOP, SIGSEGV,      SIGBUS,       SIGILL,
+                       SIGFPE, SIGTRAP, SIGSYS,  32,      SIGRTMIN - 1, SIGRTMAX + 1, 1000};
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+        ck_assert_int_eq(pkeyguard_thread_use_signal(bad[i]), -EINVAL);
+}
+END_TEST
+
+START_TEST(signals_in_use)
+{
+    int busy = test_enforcement() == PKEYGUARD_PKU ? -EBUSY : 0;
+
+    signal(SIGUSR1, take_back);
+    signal(SIGUSR2, SIG_IGN);
+    ck_assert_int_eq(pkeyguard_thread_use_signal(SIGUSR1), busy);
+    ck_assert_int_eq(pkeyguard_thread_use_signal(SIGUSR2), busy);
+    ck_assert_int_eq(pkeyguard_thread_use_signal(SIGRTMAX), 0);
+    ck_assert_int_eq(pkeyguard_thread_use_signal(SIGRTMAX), 0);
+    ck_assert_int_eq(pkeyguard_thread_use_signal(SIGURG), busy);
+    raise(SIGUSR1);
+    ck_assert_int_eq(taken_back, 1);
+}
+END_TEST
+
+static int from_handler;
+
+static void use_in_handler(int unused)
+{
+    (void)unused;
+    from_handler = pkeyguard_thread_use_signal(SIGURG);
+}
+
+static void raise_inside_library(void *unused, unsigned long length)
+{
+    (void)unused, (void)length;
+    raise(SIGUSR1);
+}
+
+START_TEST(use_is_refused_inside_the_library)
+{
+    signal(SIGUSR1, use_in_handler);
+    before_call(CALL_MPROTECT, raise_inside_library);
+    destroy(new_region(NULL), NULL);
+    ck_assert_int_eq(from_handler, -EDEADLK);
+}
+END_TEST
+
+/* Somebody else's signal finds nothing to do. */
+START_TEST(the_signal_comes_from_elsewhere)
+{
+    uint32_t pkru = pkeyguard_pkru_read();
+
+    errno = 1234;
+    raise(SIGURG);
+    ck_assert_int_eq(errno, 1234);
+    ck_assert_uint_eq(pkeyguard_pkru_read(), pkru);
+    assert_handed_out(2);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("revocation");
     TCase *fresh = tcase_create("before any key");
     TCase *said = tcase_create("threads that say so");
+    TCase *by_signal = tcase_create("a signal");
 
     suite_add_tcase(suite, fresh);
     tcase_add_test(fresh, registering_takes_no_pkey);
+    tcase_add_test(fresh, signals_that_cannot_be_used);
+    tcase_add_test(fresh, signals_in_use);
+    tcase_add_test(fresh, use_is_refused_inside_the_library);
     suite_add_tcase(suite, said);
     if (test_enforcement() == PKEYGUARD_PKU)
         tcase_add_checked_fixture(said, set_up, tear_down);
@@ -295,5 +795,22 @@ int main(void)
     add_pku_test(said, the_threads_cannot_be_counted);
     add_pku_test(said, a_child_has_one_thread);
     add_pku_test(said, virtual_keys_take_it);
+    suite_add_tcase(suite, by_signal);
+    if (test_enforcement() == PKEYGUARD_PKU)
+        tcase_add_checked_fixture(by_signal, set_up_signal, tear_down);
+    tcase_set_timeout(by_signal, 60);
+    add_pku_test(by_signal, it_closes_the_pkey_in_every_thread);
+    add_pku_test(by_signal, one_round_is_for_all_of_them);
+    add_pku_loop_test(by_signal, threads_asleep_in_the_kernel, 0, 2);
+    add_pku_test(by_signal, a_thread_that_blocks_the_signal);
+    add_pku_loop_test(by_signal, a_thread_in_another_handler, 0, 3);
+    add_pku_test(by_signal, a_thread_between_reading_and_writing);
+    add_pku_loop_test(by_signal, threads_that_change_their_rights, 0, WAYS);
+    add_pku_test(by_signal, threads_are_born_all_the_time);
+    add_pku_test(by_signal, the_first_thread_has_ended);
+    add_pku_test(by_signal, two_threads_create_at_once);
+    add_pku_loop_test(by_signal, a_call_to_the_kernel_fails, 0, 2);
+    add_pku_loop_test(by_signal, the_program_takes_the_signal_back, 0, 3);
+    add_pku_test(by_signal, the_signal_comes_from_elsewhere);
     return run_suite(suite);
 }

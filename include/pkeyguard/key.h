@@ -69,7 +69,7 @@ struct pkeyguard_key_head {
  * A pkey that another key of this library used before is handed out again only when the kernel has
  * no other, and when no thread can still hold rights on it: the process has a single thread, or
  * every other thread has called pkeyguard_thread_reset() or pkeyguard_thread_register() since that
- * key was destroyed.
+ * key was destroyed; or it was closed in all of them by pkeyguard_thread_use_signal()'s signal.
  *
  * PKEYGUARD_KEY_VIRTUAL never runs out. It registers the calling thread (thread.h), and is a
  * software key where the machine has no PKU. The virtual keys together take the pkeys they need,

@@ -159,6 +159,37 @@ void pkeyguard_thread_reset(void);
  */
 __attribute__((warn_unused_result)) int pkeyguard_thread_register(void);
 
+/*
+ * pkeyguard_thread_use_signal - let the library close destroyed keys in other threads by a signal
+ * @signal: one that the program does not use and no thread blocks; SIGURG, say
+ *
+ * From now on pkeyguard_key_create() need not wait for every thread to say that it has closed the
+ * pkeys of destroyed keys. When a new dedicated key needs one, it sends the signal to the process's
+ * other threads, stops them for as long as that takes, and closes those pkeys in each. Nothing is
+ * ever sent for another reason, or without this call, and nothing where PKU does not enforce.
+ *
+ * The signal costs each thread a few microseconds, and interrupts some system calls, although it
+ * restarts those that can be: nanosleep(2), poll(2), epoll_wait(2), a futex(2) wait with a time
+ * limit as in sem_timedwait(3), and recv(2) with SO_RCVTIMEO end with EINTR, or as if they had
+ * succeeded early.
+ *
+ * Where some thread cannot be made to close them within half a second, every thread goes on as it
+ * was, and create returns -ENOSPC; another try may succeed. That is a thread that blocks the
+ * signal, sleeps in the kernel where signals do not wake it, is in another signal handler (what
+ * that closes its return opens again), runs on a stack whose end cannot be found, as a coroutine's,
+ * or is the kernel's own, as io_uring's. Handlers need room for another one on the thread's stack,
+ * or its alternate one.
+ *
+ * A program that keeps a value of PKRU of its own and writes it back later undoes what was closed
+ * meanwhile; guards do not, nor this header's functions, nor pkey_set(3).
+ *
+ * Returns 0; -EINVAL: no signal, one that cannot be handled, one that reports faults, or one of the
+ * C library's own; -EBUSY: it has a handler or is ignored already, or another one was chosen
+ * before; -EDEADLK: called from a signal handler that interrupted this library. Thread: any.
+ * Signal: not async-signal-safe. Fork: a child has it, too. Since 0.1.
+ */
+__attribute__((warn_unused_result)) int pkeyguard_thread_use_signal(int signal);
+
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }

@@ -60,3 +60,24 @@ hidden=$(objdump -s -j .plt -j .text -j .init -j .fini "$library" |
 if disassemble "$library" | grep xrstor; then
     fail "XRSTOR loads PKRU, too"
 fi
+
+# Where it is written as it was read before, the one follows the other in a straight line and within
+# the reach of pkru_write_pending(). Elsewhere nobody revokes meanwhile: by an account of it
+# (pkeys.h), under the library's lock, or alone in a child process.
+elsewhere='pkeys_change claim self_test faults pkeyguard_pkru_write'
+bent=$(disassemble "$library" | awk -v elsewhere=" $elsewhere " '
+    function number(hex,    i, value) {
+        for (i = 1; i <= length(hex); i++)
+            value = 16 * value + index("0123456789abcdef", substr(hex, i, 1)) - 1
+        return value
+    }
+    /^[0-9a-f]+ <.*>:$/ { name = $2; gsub(/[<>:]|\..*/, "", name); straight = 0 }
+    /^ *[0-9a-f]+:\t/ { address = $1; sub(/:/, "", address) }
+    /\trdpkru/ { straight = 1; read_at = number(address) }
+    /\t(call|jmp|ret|notrack|syscall)/ { straight = 0 }
+    /\twrpkru/ {
+        if ((!straight || number(address) - read_at > 64) && !index(elsewhere, " " name " "))
+            print name, address
+        straight = 0
+    }')
+[ -z "$bent" ] || fail "WRPKRU far from RDPKRU: $bent"
