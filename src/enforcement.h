@@ -105,7 +105,7 @@ int pku_ruled_out(void);
 /* pkeys in the library's own keeping that could be handed out now. Needs the lock. */
 unsigned pku_idle_keys(void);
 
-/* Hands one of them out; -ENOSPC. Needs the lock. */
+/* Hands one of them out, which the calling thread alone may have open; -ENOSPC. Needs the lock. */
 int pku_take_idle_key(void);
 
 #endif

@@ -138,7 +138,8 @@ static int claim(void)
         /* Both bits set would mean that this thread is not in a handler (threads.c). */
         pkeyguard_pkru_write(pkru);
     }
-    if (pkey == -ENOSPC)
+    /* A thread by itself may have one open: closed in a handler, its return would open it again. */
+    if (pkey == -ENOSPC && threads_outside_handlers(pool_bits))
         pkey = pku_take_idle_key();
     if (pkey > 0) {
         pkeys_change(0, PKEY_AD(pkey));

@@ -279,6 +279,44 @@ START_TEST(registering_takes_no_pkey)
 }
 END_TEST
 
+static struct pkeyguard_region *shared;
+static int from_handler;
+
+static void open_shared(int unused)
+{
+    struct pkeyguard_guard guard;
+
+    (void)unused;
+    from_handler = pkeyguard_acquire(shared, PKEYGUARD_READ_WRITE, &guard);
+}
+
+static void do_destroy(void *key)
+{
+    destroy(NULL, key);
+}
+
+/* This thread is the only one, but has the pkey open where the handler returns to. */
+START_TEST(virtual_keys_take_none_in_a_handler)
+{
+    struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_VIRTUAL);
+
+    shared = new_region(key);
+    tell(&workers[0], do_destroy, keys[0]);
+    keys[0] = NULL;
+    for (int i = 0; i < 2; i++)
+        end(&workers[i]);
+    while (count_resources().pkeys < 2)
+        sched_yield();
+    signal(SIGUSR1, open_shared);
+    raise(SIGUSR1);
+    ck_assert_int_eq(from_handler, -ENOSPC);
+    open_shared(0);
+    ck_assert_int_eq(from_handler, 0);
+    for (int i = 0; i < 2; i++)
+        start(&workers[i]);
+}
+END_TEST
+
 /* ---- a signal ---- */
 
 static void use_signal(void)
@@ -733,8 +771,6 @@ START_TEST(signals_in_use)
 }
 END_TEST
 
-static int from_handler;
-
 static void use_in_handler(int unused)
 {
     (void)unused;
@@ -795,6 +831,7 @@ int main(void)
     add_pku_test(said, the_threads_cannot_be_counted);
     add_pku_test(said, a_child_has_one_thread);
     add_pku_test(said, virtual_keys_take_it);
+    add_pku_test(said, virtual_keys_take_none_in_a_handler);
     suite_add_tcase(suite, by_signal);
     if (test_enforcement() == PKEYGUARD_PKU)
         tcase_add_checked_fixture(by_signal, set_up_signal, tear_down);
