@@ -91,12 +91,11 @@ int pku_take_idle_key(void)
 /* For a new key. That is not made in a signal handler, so its thread can say what it has closed. */
 static int reuse_idle_key(void)
 {
-    int pkey;
+    int pkey = pku_take_idle_key();
 
     /* Without memory for a record the thread stays in the way. */
-    if (idle != closed)
-        threads_register();
-    pkey = pku_take_idle_key();
+    if (pkey == -ENOSPC && idle != 0 && threads_register() == 0)
+        pkey = pku_take_idle_key();
     if (pkey == -ENOSPC && idle != 0 && revoke_everywhere(pkeys_mask(idle)) == 0) {
         closed = idle;
         pkey = pku_take_idle_key();

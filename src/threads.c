@@ -232,7 +232,7 @@ int threads_all_registered(void)
          */
         if (threads_drop_ended())
             continue;
-        if (alive == registered)
+        if (alive == registered && alive != 0)
             return 0;
         if (alive == 0 || tasks_find(is_unregistered) != 0)
             return -EAGAIN;

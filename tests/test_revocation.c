@@ -231,7 +231,7 @@ START_TEST(the_threads_cannot_be_counted)
 {
     for (int i = 0; i < 2; i++)
         tell(&workers[i], do_reset, NULL);
-    fail_call(CALL_OPENAT, 0, EACCES, 2);
+    fail_call(CALL_OPENAT, 0, EACCES, 1000);
     ck_assert_int_eq(create(), -ENOSPC);
     ck_assert(stop_failing());
     assert_handed_out(2);
