@@ -107,7 +107,7 @@ static int pin_in_any_case(struct pkeyguard_key *key)
 /* A pkey that joined the pool after this thread did has access-disable alone: slow to open. */
 static void close_both_bits(int pkey)
 {
-    if (denied(pkey) == ACCESS_DENIED && threads_marked_outside_handlers(multiplexer_pool()))
+    if (denied(pkey) == ACCESS_DENIED && threads_marked_outside_handlers())
         deny(pkey, ALL_DENIED);
 }
 

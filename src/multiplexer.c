@@ -139,12 +139,12 @@ static int claim(void)
         pkeyguard_pkru_write(pkru);
     }
     /* A thread by itself may have one open: closed in a handler, its return would open it again. */
-    if (pkey == -ENOSPC && threads_outside_handlers(pool_bits))
+    if (pkey == -ENOSPC && threads_outside_handlers())
         pkey = pku_take_idle_key();
     if (pkey > 0) {
         pkeys_change(0, PKEY_AD(pkey));
         list_insert(pool.previous, &places[pkey]);
-        pool_bits |= PKEY_BITS(pkey);
+        threads_pool |= PKEY_BITS(pkey);
         closed |= PKEY_BITS(pkey); /* no virtual key has had it yet */
     }
     none_to_claim = pkey < 0;
@@ -179,7 +179,7 @@ int multiplexer_register(bool outside_handlers)
 
     if (error != 0 || own_record->registered)
         return error;
-    if (!outside_handlers && !threads_outside_handlers(pool_bits))
+    if (!outside_handlers && !threads_outside_handlers())
         return -EAGAIN;
     return threads_register();
 }
@@ -198,11 +198,6 @@ int multiplexer_add(struct pkeyguard_key *key)
 bool multiplexer_in_use(void)
 {
     return ready;
-}
-
-uint32_t multiplexer_pool(void)
-{
-    return pool_bits;
 }
 
 /* Every page that may carry the pkey loses it. On failure some do not, and the first error. */
@@ -241,7 +236,7 @@ static void notice_uses(void)
             record->used = 0;
         }
     }
-    used &= pool_bits; /* a guard that found its key unbound noted that, too */
+    used &= threads_pool; /* a guard that found its key unbound noted that, too */
     /* From the end, where most of it is already. */
     for (struct list *place = pool.previous, *next; used != 0; place = next) {
         next = place->previous;
@@ -516,7 +511,7 @@ bool multiplexer_may_wait(void)
         if (thread_pins(own_record, pkey_at(place)))
             return false;
     }
-    return threads_outside_handlers(pool_bits);
+    return threads_outside_handlers();
 }
 
 unsigned multiplexer_ask(void)

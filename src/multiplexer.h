@@ -49,9 +49,8 @@ void multiplexer_wait(unsigned asked);
 /* A pin was dropped that somebody waits for. Needs no lock. */
 void multiplexer_wake(struct thread_record *own);
 
-/* Whether there ever was a virtual key here. The pool's bits in PKRU. */
+/* Whether there ever was a virtual key here. */
 bool multiplexer_in_use(void);
-uint32_t multiplexer_pool(void);
 
 /*
  * For who sets pins aside and cannot know whether the keys are there later: the pkey of the key

@@ -21,7 +21,7 @@ void pins_save(struct pkeyguard_thread_rights *ret_rights)
     if (!own_record->registered)
         return;
     pkru = pkeyguard_pkru_read();
-    for_each_pkey_left(left, multiplexer_pool())
+    for_each_pkey_left(left, threads_pool)
     {
         int pkey = pkeys_first(left);
 
@@ -50,12 +50,12 @@ find_saved(const struct pkeyguard_thread_rights *rights, int pkey)
 
 void pins_restore(const struct pkeyguard_thread_rights *rights)
 {
-    uint32_t pool = multiplexer_pool(), deny = pool, surplus[PKEYS];
+    uint32_t pool = threads_pool, deny = pool, surplus[PKEYS];
     bool outside_handlers;
 
     if (pool == 0)
         return;
-    outside_handlers = threads_outside_handlers(pool);
+    outside_handlers = threads_outside_handlers();
     if (!outside_handlers)
         deny &= EVERY_AD;
     for_each_pkey_left(left, pool)
@@ -133,12 +133,12 @@ void pins_reset(void)
 
     if (!idle_to_close && !multiplexer_in_use())
         return;
-    if (own_record->registered || !threads_outside_handlers(multiplexer_pool())) {
+    if (own_record->registered || !threads_outside_handlers()) {
         pins_restore(&nothing);
-        if (idle_to_close && threads_outside_handlers(multiplexer_pool()))
+        if (idle_to_close && threads_outside_handlers())
             threads_close_idle();
     } else {
-        pkeys_change(0, multiplexer_pool());
+        pkeys_change(0, threads_pool);
         if (library_lock() == 0) {
             /* Where there is no memory for it the thread stays in the way of others: no harm. */
             threads_register();

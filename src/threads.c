@@ -18,7 +18,7 @@ static struct thread_record nobody = {.undisturbed = 1};
 
 __thread struct thread_record *own_record = &nobody;
 
-uint32_t pool_bits;
+uint32_t threads_pool;
 
 struct list thread_records = LIST_INIT(thread_records);
 static struct list unused_records = LIST_INIT(unused_records);
@@ -155,7 +155,7 @@ static int register_anew(void)
         return error;
     }
     record->thread = os_thread_id();
-    record->closed_idle = close_idle_and(pool_bits);
+    record->closed_idle = close_idle_and(threads_pool);
     list_insert(&thread_records, &record->of_process);
     registered++;
     own_record = record;
@@ -245,10 +245,10 @@ int threads_all_registered(void)
  * A handler starts with access-disable alone, and nothing that it may call sets both bits of a pkey
  * in the pool: that is done where a thread registers. Threads inherit it.
  */
-bool threads_marked_outside_handlers(uint32_t pool)
+bool threads_marked_outside_handlers(void)
 {
     enum { EVERY_LOW_BIT = 0x55555555 };
-    uint32_t closed = pkeyguard_pkru_read() & pool;
+    uint32_t closed = pkeyguard_pkru_read() & threads_pool;
 
     return closed & closed >> 1 & EVERY_LOW_BIT;
 }
@@ -264,8 +264,7 @@ bool threads_no_frame_above(const void *stack)
     return here < end && pkru_no_frame_between(here, end);
 }
 
-bool threads_outside_handlers(uint32_t pool)
+bool threads_outside_handlers(void)
 {
-    return threads_marked_outside_handlers(pool) ||
-           threads_no_frame_above(__builtin_frame_address(0));
+    return threads_marked_outside_handlers() || threads_no_frame_above(__builtin_frame_address(0));
 }

@@ -47,7 +47,7 @@ extern struct list thread_records;
          record = list_entry(record->of_process.next, struct thread_record, of_process))
 
 /* The bits in PKRU of the pool, the pkeys that virtual keys share. */
-extern uint32_t pool_bits;
+extern uint32_t threads_pool;
 
 /*
  * The calling thread, which must be outside signal handlers, closes the idle pkeys and says so. If
@@ -97,11 +97,11 @@ int threads_all_registered(void);
 pid_t threads_find_unregistered(void);
 
 /*
- * Whether the calling thread is certainly not in a signal handler. `pool` is the pool's bits in
- * PKRU. The first looks at the register alone, the second at the stack, too. Need no lock.
+ * Whether the calling thread is certainly not in a signal handler. The first looks at PKRU alone,
+ * the second at the stack, too. Need no lock.
  */
-bool threads_marked_outside_handlers(uint32_t pool);
-bool threads_outside_handlers(uint32_t pool);
+bool threads_marked_outside_handlers(void);
+bool threads_outside_handlers(void);
 
 /* The same of code of the calling thread whose stack ended here when a handler interrupted it. */
 bool threads_no_frame_above(const void *stack);
