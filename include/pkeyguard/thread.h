@@ -170,8 +170,7 @@ __attribute__((warn_unused_result)) int pkeyguard_thread_register(void);
  *
  * The signal costs each thread a few microseconds, and interrupts some system calls, although it
  * restarts those that can be: nanosleep(2), poll(2), epoll_wait(2), a futex(2) wait with a time
- * limit as in sem_timedwait(3), and recv(2) with SO_RCVTIMEO end with EINTR, or as if they had
- * succeeded early.
+ * limit as in sem_timedwait(3), and recv(2) with SO_RCVTIMEO end with EINTR.
  *
  * Where some thread cannot be made to close them within half a second, every thread goes on as it
  * was, and create returns -ENOSPC; another try may succeed. That is a thread that blocks the
