@@ -73,6 +73,7 @@ struct pkeyguard_key {
      * comparison.
      */
     uint32_t bound;
+    uint32_t pkey_bits; /* of `pkey`, bound to it or not: for who pins it, these cannot change */
     uint32_t bound_to_read; /* write-disable of them; valid while pinned */
     int carried;            /* the pkey that its pages may carry, bound to it or not; 0: none */
     bool by_guards_alone;   /* there is no set_rights */

@@ -127,10 +127,10 @@ static __attribute__((noinline)) int bind_and_open(struct thread_record *record,
         return error;
     close_both_bits(key->pkey);
     if (rights == PKEYGUARD_READ_WRITE
-            ? pkeyguard_pkru_open(key->bound)
-            : pkeyguard_pkru_open_to_read(key->bound, &key->bound_to_read))
+            ? pkeyguard_pkru_open(key->pkey_bits)
+            : pkeyguard_pkru_open_to_read(key->pkey_bits, &key->bound_to_read))
         return 1;
-    unpin(own_record, pins_of(own_record, key->bound));
+    unpin(own_record, pins_of(own_record, key->pkey_bits));
     return 0;
 }
 
@@ -161,13 +161,13 @@ int pkeyguard_virtual_read(struct pkeyguard_key *key)
 void pkeyguard_virtual_close(struct pkeyguard_key *key)
 {
     struct thread_record *record = own_record;
-    uint32_t bound = key->bound;
-    uint32_t *pins = pins_of(record, bound);
+    uint32_t bits = key->pkey_bits;
+    uint32_t *pins = pins_of(record, bits);
 
     /* Not pinned by this thread: not open in it, either. */
     if (*pins == 0)
         return;
-    pkeyguard_pkru_set_bits(bound);
+    pkeyguard_pkru_set_bits(bits);
     unpin(record, pins);
 }
 
@@ -220,7 +220,7 @@ static int restrict_to(struct pkeyguard_key *key, enum pkeyguard_rights rights,
     if (pkeys_rights(key->pkey, pkeyguard_pkru_read()) > rights)
         *ret_change = deny(key->pkey, wanted);
     else
-        unpin(own_record, pins_of(own_record, key->bound));
+        unpin(own_record, pins_of(own_record, key->pkey_bits));
     return 0;
 }
 
@@ -250,7 +250,7 @@ static int leave(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_
     if ((mode == GUARD_RESTRICTS && change->set == 0) || pkey < 0 || !thread_pins(own_record, pkey))
         return 0;
     undo(pkey, change);
-    unpin(own_record, pins_of(own_record, key->bound));
+    unpin(own_record, pins_of(own_record, key->pkey_bits));
     return 0;
 }
 

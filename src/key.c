@@ -50,7 +50,7 @@ int pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
         return -ENOMEM;
     key->default_rights = default_rights;
     key->pkey = -1;
-    key->bound = UNBOUND;
+    key->bound = key->pkey_bits = UNBOUND;
     key->by_guards_alone = flags == PKEYGUARD_KEY_VIRTUAL;
     list_init(&key->pages);
     error = library_lock();

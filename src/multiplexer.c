@@ -9,6 +9,9 @@
  *     read the binding; pin that pkey; read the binding again: if it changed, unpin and start over;
  *     open the pkey in PKRU
  *
+ * What it closes is the pkey that it pins, whether the key is bound to it at that moment or not:
+ * a binding is also taken away and given back.
+ *
  * A pkey changes owner in this order, 1 to 4 in retire(), 5 in give():
  *
  *  1. The owner's binding is taken away.
@@ -93,6 +96,7 @@ static void set_binding(struct pkeyguard_key *key, int pkey)
     closed &= ~PKEY_BITS(pkey);
     bound_pkeys |= 1u << pkey;
     key->pkey = pkey;
+    key->pkey_bits = PKEY_BITS(pkey);
     key->bound_to_read = PKEY_WD(pkey);
     __atomic_store_n(&key->bound, PKEY_BITS(pkey), __ATOMIC_SEQ_CST);
 }
@@ -338,6 +342,7 @@ static int give(int pkey, struct pkeyguard_key *key)
 
     if (owner != NULL && owner != key) {
         owner->pkey = -1;
+        owner->pkey_bits = UNBOUND;
         error = close_pages(owner, pkey);
     }
     if (error != 0)
