@@ -124,7 +124,7 @@ static int bind(struct pkeyguard_key *key)
 static int unbind(struct pkeyguard_key *key)
 {
     pkeys_unbind(key->pkey);
-    set_rights(key, PKEYGUARD_NO_ACCESS);
+    pkeys_change(PKEY_WD(key->pkey), PKEY_AD(key->pkey));
     idle |= 1u << key->pkey;
     return 0;
 }

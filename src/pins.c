@@ -11,8 +11,6 @@
 #include "multiplexer.h"
 #include "pkeys.h"
 
-enum { EVERY_AD = 0x55555555 };
-
 void pins_save(struct pkeyguard_thread_rights *ret_rights)
 {
     uint32_t pkru, count = 0;

@@ -17,6 +17,7 @@
 #define PKEY_AD(pkey)   (1u << (2 * (pkey)))
 #define PKEY_WD(pkey)   (2u << (2 * (pkey)))
 #define PKEY_BITS(pkey) (PKEY_AD(pkey) | PKEY_WD(pkey))
+#define EVERY_AD        0x55555555u
 
 /* The first of the pkeys that have bits here; the loop goes through all of them. */
 static inline int pkeys_first(uint32_t bits)

@@ -71,7 +71,7 @@ static bool close_in_frame(void *ucontext)
 
     return pkeys_changes_begun == 0 && !pkru_write_pending(ucontext) &&
            threads_no_frame_above(stack_in_frame(ucontext)) && pkru_in_frame(ucontext, &pkru) &&
-           pkru_set_in_frame(ucontext, pkru | closing);
+           pkru_set_in_frame(ucontext, (pkru & ~closing) | (closing & EVERY_AD));
 }
 
 static void answer(unsigned round, void *ucontext)
@@ -204,7 +204,7 @@ int revoke_everywhere(uint32_t bits)
     if (!revocation_allowed() || tasks_count() == 0 || os_allocate_pages(THREAD_IDS, &pages) != 0)
         return -EAGAIN;
     os_block_signals(&before);
-    pkeys_change(0, bits);
+    pkeys_change(bits & ~EVERY_AD, bits & EVERY_AD);
     states = pages;
     closing = bits;
     initiator = os_thread_id();

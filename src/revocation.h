@@ -18,9 +18,10 @@ int revocation_use(int signal);
 bool revocation_allowed(void);
 
 /*
- * Sets these bits of PKRU in every thread. Nothing but a thread that has one of them clear may be
- * able to clear it. The caller is not in a signal handler. 0; -EAGAIN: some thread may have them
- * clear still.
+ * Closes these pkeys, given by their bits in PKRU, in every thread, as the kernel gives a new one
+ * to threads that are there already: access-disable alone. Nothing but a thread that has one open
+ * may be able to open it. The caller is not in a signal handler. 0; -EAGAIN: some thread may have
+ * them clear still.
  */
 int revoke_everywhere(uint32_t bits);
 

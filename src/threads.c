@@ -127,8 +127,10 @@ bool threads_have_idle_to_close(void)
 static uint64_t close_idle_and(uint32_t these)
 {
     uint64_t now = pkeys_change_number(pkeys_bound());
+    uint32_t idle = pkeys_idle();
 
-    pkeys_change(0, pkeys_idle() | these);
+    /* As the kernel gives a new pkey to threads that are there already. */
+    pkeys_change(idle & ~EVERY_AD, (idle & EVERY_AD) | these);
     return now;
 }
 
@@ -247,10 +249,9 @@ int threads_all_registered(void)
  */
 bool threads_marked_outside_handlers(void)
 {
-    enum { EVERY_LOW_BIT = 0x55555555 };
     uint32_t closed = pkeyguard_pkru_read() & threads_pool;
 
-    return closed & closed >> 1 & EVERY_LOW_BIT;
+    return closed & closed >> 1 & EVERY_AD;
 }
 
 bool threads_no_frame_above(const void *stack)

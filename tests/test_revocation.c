@@ -212,6 +212,35 @@ START_TEST(a_reset_in_a_handler_says_nothing)
 }
 END_TEST
 
+static void do_plain_write(void *address)
+{
+    access_byte(WRITE_BYTE, address);
+}
+
+/* To the next key they are threads older than it, as with a pkey that nobody had before. */
+static void assert_default_is_granted(void)
+{
+    struct pkeyguard_region *region;
+
+    ck_assert_int_eq(pkeyguard_fault_reporter_install(PKEYGUARD_REPORTER_GRANT_DEFAULTS), 0);
+    ck_assert_int_eq(create(), 0);
+    region = new_region(keys[VICTIM]);
+    for (int i = 0; i < 2; i++) {
+        assert_denied_there(&workers[i], region);
+        tell(&workers[i], do_plain_write, address_of(region));
+        ck_assert(open_there(&workers[i], region));
+    }
+    destroy(region, NULL);
+}
+
+START_TEST(the_next_keys_default_can_be_granted)
+{
+    for (int i = 0; i < 2; i++)
+        tell(&workers[i], do_reset, NULL);
+    assert_default_is_granted();
+}
+END_TEST
+
 START_TEST(some_pkeys_were_closed)
 {
     int first = pkeyguard_key_number(keys[0]);
@@ -349,6 +378,12 @@ START_TEST(it_closes_the_pkey_in_every_thread)
 {
     ck_assert_int_eq(count_resources().pkeys, 1);
     assert_handed_out(2);
+}
+END_TEST
+
+START_TEST(the_next_keys_default_can_be_granted_then)
+{
+    assert_default_is_granted();
 }
 END_TEST
 
@@ -512,7 +547,7 @@ END_TEST
 
 static struct pkeyguard_region *elsewhere; /* of a key that stays */
 static atomic_int phase, arrived, violations, told;
-static atomic_uint victim_bits;
+static atomic_uint victim_ad;
 
 /* Whatever reads the register, or what there is to know of rights, and writes it a moment later. */
 enum way { WRITES, READS, SETS_PKEY, SETS_RIGHTS, RESTORES, RESETS, WAYS };
@@ -556,7 +591,7 @@ static void do_change_pkru(void *way)
             if (now % 2 == 1) {
                 ck_assert_int_eq(pkeyguard_key_set_rights(keys[VICTIM], PKEYGUARD_READ_WRITE), 0);
                 pkeyguard_thread_save(&rights);
-            } else if ((pkeyguard_pkru_read() & victim_bits) != victim_bits) {
+            } else if ((pkeyguard_pkru_read() & victim_ad) == 0) {
                 violations++;
             }
             arrived++;
@@ -600,7 +635,7 @@ START_TEST(threads_that_change_their_rights)
         enter_phase();
         destroy(NULL, keys[VICTIM]);
         keys[VICTIM] = create_at_last(PKEYGUARD_NO_ACCESS);
-        victim_bits = 3u << (2 * pkeyguard_key_number(keys[VICTIM]));
+        victim_ad = 1u << (2 * pkeyguard_key_number(keys[VICTIM]));
         enter_phase();
         destroy(NULL, keys[VICTIM]);
         keys[VICTIM] = NULL;
@@ -622,7 +657,7 @@ static void *link_of_chain(void *unused)
     pthread_t next;
     pthread_attr_t detached;
 
-    if (told == 1 && (pkeyguard_pkru_read() & victim_bits) != victim_bits)
+    if (told == 1 && (pkeyguard_pkru_read() & victim_ad) == 0)
         violations++;
     links++;
     pthread_attr_init(&detached);
@@ -647,14 +682,14 @@ START_TEST(threads_are_born_all_the_time)
 
         told = 0;
         keys[VICTIM] = create_at_last(PKEYGUARD_READ_WRITE);
-        victim_bits = 3u << (2 * pkeyguard_key_number(keys[VICTIM]));
+        victim_ad = 1u << (2 * pkeyguard_key_number(keys[VICTIM]));
         tell(&workers[0], do_reset, NULL);
         tell(&workers[0], do_start_chains, NULL);
         while (links < begun + 30)
             sched_yield();
         destroy(NULL, keys[VICTIM]);
         keys[VICTIM] = create_at_last(PKEYGUARD_NO_ACCESS);
-        victim_bits = 3u << (2 * pkeyguard_key_number(keys[VICTIM]));
+        victim_ad = 1u << (2 * pkeyguard_key_number(keys[VICTIM]));
         told = 1;
         for (begun = links; links < begun + 30;)
             sched_yield();
@@ -827,6 +862,7 @@ int main(void)
     add_pku_test(said, a_thread_born_of_a_closed_one);
     add_pku_test(said, a_thread_that_ended);
     add_pku_test(said, a_reset_in_a_handler_says_nothing);
+    add_pku_test(said, the_next_keys_default_can_be_granted);
     add_pku_test(said, some_pkeys_were_closed);
     add_pku_test(said, the_threads_cannot_be_counted);
     add_pku_test(said, a_child_has_one_thread);
@@ -837,6 +873,7 @@ int main(void)
         tcase_add_checked_fixture(by_signal, set_up_signal, tear_down);
     tcase_set_timeout(by_signal, 60);
     add_pku_test(by_signal, it_closes_the_pkey_in_every_thread);
+    add_pku_test(by_signal, the_next_keys_default_can_be_granted_then);
     add_pku_test(by_signal, one_round_is_for_all_of_them);
     add_pku_loop_test(by_signal, threads_asleep_in_the_kernel, 0, 2);
     add_pku_test(by_signal, a_thread_that_blocks_the_signal);
