@@ -223,7 +223,9 @@ bool threads_only_own(void)
 
 int threads_all_registered(void)
 {
-    /* The kernel counts an ended thread for a while. */
+    unsigned for_ever = 0;
+
+    /* The kernel counts an ended thread for a while, and the first one for ever. */
     for (int patience = 1000; patience > 0; patience--) {
         static const atomic_uint nothing;
         unsigned alive = tasks_count();
@@ -234,11 +236,14 @@ int threads_all_registered(void)
          */
         if (threads_drop_ended())
             continue;
-        if (alive == registered && alive != 0)
+        if (alive != 0 && alive == registered + for_ever)
             return 0;
         if (alive == 0 || tasks_find(is_unregistered) != 0)
             return -EAGAIN;
-        os_wait(&nothing, 0, 1);
+        if (for_ever == 0 && is_unregistered(getpid()) && tasks_first_has_ended())
+            for_ever = 1;
+        else
+            os_wait(&nothing, 0, 1);
     }
     return -EAGAIN;
 }

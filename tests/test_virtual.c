@@ -860,6 +860,31 @@ START_TEST(the_main_thread_ends)
 }
 END_TEST
 
+/* A child's first thread is registered if the thread that forked is. */
+static void fork_and_end(void *unused)
+{
+    pthread_t thread;
+    pid_t child = fork();
+
+    (void)unused;
+    if (child == 0) {
+        main_thread = pthread_self();
+        pthread_create(&thread, NULL, outlive_main, NULL);
+        pthread_exit(NULL);
+    }
+    assert_exits(child, 0);
+}
+
+START_TEST(a_main_thread_ends_that_never_registered)
+{
+    struct worker worker;
+
+    start(&worker);
+    tell(&worker, fork_and_end, NULL);
+    end(&worker);
+}
+END_TEST
+
 /* ---- what a hit writes to ---- */
 
 enum { TRAP_FLAG = 0x100, LINE_BYTES = 64, MOST_LINES = 64, MOST_RANGES = 128 };
@@ -1867,6 +1892,7 @@ int main(void)
     add_pku_test(sharing, a_guard_released_elsewhere);
     add_pku_loop_test(sharing, a_thread_that_ends, 0, 5);
     add_pku_test(sharing, the_main_thread_ends);
+    add_pku_test(sharing, a_main_thread_ends_that_never_registered);
     add_pku_loop_test(sharing, scopes_wait_for_a_pin_to_drop, 0, 6);
     add_pku_test(sharing, scopes_wait_for_a_thread_to_end);
     add_pku_loop_test(sharing, scopes_that_may_not_wait_abort, 0, 2);

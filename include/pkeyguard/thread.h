@@ -147,8 +147,7 @@ void pkeyguard_thread_reset(void);
  *
  * Closes every virtual key in the calling thread, if it is not registered yet, and never again; and
  * each time the pkeys of the dedicated keys that are destroyed by now (pkeyguard_key_create()). A
- * thread that has ended is forgotten by itself, however it ended. The main thread should register,
- * or create a virtual key, before it ends by pthread_exit(3): the kernel counts it to the end.
+ * thread that has ended is forgotten by itself, however it ended.
  *
  * It must not be called from a signal handler: what it closes, the return from there would open
  * again. Where PKU does not enforce there is nothing to do.
