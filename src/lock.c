@@ -29,7 +29,10 @@ static void tidy_fork_child(void)
 /* In a fork child until it has tidied up: at once, or when the code that forked leaves the lock. */
 static volatile sig_atomic_t forked;
 
-/* Forks from handlers that interrupted the library, or another fork: the lock is theirs already. */
+/*
+ * Forks from handlers that interrupted the library, or another fork: the lock is theirs already, or
+ * asked for. In the latter case the child must exec or end in the handler: it never gets the lock.
+ */
 static __thread volatile sig_atomic_t forks_inside;
 
 static unsigned forks;

@@ -10,8 +10,8 @@
  *
  *  - A thread that waits in the handler can neither open a pkey nor create a thread nor end. So
  *    none that was counted can be another than those that have answered.
- *  - A thread that is born while the round goes on is born of one that has not answered, and
- * counts. It is found when threads are looked for again.
+ *  - A thread that is born while the round goes on is born of one that has not answered, and it
+ *    counts. It is found when threads are looked for again.
  *  - What a waiting thread goes on with is the frame of this handler alone, because it has answered
  *    only if no other frame lies on its stack. Else a later return from there would give it back
  *    what it had.
@@ -22,7 +22,7 @@
  *  - A fork child has one thread, which was none of those that wait; a fork waits for the lock. As
  *    for virtual keys, clone(2) can make what shares the memory and is not in the count.
  *  - The first thread, once it has ended, is counted for ever. That it has is read before the
- * count.
+ *    count.
  *
  * Nobody waits for anybody in vain. The initiator takes no lock that a stopped thread may hold,
  * neither malloc's nor stdio's, and blocks its signals, for handlers might. Threads that wait for
@@ -40,6 +40,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lock.h"
 #include "os.h"
@@ -49,11 +50,13 @@
 #include "threads.h"
 
 enum { THREAD_IDS = 4 << 20 }; /* the kernel's own limit */
-enum { PATIENCE = 500 };       /* in milliseconds, since the last answer that helped */
+/* In milliseconds: since the last answer that helped, and for all of it. */
+enum { PATIENCE = 500, MOST_PATIENCE = 2000 };
 
-enum state { UNKNOWN, ASKED, CANNOT, CLOSED };
+enum state { UNASKED, ASKED, CLOSED };
 
 static int chosen_signal;
+static pid_t process; /* whose handler it is, and no process's that shares its memory */
 
 static atomic_uint rounds;  /* odd: one is on */
 static atomic_uint inside;  /* threads in the handler */
@@ -78,7 +81,7 @@ static void answer(unsigned round, void *ucontext)
 {
     bool has_closed = close_in_frame(ucontext);
 
-    states[os_thread_id()] = has_closed ? CLOSED : CANNOT;
+    states[os_thread_id()] = has_closed ? CLOSED : UNASKED;
     if (has_closed)
         closed++;
     answers++;
@@ -93,6 +96,8 @@ static void on_signal(int signal, siginfo_t *info, void *ucontext)
     unsigned round;
 
     (void)signal, (void)info;
+    if (getpid() != process)
+        return;
     inside++;
     round = rounds;
     if (round % 2 == 1)
@@ -119,6 +124,7 @@ bool revocation_may_use(int signal)
 static void forget_round(void)
 {
     rounds = inside = 0;
+    process = getpid();
 }
 
 int revocation_use(int signal)
@@ -135,6 +141,7 @@ int revocation_use(int signal)
     memset(&action.sa_mask, 0xff, sizeof(action.sa_mask));
     os_handle_signal(signal, &action, NULL);
     library_add_fork_child(forget_round);
+    process = getpid();
     chosen_signal = signal;
     return 0;
 }
@@ -157,27 +164,28 @@ static bool ask(pid_t thread)
         return false;
     states[thread] = ASKED;
     if (os_signal_thread(thread, chosen_signal) != 0)
-        states[thread] = UNKNOWN;
+        states[thread] = UNASKED;
     return false;
 }
 
 static int stop_everybody(void)
 {
-    uint64_t begun = os_milliseconds();
+    uint64_t begun = os_milliseconds(), helped_at = begun;
     unsigned helped = 0;
 
     for (;;) {
         unsigned answered = answers, stopped = closed;
         unsigned ended = tasks_first_has_ended() ? 1 : 0;
         unsigned alive = tasks_count();
+        uint64_t now = os_milliseconds();
 
         if (alive == 1 + stopped + ended)
             return 0;
         if (stopped != helped)
-            begun = os_milliseconds();
-        else if (alive == 0 || os_milliseconds() - begun > PATIENCE)
-            return -EAGAIN;
+            helped_at = now;
         helped = stopped;
+        if (alive == 0 || now - helped_at > PATIENCE || now - begun > MOST_PATIENCE)
+            return -EAGAIN;
         tasks_find(ask);
         os_wait(&answers, answered, 1);
         /* Who could not answer gets the time to go on. */

@@ -12,6 +12,7 @@
 #include "pins.h"
 #include "pkeys.h"
 #include "revocation.h"
+#include "threads.h"
 
 /* Of these bits the ones in deny are set, the others cleared. */
 static void set_rights(uint32_t mask, uint32_t deny)
@@ -29,8 +30,16 @@ void pkeyguard_thread_save(struct pkeyguard_thread_rights *ret_rights)
     pins_save(ret_rights);
 }
 
+/* A siglongjmp may have left a change of rights behind that will never end. */
+static void end_skipped_changes(void)
+{
+    if (pkeys_changes_begun != 0 && threads_outside_handlers())
+        pkeys_changes_begun = 0;
+}
+
 void pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights)
 {
+    end_skipped_changes();
     pkeys_begin_change();
     set_rights(pkeys_kept(rights->bound), rights->pkru);
     pkeys_end_change();
@@ -67,6 +76,7 @@ int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
 
 void pkeyguard_thread_reset(void)
 {
+    end_skipped_changes();
     pkeys_begin_change();
     set_rights(pkeys_mask(pkeys_bound()), pkeys_defaults());
     pkeys_end_change();

@@ -261,13 +261,14 @@ bool threads_marked_outside_handlers(void)
 
 bool threads_no_frame_above(const void *stack)
 {
+    enum { MOST_IN_USE = 8 << 20 }; /* else what lies there is perhaps no stack */
     const char *here = stack, *local = (const char *)&own_record;
     const char *end = os_main_stack_end();
 
     /* Thread-local memory lies above a thread's stack, but below the first thread's. */
     if (local > here && local < end)
         end = local;
-    return here < end && pkru_no_frame_between(here, end);
+    return here < end && end - here <= MOST_IN_USE && pkru_no_frame_between(here, end);
 }
 
 bool threads_outside_handlers(void)

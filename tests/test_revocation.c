@@ -4,12 +4,14 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "failing.h"
@@ -545,6 +547,50 @@ START_TEST(a_thread_between_reading_and_writing)
 }
 END_TEST
 
+extern __thread uint32_t pkeys_changes_begun; /* the library's own */
+static sigjmp_buf away;
+
+static void leave_inside_a_change(int unused)
+{
+    (void)unused;
+    if (pkeys_changes_begun != 0)
+        siglongjmp(away, 1);
+}
+
+static void start_stepping(int unused, siginfo_t *info, void *context)
+{
+    (void)unused, (void)info, (void)context;
+#ifdef __x86_64__
+    ((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] |= 0x100;
+#endif
+}
+
+static void do_leave_inside_a_change(void *unused)
+{
+    struct sigaction stepping = {.sa_sigaction = start_stepping, .sa_flags = SA_SIGINFO};
+    struct pkeyguard_thread_rights rights;
+    volatile bool left = true;
+
+    (void)unused;
+    sigaction(SIGUSR1, &stepping, NULL);
+    signal(SIGTRAP, leave_inside_a_change);
+    pkeyguard_thread_save(&rights);
+    if (sigsetjmp(away, 1) == 0) {
+        raise(SIGUSR1);
+        left = pkeyguard_key_set_rights(keys[0], PKEYGUARD_NO_ACCESS) != 0;
+    }
+    ck_assert(left);
+    ck_assert_uint_ne(pkeys_changes_begun, 0);
+    pkeyguard_thread_restore(&rights);
+}
+
+START_TEST(a_thread_that_jumped_out_of_a_change)
+{
+    tell(&workers[0], do_leave_inside_a_change, NULL);
+    assert_handed_out(2);
+}
+END_TEST
+
 static struct pkeyguard_region *elsewhere; /* of a key that stays */
 static atomic_int phase, arrived, violations, told;
 static atomic_uint victim_ad;
@@ -879,6 +925,7 @@ int main(void)
     add_pku_test(by_signal, a_thread_that_blocks_the_signal);
     add_pku_loop_test(by_signal, a_thread_in_another_handler, 0, 3);
     add_pku_test(by_signal, a_thread_between_reading_and_writing);
+    add_pku_test(by_signal, a_thread_that_jumped_out_of_a_change);
     add_pku_loop_test(by_signal, threads_that_change_their_rights, 0, WAYS);
     add_pku_test(by_signal, threads_are_born_all_the_time);
     add_pku_test(by_signal, the_first_thread_has_ended);

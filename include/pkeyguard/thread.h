@@ -134,7 +134,8 @@ pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
  *
  * The first thing a new thread should do, and a pool's worker between tasks. Guards of this thread
  * that are open then are undone and must not be released any more. It does what
- * pkeyguard_thread_register() does, too, where there are virtual keys or destroyed ones.
+ * pkeyguard_thread_register() does, too, where there are virtual keys or destroyed ones and it can
+ * be seen that the thread is in no signal handler, which it cannot on the stack of a coroutine.
  *
  * Thread: any. Signal: async-signal-safe; in a handler it lasts until the handler returns, and it
  * registers nothing.
@@ -160,7 +161,8 @@ __attribute__((warn_unused_result)) int pkeyguard_thread_register(void);
 
 /*
  * pkeyguard_thread_use_signal - let the library close destroyed keys in other threads by a signal
- * @signal: one that the program does not use and no thread blocks; SIGURG, say
+ * @signal: one that the program does not use and no thread blocks; SIGURG, say, which does no harm
+ *          if it comes late, after an exec
  *
  * From now on pkeyguard_key_create() need not wait for every thread to say that it has closed the
  * pkeys of destroyed keys. When a new dedicated key needs one, it sends the signal to the process's
@@ -171,12 +173,12 @@ __attribute__((warn_unused_result)) int pkeyguard_thread_register(void);
  * restarts those that can be: nanosleep(2), poll(2), epoll_wait(2), a futex(2) wait with a time
  * limit as in sem_timedwait(3), and recv(2) with SO_RCVTIMEO end with EINTR.
  *
- * Where some thread cannot be made to close them within half a second, every thread goes on as it
- * was, and create returns -ENOSPC; another try may succeed. That is a thread that blocks the
- * signal, sleeps in the kernel where signals do not wake it, is in another signal handler (what
- * that closes its return opens again), runs on a stack whose end cannot be found, as a coroutine's,
- * or is the kernel's own, as io_uring's. Handlers need room for another one on the thread's stack,
- * or its alternate one.
+ * Where half a second passes in which no further thread closes them, or two seconds in all, every
+ * thread goes on as it was, and create returns -ENOSPC; another try may succeed. So it is with a
+ * thread that blocks the signal, sleeps in the kernel where signals do not wake it, is in another
+ * signal handler (what that closes its return opens again) or has what looks like one's frame on
+ * its stack, runs on a stack whose end cannot be found, as a coroutine's, or is the kernel's own,
+ * as io_uring's. Handlers need room for another one on the thread's stack, or its alternate one.
  *
  * A program that keeps a value of PKRU of its own and writes it back later undoes what was closed
  * meanwhile; guards do not, nor this header's functions, nor pkey_set(3).
