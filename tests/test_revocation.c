@@ -671,7 +671,7 @@ static struct pkeyguard_key *create_at_last(enum pkeyguard_rights rights)
 
 START_TEST(threads_that_change_their_rights)
 {
-    enum { ROUNDS = 25 };
+    enum { ROUNDS = 12 };
 
     elsewhere = new_region(keys[0]);
     for (int i = 0; i < 2; i++)
