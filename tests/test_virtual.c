@@ -753,6 +753,149 @@ START_TEST(a_pin_that_was_not_seen_yet)
 }
 END_TEST
 
+/*
+ * What a thread does with guards on the first key: w, r and n acquire the next one, to write, to
+ * read and to narrow that to reading; a digit releases the one of that number; x resets the thread;
+ * s switches to a new coroutine, b back.
+ */
+static void do_steps(void *steps)
+{
+    static struct pkeyguard_guard held[2];
+    static struct pkeyguard_thread_rights away, back;
+    struct pkeyguard_guard *next = held;
+    int error = 0;
+
+    for (const char *step = steps; *step != '\0'; step++) {
+        if (*step == 'w')
+            error = pkeyguard_key_acquire(keys[0], PKEYGUARD_READ_WRITE, next++);
+        else if (*step == 'r')
+            error = pkeyguard_key_acquire(keys[0], PKEYGUARD_READ_ONLY, next++);
+        else if (*step == 'n')
+            error = pkeyguard_restrict(regions[0], PKEYGUARD_READ_ONLY, next++);
+        else if (*step == 'x')
+            pkeyguard_thread_reset();
+        else if (*step == 's')
+            error = pkeyguard_thread_switch(&away, NULL);
+        else if (*step == 'b')
+            error = pkeyguard_thread_switch(&back, &away);
+        else
+            pkeyguard_release(&held[*step - '0']);
+        ck_assert_int_eq(error, 0);
+    }
+}
+
+/* The thread has these on the first key, and as ever all on pkey 0, which the stack has, too. */
+static void assert_rights(void *these)
+{
+    enum pkeyguard_rights rights = *(enum pkeyguard_rights *)these;
+
+    ck_assert_uint_eq(pkeyguard_pkru_read() & 3, 0);
+    if (regions[0] != NULL && rights == PKEYGUARD_NO_ACCESS) {
+        assert_closed(0);
+    } else if (regions[0] != NULL) {
+        assert_allowed(READ_BYTE, address_of(regions[0]));
+        if (rights == PKEYGUARD_READ_WRITE)
+            assert_allowed(WRITE_BYTE, address_of(regions[0]));
+        else
+            assert_denied(WRITE_BYTE, address_of(regions[0]), keys[0]);
+    }
+    ck_assert_int_eq(pkeyguard_key_rights(keys[0]), rights);
+}
+
+/*
+ * What a thread does before a binding is taken away, while it is, and after that; what rights it
+ * has meanwhile, and whether it still pins the key.
+ */
+static struct script {
+    const char *before, *meanwhile, *after;
+    enum pkeyguard_rights rights;
+    bool pinned;
+} scripts[] = {
+    {"w", "0", "", PKEYGUARD_NO_ACCESS, false},   {"r", "0", "", PKEYGUARD_NO_ACCESS, false},
+    {"ww", "10", "", PKEYGUARD_NO_ACCESS, false}, {"ww", "01", "", PKEYGUARD_NO_ACCESS, false},
+    {"rw", "10", "", PKEYGUARD_NO_ACCESS, false}, {"ww", "1", "0", PKEYGUARD_READ_WRITE, true},
+    {"rw", "1", "0", PKEYGUARD_READ_ONLY, true},  {"ww", "0", "1", PKEYGUARD_NO_ACCESS, true},
+    {"wn", "1", "0", PKEYGUARD_READ_WRITE, true}, {"wn", "10", "", PKEYGUARD_NO_ACCESS, false},
+    {"w", "x", "", PKEYGUARD_NO_ACCESS, false},   {"w", "s", "b0", PKEYGUARD_NO_ACCESS, false},
+};
+enum { SCRIPTS = sizeof(scripts) / sizeof(*scripts), WITHOUT_REGION = 8 };
+static struct script *script;
+static enum pkeyguard_rights no_access = PKEYGUARD_NO_ACCESS;
+
+static void begin_script(int i)
+{
+    script = &scripts[i];
+    start(&late);
+    tell(&late, do_register, NULL);
+}
+
+static void be_meanwhile(void *address, unsigned long length)
+{
+    (void)address, (void)length;
+    tell(&late, do_steps, (void *)(uintptr_t)script->meanwhile);
+    tell(&late, assert_rights, &script->rights);
+}
+
+static void be_before(void *address, unsigned long length)
+{
+    (void)address, (void)length;
+    tell(&late, do_steps, (void *)(uintptr_t)script->before);
+    before_call(CALL_MEMBARRIER, be_meanwhile);
+}
+
+/*
+ * Again a pin is not seen yet, so its binding is taken away; now the scope ends before the library
+ * looks once more. Twice: a thread older than the pool opens a pkey in a slower way at first, and
+ * what the first time may have left is there.
+ */
+START_TEST(a_scope_ends_while_its_binding_is_away)
+{
+    begin_script(_i);
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 2 * POOL; i++) /* the second time binds those that may go next */
+            open_and_close(i % POOL);
+        before_call(LOOK_AT_PINS, be_before);
+        ck_assert_int_eq(acquire(POOL, PKEYGUARD_READ_WRITE), 0);
+        ck_assert(bound(0) == script->pinned);
+        tell(&late, assert_rights, &script->rights);
+        ck_assert(!readable_there(&late, address_of(regions[POOL])));
+        tell(&late, do_steps, (void *)(uintptr_t)script->after);
+        tell(&late, assert_rights, &no_access);
+        pkeyguard_release(&guards[POOL]);
+        evict_everything(0);
+        ck_assert(!bound(0));
+    }
+    evict_everything(-1);
+    end(&late);
+}
+END_TEST
+
+/* Whether a key may be destroyed is found out in the same script. */
+START_TEST(a_scope_ends_while_its_key_is_destroyed)
+{
+    evict_everything(-1);
+    begin_script(_i);
+    ck_assert_int_eq(pkeyguard_region_destroy(regions[0]), 0);
+    regions[0] = NULL;
+    tell(&late, do_steps, (void *)(uintptr_t)script->before);
+    before_call(CALL_MEMBARRIER, be_meanwhile);
+    ck_assert_int_eq(pkeyguard_key_destroy(keys[0]), script->pinned ? -EBUSY : 0);
+    if (script->pinned) {
+        tell(&late, assert_rights, &script->rights);
+        tell(&late, do_steps, (void *)(uintptr_t)script->after);
+        tell(&late, assert_rights, &no_access);
+        ck_assert_int_eq(pkeyguard_key_destroy(keys[0]), 0);
+    }
+    keys[0] = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_VIRTUAL);
+    regions[0] = new_region(keys[0]);
+    for (int i = 0; i < KEYS; i++) {
+        open_and_close(i);
+        ck_assert(!readable_there(&late, address_of(regions[i])));
+    }
+    end(&late);
+}
+END_TEST
+
 /* Released by another thread a guard changes nothing: it is that thread's key that is open. */
 START_TEST(a_guard_released_elsewhere)
 {
@@ -1112,6 +1255,54 @@ START_TEST(scopes_wait_for_a_pin_to_drop)
     unpin_pool();
     end(&worker);
     assert_all_closed();
+}
+END_TEST
+
+static void do_acquire_to_read(void *i)
+{
+    ck_assert_int_eq(acquire((int)(intptr_t)i, PKEYGUARD_READ_ONLY), 0);
+}
+
+static void (*acquire_late)(void *i);
+
+static void begin_to_acquire(void *address, unsigned long length)
+{
+    (void)address, (void)length;
+    begin(&late, acquire_late, (void *)0);
+    nap();
+    ck_assert_int_ne(late.done, late.order);
+}
+
+static void begin_to_acquire_after_a_look(void *address, unsigned long length)
+{
+    (void)address, (void)length;
+    before_call(LOOK_AT_PINS, begin_to_acquire);
+}
+
+/* Begun while the binding is away, one waits for what becomes of it: here another key gets it. */
+START_TEST(a_guard_waits_while_its_binding_is_away)
+{
+    acquire_late = _i % 2 ? do_acquire_to_read : do_acquire;
+    start(&late);
+    tell(&late, do_register, NULL);
+    for (int i = 0; i < POOL; i++)
+        open_and_close(i);
+    before_call(CALL_MEMBARRIER, _i / 2 ? begin_to_acquire_after_a_look : begin_to_acquire);
+    ck_assert_int_eq(acquire(POOL, PKEYGUARD_READ_WRITE), 0);
+    assert_allowed(WRITE_BYTE, address_of(regions[POOL]));
+    finish(&late);
+    ck_assert(bound(0) && bound(POOL));
+    ck_assert_int_ne(pkeyguard_key_number(keys[0]), pkeyguard_key_number(keys[POOL]));
+    for (int i = 0; i < KEYS; i++) {
+        ck_assert(readable_there(&late, address_of(regions[i])) == (i == 0));
+        ck_assert(try_access(READ_BYTE, address_of(regions[i])).happened == (i != POOL));
+    }
+    tell(&late, do_release, (void *)0);
+    tell(&late, assert_rights, &no_access);
+    pkeyguard_release(&guards[POOL]);
+    evict_everything(0);
+    ck_assert(!bound(0));
+    end(&late);
 }
 END_TEST
 
@@ -1888,11 +2079,14 @@ int main(void)
     add_pku_loop_test(sharing, a_thread_born_inside_a_scope, 0, 2);
     add_pku_test(sharing, pins_of_other_threads_count);
     add_pku_loop_test(sharing, a_pin_that_was_not_seen_yet, 0, 2);
+    add_pku_loop_test(sharing, a_scope_ends_while_its_binding_is_away, 0, SCRIPTS);
+    add_pku_loop_test(sharing, a_scope_ends_while_its_key_is_destroyed, 0, WITHOUT_REGION);
     add_pku_test(sharing, a_hit_writes_to_no_shared_line);
     add_pku_test(sharing, a_guard_released_elsewhere);
     add_pku_loop_test(sharing, a_thread_that_ends, 0, 5);
     add_pku_test(sharing, the_main_thread_ends);
     add_pku_test(sharing, a_main_thread_ends_that_never_registered);
+    add_pku_loop_test(sharing, a_guard_waits_while_its_binding_is_away, 0, 4);
     add_pku_loop_test(sharing, scopes_wait_for_a_pin_to_drop, 0, 6);
     add_pku_test(sharing, scopes_wait_for_a_thread_to_end);
     add_pku_loop_test(sharing, scopes_that_may_not_wait_abort, 0, 2);
