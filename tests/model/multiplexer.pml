@@ -22,6 +22,7 @@
  *   END_DROPS_EARLY         a thread that ends drops its pins while it still runs
  *   TAG_BEFORE_UNTAG        the new owner gets the pkey before the old one's pages lose it
  *   STAYS_CLOSED            a pkey that was closed once is taken for closed when it is bound again
+ *   CLOSE_WHERE_BOUND       a guard on a key that it finds unbound closes and unpins nothing
  */
 #define THREADS 3
 #define NEWBORN 2
@@ -31,6 +32,7 @@
 
 byte lock = NOBODY;       /* the library's lock */
 bool bound[KEYS];         /* key->bound: to the one pkey or to none */
+bool pkey_bits[KEYS];     /* key->pkey_bits: those of the one pkey or of none */
 byte owner = NO_KEY;
 bool closed = true;       /* in every thread: no key has had it yet, or it is taken from its owner */
 bool carries[KEYS];       /* the key's pages carry the pkey; else they are PROT_NONE */
@@ -176,10 +178,11 @@ inline bind(t, k, ok) {
         :: ok ->
 #ifdef TAG_BEFORE_UNTAG
             carries[k] = true;
+            pkey_bits[k] = true;
             bound[k] = true;
 #endif
             if
-            :: owner != NO_KEY && owner != k -> carries[owner] = false
+            :: owner != NO_KEY && owner != k -> pkey_bits[owner] = false; carries[owner] = false
             :: else
             fi;
             owner = k;
@@ -187,6 +190,7 @@ inline bind(t, k, ok) {
 #ifndef STAYS_CLOSED
             closed = false;
 #endif
+            pkey_bits[k] = true;
             bound[k] = true
         :: else
         fi
@@ -258,14 +262,25 @@ inline acquire(t, k, ok) {
     fi
 }
 
-inline release(t) {
-#ifdef UNPIN_BEFORE_CLOSE
-    pins[t]--;
-    d_step { open[t] = false; scope[t] = NO_KEY }
+#ifdef CLOSE_WHERE_BOUND
+#define pkey_to_close(k) bound[k]
 #else
-    d_step { open[t] = false; scope[t] = NO_KEY }
-    pins[t]--
+#define pkey_to_close(k) pkey_bits[k]
 #endif
+
+/* The scope is over, whatever comes of it. */
+inline release(t) {
+    if
+    :: pkey_to_close(scope[t]) ->
+#ifdef UNPIN_BEFORE_CLOSE
+        pins[t]--;
+        d_step { open[t] = false; scope[t] = NO_KEY }
+#else
+        d_step { open[t] = false; scope[t] = NO_KEY }
+        pins[t]--
+#endif
+    :: else -> scope[t] = NO_KEY
+    fi
 }
 
 inline end_thread(t) {
