@@ -24,10 +24,18 @@
 #define getcontext(context)              ((void)(context), -1)
 #define makecontext(context, start, ...) ((void)(context), (void)(start))
 #define swapcontext(from, to)            ((void)(from), (void)(to), -1)
-#define pkey_set(pkey, rights)           ((void)(pkey), (void)(rights), -1)
-#define pkey_get(pkey)                   ((void)(pkey), -1)
 
 enum { PKEY_DISABLE_ACCESS = 1, PKEY_DISABLE_WRITE = 2 };
+static inline int pkey_set(int pkey, unsigned rights)
+{
+    (void)pkey, (void)rights;
+    return -1;
+}
+static inline int pkey_get(int pkey)
+{
+    (void)pkey;
+    return -1;
+}
 static inline int pkey_alloc(unsigned flags, unsigned rights)
 {
     return (int)syscall(SYS_pkey_alloc, flags, rights);

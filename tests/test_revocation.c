@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "failing.h"
+#include "place.h"
 #include "support.h"
 #include "worker.h"
 
@@ -522,6 +523,7 @@ static atomic_int has_read, may_write;
 static void do_read_and_write_later(void *unused)
 {
     (void)unused;
+#ifdef __x86_64__
     __asm__ volatile("rdpkru\n\t"
                      "movl $1, %0\n"
                      "1:\t"
@@ -531,6 +533,7 @@ static void do_read_and_write_later(void *unused)
                      : "=m"(has_read)
                      : "m"(may_write), "c"(0)
                      : "eax", "edx", "cc", "memory");
+#endif
 }
 
 /* What it writes back has the pkey open. */
