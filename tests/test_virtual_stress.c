@@ -102,8 +102,9 @@ static bool open_key(int i, enum pkeyguard_rights rights, struct pkeyguard_guard
 }
 
 /* One or two guards inside another one of this key; it may be that one that is released first. */
-static void nest(int i, struct pkeyguard_guard *outer, unsigned *seed)
+static void nest(int i, int me, struct pkeyguard_guard *outer, unsigned *seed)
 {
+    const struct shared *shared = (const void *)address_of(regions[i]);
     struct pkeyguard_guard inner, narrow;
     bool narrows = rand_r(seed) % 2;
 
@@ -115,7 +116,8 @@ static void nest(int i, struct pkeyguard_guard *outer, unsigned *seed)
         die("a restrict guard", i);
     if (rand_r(seed) % 4 == 0)
         sched_yield();
-    (void)*(volatile char *)address_of(regions[i]);
+    if (shared->of[me].inverse != ~shared->of[me].stamp && shared->of[me].stamp != 0)
+        die("another's pattern", i);
     if (narrows) {
         pkeyguard_release(&narrow);
     } else if (rand_r(seed) % 4 == 0) {
@@ -187,7 +189,7 @@ static void *work(void *argument)
                 die("reached from another key's scope", other);
         }
         if (rand_r(&seed) % 2)
-            nest(i, &guard, &seed);
+            nest(i, me, &guard, &seed);
         pkeyguard_release(&guard);
         if (reaches(i))
             die("reached after the scope", i);
