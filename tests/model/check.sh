@@ -18,7 +18,12 @@ work=$1/${2:-none}
 mkdir -p "$work"
 cd "$work"
 spin ${2:+-D"$2"} -a "$model"
-cc -O1 -w -DSAFETY -DCOLLAPSE -DMEMLIM=3000 -DVECTORSZ=2048 -o pan pan.c
+if [ -n "${2:-}" ]; then
+    optimisation=-O0 # what is broken is found soon
+else
+    optimisation=-O1
+fi
+cc $optimisation -w -DSAFETY -DCOLLAPSE -DMEMLIM=3000 -DVECTORSZ=2048 -o pan pan.c
 ./pan -m200000 -w24 >output
 cat output
 if grep -q 'max search depth too small\|out of memory\|Search not completed' output && [ -z "${2:-}" ]; then
