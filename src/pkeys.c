@@ -3,8 +3,6 @@
 
 #include <stdatomic.h>
 
-enum { PKEYS = 16 };
-
 /* A bit for each pkey that has a key; above them the number of changes so far. */
 static _Atomic uint64_t bound_pkeys;
 static _Atomic uint64_t changed_at[PKEYS];

@@ -14,6 +14,8 @@
 #include <pkeyguard/key.h>
 #include <pkeyguard/pkru.h>
 
+enum { PKEYS = 16 };
+
 #define PKEY_AD(pkey)   (1u << (2 * (pkey)))
 #define PKEY_WD(pkey)   (2u << (2 * (pkey)))
 #define PKEY_BITS(pkey) (PKEY_AD(pkey) | PKEY_WD(pkey))

@@ -17,8 +17,7 @@
 #include <sys/types.h>
 
 #include "list.h"
-
-enum { PKEYS = 16 };
+#include "pkeys.h"
 
 /*
  * The first members are changed by their own thread alone, with no lock, and stand apart from what
