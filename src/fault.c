@@ -6,12 +6,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "lock.h"
-#include "os.h"
-#include "pkeys.h"
-#include "pkru_frame.h"
-#include "region_private.h"
-#include "registry.h"
+#include "base/lock.h"
+#include "base/os.h"
+#include "pkey/pkeys.h"
+#include "pkru/signal_frame.h"
+#include "region/region.h"
+#include "base/registry.h"
 
 /* ---- decoding ---- */
 

@@ -9,10 +9,10 @@
 
 #include <pkeyguard/pkru.h>
 
-#include "enforcement.h"
-#include "lock.h"
-#include "os.h"
-#include "pkru_frame.h"
+#include "key/enforcement.h"
+#include "base/lock.h"
+#include "base/os.h"
+#include "pkru/signal_frame.h"
 
 _Static_assert(sizeof(struct pkeyguard_platform) == 80, "frozen for the ABI");
 

@@ -11,7 +11,7 @@ allowed='
 inline pkeyguard_acquire pkeyguard_key_acquire pkeyguard_pkru_write pkeyguard_release
 pkeys pkeys_change
 enforcement_virtual bind_and_open pkeyguard_virtual_close pkeyguard_virtual_read pkeyguard_virtual_write
-multiplexer claim
+virtual_pool claim
 guard pkeyguard_acquire_all
 heap open_and_alloc pkeyguard_heap_aligned_alloc pkeyguard_heap_alloc pkeyguard_heap_calloc
 heap pkeyguard_heap_free pkeyguard_heap_realloc pkeyguard_heap_usable_size

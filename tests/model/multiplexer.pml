@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The protocol of src/multiplexer.c, for spin: two virtual keys share one pkey.
+ * The protocol of src/key/virtual_pool.c, for spin: two virtual keys share one pkey.
  *
  * Two threads open scopes, one of them gives birth to a third inside one; that one may register, in
  * a signal handler or outside, open scopes, and end at any moment, also inside a scope. Whatever the

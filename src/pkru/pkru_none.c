@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+#include <pkeyguard/pkru.h>
+
+#include <stddef.h>
+
+#include "pkru/signal_frame.h"
+
+#ifndef __x86_64__
+
+bool pkeyguard_pkru_supported(void)
+{
+    return false;
+}
+
+bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru)
+{
+    (void)ucontext, (void)ret_pkru;
+    return false;
+}
+
+bool pkru_set_in_frame(void *ucontext, uint32_t pkru)
+{
+    (void)ucontext, (void)pkru;
+    return false;
+}
+
+const void *stack_in_frame(const void *ucontext)
+{
+    (void)ucontext;
+    return NULL;
+}
+
+bool pkru_write_pending(const void *ucontext)
+{
+    (void)ucontext;
+    return true;
+}
+
+#ifndef __aarch64__
+bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
+{
+    (void)ucontext, (void)ret_access;
+    return false;
+}
+#endif
+
+bool pkru_no_frame_between(const void *low, const void *high)
+{
+    (void)low, (void)high;
+    return false;
+}
+
+#endif

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+#include "region/mapping.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "base/lock.h"
+#include "base/os.h"
+
+/*
+ * Where guard pages inside the region's mapping would be lost or refused: the kernel drops them in
+ * a child whose memory it wipes, lets a sealed mapping's be removed, and has none in locked or
+ * secret memory.
+ */
+enum {
+    GUARDS_APART = PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_FORK_WIPE |
+                   PKEYGUARD_REGION_SEALED
+};
+
+/*
+ * Where the kernel will not after all, the reservation around the pages, and the page between a
+ * region and its annex, do: they get no rights.
+ */
+static int install_guards(struct pkeyguard_region *region)
+{
+    struct pages *pages = &region->pages;
+    int error = os_install_guard(pages->address - region->guard_size, region->guard_size);
+
+    if (error == 0)
+        error = os_install_guard(pages->address + pages->length, region->guard_size);
+    if (error == 0 && pages->gap != 0)
+        error = os_install_guard(pages->address + pages->gap, os_page_size());
+    if (error == 0) {
+        pages->margin = region->guard_size;
+        pages->gap = 0;
+    }
+    return error == -ENOTSUP ? 0 : error;
+}
+
+/* What the flags ask of the kernel, while nothing can reach the memory yet. */
+static int prepare_memory(struct pkeyguard_region *region, unsigned flags, bool guards_inside)
+{
+    struct pages *pages = &region->pages;
+    int error = 0;
+
+    if (flags & PKEYGUARD_REGION_SECRET)
+        error = os_reserve_secret(pages->address, pages->length);
+    if (error == 0 && guards_inside)
+        error = install_guards(region);
+    if (error == 0 && !(flags & PKEYGUARD_REGION_DUMPABLE))
+        error = os_exclude_from_dumps(pages_start(pages), pages_span(pages));
+    if (error == 0 && flags & PKEYGUARD_REGION_FORK_WIPE)
+        error = os_wipe_on_fork(pages->address, pages->length);
+    if (error == 0 && flags & (PKEYGUARD_REGION_NO_FORK | PKEYGUARD_REGION_SECRET)) {
+        error = os_unmap_on_fork(reservation_start(region), reservation_length(region));
+        pages->not_forked = true;
+        pages->forks = library_forks();
+    }
+    return error;
+}
+
+static bool whole_pages(size_t size, size_t *ret_length)
+{
+    size_t page = os_page_size();
+
+    if (size == 0 || __builtin_add_overflow(size, page - 1, ret_length))
+        return false;
+    *ret_length -= *ret_length % page;
+    return true;
+}
+
+/* Where each part begins, counted from the first page. False: the sizes make no sense. */
+static bool lay_out(struct pkeyguard_region *region, size_t size, size_t annex_size)
+{
+    size_t page = os_page_size(), annex_length;
+    struct pages *pages = &region->pages;
+
+    region->head.size = size;
+    if (!whole_pages(size, &pages->length))
+        return false;
+    region->used = pages->length;
+    if (annex_size == 0)
+        return true;
+    region->used = 0;
+    pages->gap = pages->length;
+    region->annex = pages->length + page;
+    return whole_pages(annex_size, &annex_length) &&
+           !__builtin_add_overflow(annex_length, page, &annex_length) &&
+           !__builtin_add_overflow(pages->length, annex_length, &pages->length);
+}
+
+int reservation_make(struct pkeyguard_region *region, size_t size, size_t annex_size,
+                     unsigned flags)
+{
+    bool guarded = !(flags & PKEYGUARD_REGION_NO_GUARD_PAGES);
+    bool guards_inside = guarded && !(flags & GUARDS_APART) && os_has_guards();
+    size_t apart = guards_inside ? os_page_size() : 0;
+    size_t reserved;
+    void *address;
+    int error;
+
+    region->guard_size = guarded ? os_page_size() : 0;
+    if (!lay_out(region, size, annex_size) ||
+        __builtin_add_overflow(region->pages.length, 2 * region->guard_size + apart, &reserved))
+        return -EINVAL;
+    error = annex_size == 0 ? os_reserve(reserved, &address)
+                            : os_reserve_uncommitted(reserved, &address);
+    if (error != 0)
+        return error;
+    region->head.address = (char *)address + region->guard_size;
+    region->pages.address = region->head.address;
+    region->pages.applied = PROT_NONE;
+    if (apart != 0)
+        error = os_unmap(reservation_start(region) + reservation_length(region), apart);
+    if (error != 0) {
+        os_unmap(address, reserved);
+        return error;
+    }
+    error = prepare_memory(region, flags, guards_inside);
+    if (error != 0)
+        reservation_release(region);
+    return error;
+}
+
+int reservation_release(const struct pkeyguard_region *region)
+{
+    return os_unmap(reservation_start(region), reservation_length(region));
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+#include <pkeyguard/thread.h>
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <pkeyguard/pkru.h>
+
+#include "base/lock.h"
+#include "key/virtual_pool.h"
+#include "thread/saved_pins.h"
+#include "pkey/pkeys.h"
+#include "pkey/revocation.h"
+#include "pkey/thread_records.h"
+
+/* Of these bits the ones in deny are set, the others cleared. */
+static void set_rights(uint32_t mask, uint32_t deny)
+{
+    if (mask != 0)
+        pkeys_change(mask & ~deny, mask & deny);
+}
+
+void pkeyguard_thread_save(struct pkeyguard_thread_rights *ret_rights)
+{
+    uint64_t bound = pkeys_bound();
+
+    ret_rights->bound = bound;
+    ret_rights->pkru = pkeys_mask(bound) != 0 ? pkeyguard_pkru_read() : 0;
+    pins_save(ret_rights);
+}
+
+/* A siglongjmp may have left a change of rights behind that will never end. */
+static void end_skipped_changes(void)
+{
+    if (pkeys_changes_begun != 0 && threads_outside_handlers())
+        pkeys_changes_begun = 0;
+}
+
+void pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights)
+{
+    end_skipped_changes();
+    pkeys_begin_change();
+    set_rights(pkeys_kept(rights->bound), rights->pkru);
+    pkeys_end_change();
+    pins_restore(rights);
+}
+
+int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
+                            const struct pkeyguard_thread_rights *to)
+{
+    static const struct pkeyguard_thread_rights new;
+    uint32_t kept, left, entered, deny;
+    struct pkeyguard_thread_rights from;
+    int error;
+
+    if (to == NULL)
+        to = &new;
+    pkeyguard_thread_save(&from);
+    error = pins_take(to);
+    if (error != 0)
+        return error;
+    pkeys_begin_change();
+    pins_deny(&from, &left);
+    deny = pins_deny(to, &entered);
+    kept = pkeys_kept(to->bound);
+    deny |= (to->pkru & kept) | (pkeys_defaults() & ~kept & ~entered);
+    set_rights(pkeys_mask(from.bound) | left | entered, deny);
+    pkeys_end_change();
+    pins_drop(&from);
+    /* Most of it is not in use. */
+    memcpy(ret_from, &from,
+           offsetof(struct pkeyguard_thread_rights, virtual_keys[from.virtual_count]));
+    return 0;
+}
+
+void pkeyguard_thread_reset(void)
+{
+    end_skipped_changes();
+    pkeys_begin_change();
+    set_rights(pkeys_mask(pkeys_bound()), pkeys_defaults());
+    pkeys_end_change();
+    pins_reset();
+}
+
+int pkeyguard_thread_register(void)
+{
+    int error = library_lock();
+
+    if (error != 0)
+        return error;
+    error = pku_ruled_out() == 0 ? threads_register() : 0;
+    library_unlock();
+    return error;
+}
+
+int pkeyguard_thread_use_signal(int signal)
+{
+    int error;
+
+    if (!revocation_may_use(signal))
+        return -EINVAL;
+    error = library_lock();
+    if (error != 0)
+        return error;
+    error = pku_ruled_out() == 0 ? revocation_use(signal) : 0;
+    library_unlock();
+    return error;
+}
