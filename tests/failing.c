@@ -98,7 +98,7 @@ int __real_mlock(const void *address, size_t length);
 int __real_ftruncate(int file, off_t length);
 FILE *__real_fopen(const char *path, const char *mode);
 bool __real_pkeyguard_pkru_supported(void);
-bool __real_threads_pin(int pkey);
+bool __real_thread_records_any_pins(int pkey);
 long __real_syscall(long number, ...);
 
 void *__wrap_calloc(size_t count, size_t size);
@@ -166,10 +166,10 @@ bool __wrap_pkeyguard_pkru_supported(void)
     return pretended[CALL_PKEY_ALLOC] || __real_pkeyguard_pkru_supported();
 }
 
-bool __wrap_threads_pin(int pkey);
-bool __wrap_threads_pin(int pkey)
+bool __wrap_thread_records_any_pins(int pkey);
+bool __wrap_thread_records_any_pins(int pkey)
 {
-    bool pinned = __real_threads_pin(pkey);
+    bool pinned = __real_thread_records_any_pins(pkey);
 
     run_hook(LOOK_AT_PINS, NULL, 0);
     return pinned;

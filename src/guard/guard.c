@@ -112,7 +112,7 @@ static pid_t unregistered_thread(void)
 
     if (library_lock() != 0)
         return -1;
-    thread = threads_find_unregistered();
+    thread = thread_records_find_unregistered();
     library_unlock();
     return thread;
 }
@@ -155,14 +155,14 @@ static bool wait_for_pin(void)
 
     if (library_lock() != 0)
         return false;
-    may_wait = multiplexer_may_wait();
+    may_wait = virtual_wait_allowed();
     if (may_wait) {
-        seen = multiplexer_ask();
-        wait = multiplexer_all_pinned();
+        seen = virtual_wait_begin();
+        wait = virtual_pool_all_pinned();
     }
     library_unlock();
     if (may_wait && wait)
-        multiplexer_wait(seen);
+        virtual_wait_sleep(seen);
     return may_wait;
 }
 
@@ -183,7 +183,7 @@ static void unpin_all(size_t count, struct pkeyguard_region *const regions[])
 {
     while (count-- > 0) {
         if (is_virtual(regions[count]))
-            multiplexer_unpin(regions[count]->head.key);
+            virtual_pool_unpin(regions[count]->head.key);
     }
 }
 
@@ -194,10 +194,10 @@ static int try_to_pin_all(size_t count, struct pkeyguard_region *const regions[]
     int error = 0;
 
     for (size_t i = 0; i < count; i++) {
-        error = is_virtual(regions[i]) ? multiplexer_pin(regions[i]->head.key) : 0;
+        error = is_virtual(regions[i]) ? virtual_pool_pin(regions[i]->head.key) : 0;
         if (error != 0) {
             /* No other thread's pin is in the way if this one has them all. */
-            *ret_may_wait = error == -EBUSY && !multiplexer_pins_everything();
+            *ret_may_wait = error == -EBUSY && !virtual_pool_all_pinned_here();
             unpin_all(i, regions);
             break;
         }
@@ -213,19 +213,19 @@ static int pin_all(size_t count, struct pkeyguard_region *const regions[])
 
     if (error != 0)
         return error;
-    error = multiplexer_register(false);
+    error = virtual_pool_register_thread(false);
     while (error == 0) {
         unsigned seen;
 
         error = try_to_pin_all(count, regions, &may_wait);
-        if (error == 0 || !may_wait || !multiplexer_may_wait())
+        if (error == 0 || !may_wait || !virtual_wait_allowed())
             break;
-        seen = multiplexer_ask();
+        seen = virtual_wait_begin();
         error = try_to_pin_all(count, regions, &may_wait);
         if (error == 0 || !may_wait)
             break;
         library_unlock();
-        multiplexer_wait(seen);
+        virtual_wait_sleep(seen);
         error = library_lock();
         if (error != 0)
             return error;

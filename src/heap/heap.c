@@ -266,7 +266,7 @@ int pkeyguard_heap_destroy(struct pkeyguard_heap *heap)
 
     if (heap == NULL)
         return 0;
-    if (holds_any(&heap->region->pages.held))
+    if (guard_counts_any(&heap->region->pages.held))
         return -EBUSY;
     /* Before the addresses can be somebody else's. */
     withdraw(heap);

@@ -73,15 +73,15 @@ struct pkeyguard_key {
      * comparison.
      */
     uint32_t bound;
-    uint32_t pkey_bits; /* of `pkey`, bound to it or not: for who pins it, these cannot change */
-    uint32_t bound_to_read; /* write-disable of them; valid while pinned */
-    int carried;            /* the pkey that its pages may carry, bound to it or not; 0: none */
-    bool by_guards_alone;   /* there is no set_rights */
-    uint64_t serial;        /* no other virtual key ever has it */
+    uint32_t pkey_bits;  /* of `pkey`, bound to it or not: for who pins it, these cannot change */
+    uint32_t wd_bit;     /* write-disable of them; valid while pinned */
+    int tagged_pkey;     /* the pkey that its pages may carry, bound to it or not; 0: none */
+    bool no_base_rights; /* there is no set_rights */
+    uint64_t serial;     /* no other virtual key ever has it */
 
     /* mprotect enforcement */
     enum pkeyguard_rights base; /* what is allowed with no guard open */
-    struct holds held;
+    struct guard_counts held;
     atomic_int open; /* rights on every region: the base and the guards on the whole key */
 
     struct list of_process; /* its virtual keys, or its software keys */

@@ -27,8 +27,9 @@ static enum pkeyguard_rights narrower(enum pkeyguard_rights a, enum pkeyguard_ri
 
 static enum pkeyguard_rights allowed(const struct pkeyguard_key *key, const struct pages *pages)
 {
-    enum pkeyguard_rights base = narrower(key->base, holds_limit(&pages->held));
-    enum pkeyguard_rights guards = wider(holds_widest(&pages->held), holds_widest(&key->held));
+    enum pkeyguard_rights base = narrower(key->base, guard_counts_limit(&pages->held));
+    enum pkeyguard_rights guards =
+        wider(guard_counts_widest(&pages->held), guard_counts_widest(&key->held));
 
     return wider(base, guards);
 }
@@ -61,7 +62,7 @@ static int apply(const struct pkeyguard_key *key, struct pages *pages)
 /* All of the key's pages; on failure some have changed. */
 static int apply_to_all(struct pkeyguard_key *key)
 {
-    key->open = wider(key->base, holds_widest(&key->held));
+    key->open = wider(key->base, guard_counts_widest(&key->held));
     list_for_each(link, &key->pages)
     {
         int error = apply(key, list_entry(link, struct pages, of_key));
@@ -91,9 +92,9 @@ static void keep_own_guards(void)
     {
         struct pkeyguard_key *key = list_entry(link, struct pkeyguard_key, of_process);
 
-        holds_keep_own(&key->held);
+        guard_counts_keep_own(&key->held);
         list_for_each(link_of_key, &key->pages)
-            holds_keep_own(&list_entry(link_of_key, struct pages, of_key)->held);
+            guard_counts_keep_own(&list_entry(link_of_key, struct pages, of_key)->held);
         if (apply_to_all(key) != 0)
             os_abort("a fork child cannot close what other threads had open", NULL);
     }
@@ -103,7 +104,7 @@ static int bind(struct pkeyguard_key *key)
 {
     library_add_fork_child(keep_own_guards);
     key->base = key->default_rights;
-    key->held = (struct holds){0};
+    key->held = (struct guard_counts){0};
     key->open = key->base;
     list_insert(&keys_of_process, &key->of_process);
     return 0;
@@ -111,7 +112,7 @@ static int bind(struct pkeyguard_key *key)
 
 static int unbind(struct pkeyguard_key *key)
 {
-    if (holds_any(&key->held))
+    if (guard_counts_any(&key->held))
         return -EBUSY;
     list_remove(&key->of_process);
     return 0;
@@ -143,17 +144,17 @@ static int set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
 static int enter(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
                  enum guard_mode mode, struct pkru_change *ret_change)
 {
-    struct holds *held = pages != NULL ? &pages->held : &key->held;
+    struct guard_counts *held = pages != NULL ? &pages->held : &key->held;
     int error = library_lock();
 
     if (error != 0)
         return error;
     *ret_change = (struct pkru_change){0};
-    error = holds_add(held, rights, mode);
+    error = guard_counts_add(held, rights, mode);
     if (error == 0) {
         error = refresh(key, pages);
         if (error != 0) {
-            holds_remove(held, rights, mode);
+            guard_counts_remove(held, rights, mode);
             restore(key);
         }
     }
@@ -164,18 +165,18 @@ static int enter(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_
 static int leave(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
                  enum guard_mode mode, const struct pkru_change *change)
 {
-    struct holds *held = pages != NULL ? &pages->held : &key->held;
+    struct guard_counts *held = pages != NULL ? &pages->held : &key->held;
     int error = library_lock();
 
     (void)change;
     if (error != 0)
         return error;
-    if (!holds_remove(held, rights, mode))
+    if (!guard_counts_remove(held, rights, mode))
         os_abort("a guard released twice, through a copy of it", NULL);
     error = refresh(key, pages);
     if (error != 0) {
         /* The room that it left is still there. */
-        if (holds_add(held, rights, mode) != 0)
+        if (guard_counts_add(held, rights, mode) != 0)
             os_abort("the account of an open guard is lost", NULL);
         restore(key);
     }

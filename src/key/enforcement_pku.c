@@ -42,7 +42,7 @@ int pku_ruled_out(void)
 /* The idle ones that the threads say they have closed. */
 static unsigned closed_by_all(void)
 {
-    uint64_t closed_at = idle != closed ? threads_closed_idle() : 0;
+    uint64_t closed_at = idle != closed ? thread_records_closed_idle() : 0;
     unsigned found = 0;
 
     for (unsigned left = idle; left != 0; left &= left - 1) {
@@ -57,7 +57,7 @@ static unsigned closed_by_all(void)
 /* Those that no other thread has open. */
 static unsigned ready_for_reuse(void)
 {
-    if (idle == 0 || tasks_count() == 1)
+    if (idle == 0 || kernel_threads_count() == 1)
         return idle;
     closed |= closed_by_all();
     return closed;
@@ -94,7 +94,7 @@ static int reuse_idle_key(void)
     int pkey = pku_take_idle_key();
 
     /* Without memory for a record the thread stays in the way. */
-    if (pkey == -ENOSPC && idle != 0 && threads_register() == 0)
+    if (pkey == -ENOSPC && idle != 0 && thread_records_register() == 0)
         pkey = pku_take_idle_key();
     if (pkey == -ENOSPC && idle != 0 && revoke_everywhere(pkeys_mask(idle)) == 0) {
         closed = idle;

@@ -44,7 +44,7 @@ static struct pkru_change widen(int pkey, enum pkeyguard_rights rights)
 }
 
 /* For this thread and the handlers that interrupt it; for others it takes a barrier. */
-#define in_this_order() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+#define compiler_fence() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 
 /* The count of the pkey that has these bits in PKRU: four bytes for two bits. */
 static inline uint32_t *pins_of(struct thread_record *record, uint32_t bound)
@@ -55,11 +55,11 @@ static inline uint32_t *pins_of(struct thread_record *record, uint32_t bound)
 /* Drops a pin; the key must be closed. */
 static inline void unpin(struct thread_record *record, uint32_t *pins)
 {
-    in_this_order();
+    compiler_fence();
     pkeyguard_count_down(pins);
-    in_this_order();
-    if (__builtin_expect(record->undisturbed != 1, 0))
-        multiplexer_wake(record);
+    compiler_fence();
+    if (__builtin_expect(record->no_waiters != 1, 0))
+        virtual_wait_wake(record);
 }
 
 /*
@@ -74,7 +74,7 @@ static inline bool pin(struct thread_record *record, const struct pkeyguard_key 
     *ret_bound = bound;
     pkeyguard_count_up(pins_of(record, bound));
     record->used |= bound;
-    in_this_order();
+    compiler_fence();
     return __builtin_expect(key->bound == bound, 1);
 }
 
@@ -84,7 +84,7 @@ static inline bool registered(const struct thread_record *record)
     return __builtin_expect(record->registered == 1, 1);
 }
 
-static int pin_in_any_case(struct pkeyguard_key *key)
+static int pin_or_bind(struct pkeyguard_key *key)
 {
     uint32_t bound;
     int error;
@@ -97,9 +97,9 @@ static int pin_in_any_case(struct pkeyguard_key *key)
     error = library_lock();
     if (error != 0)
         return error;
-    error = multiplexer_register(false);
+    error = virtual_pool_register_thread(false);
     if (error == 0)
-        error = multiplexer_pin(key);
+        error = virtual_pool_pin(key);
     library_unlock();
     return error;
 }
@@ -107,7 +107,7 @@ static int pin_in_any_case(struct pkeyguard_key *key)
 /* A pkey that joined the pool after this thread did has access-disable alone: slow to open. */
 static void close_both_bits(int pkey)
 {
-    if (denied(pkey) == ACCESS_DENIED && threads_marked_outside_handlers())
+    if (denied(pkey) == ACCESS_DENIED && thread_marked_outside_handlers())
         deny(pkey, ALL_DENIED);
 }
 
@@ -122,13 +122,12 @@ static __attribute__((noinline)) int bind_and_open(struct thread_record *record,
     unpin(record, pins_of(record, pinned));
     if (key->enforcement != &virtual_enforcement || key->bound != UNBOUND)
         return 0;
-    error = pin_in_any_case(key);
+    error = pin_or_bind(key);
     if (error != 0)
         return error;
     close_both_bits(key->pkey);
-    if (rights == PKEYGUARD_READ_WRITE
-            ? pkeyguard_pkru_open(key->pkey_bits)
-            : pkeyguard_pkru_open_to_read(key->pkey_bits, &key->bound_to_read))
+    if (rights == PKEYGUARD_READ_WRITE ? pkeyguard_pkru_open(key->pkey_bits)
+                                       : pkeyguard_pkru_open_to_read(key->pkey_bits, &key->wd_bit))
         return 1;
     unpin(own_record, pins_of(own_record, key->pkey_bits));
     return 0;
@@ -153,7 +152,7 @@ int pkeyguard_virtual_read(struct pkeyguard_key *key)
 
     if (!registered(record))
         return 0;
-    if (pin(record, key, &bound) && pkeyguard_pkru_open_to_read(bound, &key->bound_to_read))
+    if (pin(record, key, &bound) && pkeyguard_pkru_open_to_read(bound, &key->wd_bit))
         return 1;
     return bind_and_open(record, bound, key, PKEYGUARD_READ_ONLY);
 }
@@ -173,12 +172,12 @@ void pkeyguard_virtual_close(struct pkeyguard_key *key)
 
 static int bind(struct pkeyguard_key *key)
 {
-    return multiplexer_add(key);
+    return virtual_pool_add_key(key);
 }
 
 static int unbind(struct pkeyguard_key *key)
 {
-    return multiplexer_forget(key);
+    return virtual_pool_remove_key(key);
 }
 
 /* A thread that is not registered keeps every pkey where it is, so the answer holds for it too. */
@@ -213,7 +212,7 @@ static int restrict_to(struct pkeyguard_key *key, enum pkeyguard_rights rights,
     *ret_change = (struct pkru_change){0};
     if (virtual_enforcement.rights(key) <= rights)
         return 0;
-    error = pin_in_any_case(key);
+    error = pin_or_bind(key);
     if (error != 0)
         return error;
     /* Registering may have closed it. */
@@ -232,7 +231,7 @@ static int enter(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_
     (void)pages;
     if (mode == GUARD_RESTRICTS)
         return restrict_to(key, rights, ret_change);
-    error = pin_in_any_case(key);
+    error = pin_or_bind(key);
     if (error != 0)
         return error;
     close_both_bits(key->pkey);

@@ -6,9 +6,9 @@
 
 #include "base/os.h"
 
-struct own_hold {
-    const struct holds *of; /* compared, never followed */
-    struct holds count;
+struct own_guards {
+    const struct guard_counts *of; /* compared, never followed */
+    struct guard_counts count;
 };
 
 enum { FEW = 8 };
@@ -19,12 +19,12 @@ enum { FEW = 8 };
  * interrupted malloc; the pages go when the thread holds nothing, so that none are left at its end.
  */
 static __thread struct {
-    struct own_hold *entries;
+    struct own_guards *entries;
     size_t count, room;
-    struct own_hold few[FEW];
+    struct own_guards few[FEW];
 } own __attribute__((tls_model("initial-exec")));
 
-static struct own_hold *find_own(const struct holds *held)
+static struct own_guards *find_own(const struct guard_counts *held)
 {
     for (size_t i = own.count; i-- > 0;) {
         if (own.entries[i].of == held)
@@ -67,7 +67,7 @@ static int make_room(void)
     return 0;
 }
 
-static void drop(struct own_hold *entry)
+static void drop(struct own_guards *entry)
 {
     *entry = own.entries[--own.count];
     if (own.count == 0 && own.entries != own.few) {
@@ -77,35 +77,36 @@ static void drop(struct own_hold *entry)
     }
 }
 
-static unsigned *counter(struct holds *held, enum pkeyguard_rights rights, enum guard_mode mode)
+static unsigned *counter(struct guard_counts *held, enum pkeyguard_rights rights,
+                         enum guard_mode mode)
 {
     if (mode == GUARD_WIDENS)
         return rights == PKEYGUARD_READ_WRITE ? &held->writers : &held->readers;
     return rights == PKEYGUARD_READ_ONLY ? &held->to_read : &held->to_nothing;
 }
 
-bool holds_any(const struct holds *held)
+bool guard_counts_any(const struct guard_counts *held)
 {
     return (held->readers | held->writers | held->to_read | held->to_nothing) != 0;
 }
 
-enum pkeyguard_rights holds_widest(const struct holds *held)
+enum pkeyguard_rights guard_counts_widest(const struct guard_counts *held)
 {
     if (held->writers != 0)
         return PKEYGUARD_READ_WRITE;
     return held->readers != 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_NO_ACCESS;
 }
 
-enum pkeyguard_rights holds_limit(const struct holds *held)
+enum pkeyguard_rights guard_counts_limit(const struct guard_counts *held)
 {
     if (held->to_nothing != 0)
         return PKEYGUARD_NO_ACCESS;
     return held->to_read != 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_READ_WRITE;
 }
 
-int holds_add(struct holds *held, enum pkeyguard_rights rights, enum guard_mode mode)
+int guard_counts_add(struct guard_counts *held, enum pkeyguard_rights rights, enum guard_mode mode)
 {
-    struct own_hold *mine = find_own(held);
+    struct own_guards *mine = find_own(held);
 
     if (mine == NULL) {
         int error = make_room();
@@ -113,16 +114,17 @@ int holds_add(struct holds *held, enum pkeyguard_rights rights, enum guard_mode 
         if (error != 0)
             return error;
         mine = &own.entries[own.count++];
-        *mine = (struct own_hold){.of = held};
+        *mine = (struct own_guards){.of = held};
     }
     ++*counter(&mine->count, rights, mode);
     ++*counter(held, rights, mode);
     return 0;
 }
 
-bool holds_remove(struct holds *held, enum pkeyguard_rights rights, enum guard_mode mode)
+bool guard_counts_remove(struct guard_counts *held, enum pkeyguard_rights rights,
+                         enum guard_mode mode)
 {
-    struct own_hold *mine = find_own(held);
+    struct own_guards *mine = find_own(held);
 
     if (*counter(held, rights, mode) == 0)
         return false;
@@ -130,15 +132,15 @@ bool holds_remove(struct holds *held, enum pkeyguard_rights rights, enum guard_m
     /* A guard that another thread acquired is in that thread's own count. */
     if (mine != NULL && *counter(&mine->count, rights, mode) != 0) {
         --*counter(&mine->count, rights, mode);
-        if (!holds_any(&mine->count))
+        if (!guard_counts_any(&mine->count))
             drop(mine);
     }
     return true;
 }
 
-void holds_keep_own(struct holds *held)
+void guard_counts_keep_own(struct guard_counts *held)
 {
-    const struct own_hold *mine = find_own(held);
+    const struct own_guards *mine = find_own(held);
 
-    *held = mine == NULL ? (struct holds){0} : mine->count;
+    *held = mine == NULL ? (struct guard_counts){0} : mine->count;
 }

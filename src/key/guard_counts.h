@@ -17,22 +17,23 @@
 enum guard_mode { GUARD_WIDENS, GUARD_RESTRICTS };
 
 /* How many open guards of each kind. */
-struct holds {
+struct guard_counts {
     unsigned readers, writers;    /* guards that widen */
     unsigned to_read, to_nothing; /* guards that restrict */
 };
 
-bool holds_any(const struct holds *held);
-enum pkeyguard_rights holds_widest(const struct holds *held);
-enum pkeyguard_rights holds_limit(const struct holds *held);
+bool guard_counts_any(const struct guard_counts *held);
+enum pkeyguard_rights guard_counts_widest(const struct guard_counts *held);
+enum pkeyguard_rights guard_counts_limit(const struct guard_counts *held);
 
 /* Counts a guard, for the process and for the calling thread. -ENOMEM: nothing is counted. */
-int holds_add(struct holds *held, enum pkeyguard_rights rights, enum guard_mode mode);
+int guard_counts_add(struct guard_counts *held, enum pkeyguard_rights rights, enum guard_mode mode);
 
 /* Takes it back. False: no such guard is open. */
-bool holds_remove(struct holds *held, enum pkeyguard_rights rights, enum guard_mode mode);
+bool guard_counts_remove(struct guard_counts *held, enum pkeyguard_rights rights,
+                         enum guard_mode mode);
 
 /* In a fork child: only what this thread holds. */
-void holds_keep_own(struct holds *held);
+void guard_counts_keep_own(struct guard_counts *held);
 
 #endif

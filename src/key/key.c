@@ -51,7 +51,7 @@ int pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
     key->default_rights = default_rights;
     key->pkey = -1;
     key->bound = key->pkey_bits = UNBOUND;
-    key->by_guards_alone = flags == PKEYGUARD_KEY_VIRTUAL;
+    key->no_base_rights = flags == PKEYGUARD_KEY_VIRTUAL;
     list_init(&key->pages);
     error = library_lock();
     if (error == 0) {
@@ -99,7 +99,7 @@ enum pkeyguard_rights pkeyguard_key_rights(const struct pkeyguard_key *key)
 
 int pkeyguard_key_set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
 {
-    if (key == NULL || !rights_valid(rights) || key->by_guards_alone)
+    if (key == NULL || !rights_valid(rights) || key->no_base_rights)
         return -EINVAL;
     return key->enforcement->set_rights(key, rights);
 }

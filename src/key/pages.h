@@ -21,7 +21,7 @@ struct pages {
     atomic_int applied; /* the page rights the kernel has; mprotect enforcement lowers them */
     atomic_int pkey;    /* the pkey they carry; 0: none */
     atomic_int allowed; /* everyone's rights while they carry no pkey; else PKRU has them */
-    struct holds held;
+    struct guard_counts held;
     struct list of_key;
 };
 

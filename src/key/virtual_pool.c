@@ -62,7 +62,7 @@
 #include "pkey/pkeys.h"
 
 static bool ready;
-static bool none_to_claim; /* at the last try */
+static bool claim_failed; /* at the last try */
 
 /* The pool: places of its pkeys, least recently used first. */
 static struct list pool = LIST_INIT(pool), places[PKEYS];
@@ -84,7 +84,7 @@ static struct list keys = LIST_INIT(keys);
 static uint64_t last_serial;
 
 /* Changes whenever a pin is dropped that somebody waits for. */
-static atomic_uint dropped;
+static atomic_uint wake_count;
 
 static int pkey_at(const struct list *place)
 {
@@ -97,7 +97,7 @@ static void set_binding(struct pkeyguard_key *key, int pkey)
     bound_pkeys |= 1u << pkey;
     key->pkey = pkey;
     key->pkey_bits = PKEY_BITS(pkey);
-    key->bound_to_read = PKEY_WD(pkey);
+    key->wd_bit = PKEY_WD(pkey);
     __atomic_store_n(&key->bound, PKEY_BITS(pkey), __ATOMIC_SEQ_CST);
 }
 
@@ -118,10 +118,10 @@ static void give_binding_back(int pkey)
 static void set_owner(int pkey, struct pkeyguard_key *key)
 {
     if (owners[pkey] != NULL)
-        owners[pkey]->carried = 0;
+        owners[pkey]->tagged_pkey = 0;
     owners[pkey] = key;
     if (key != NULL)
-        key->carried = pkey;
+        key->tagged_pkey = pkey;
     owner_serials[pkey] = key == NULL ? 0 : key->serial;
 }
 
@@ -143,15 +143,15 @@ static int claim(void)
         pkeyguard_pkru_write(pkru);
     }
     /* A thread by itself may have one open: closed in a handler, its return would open it again. */
-    if (pkey == -ENOSPC && threads_outside_handlers())
+    if (pkey == -ENOSPC && thread_outside_handlers())
         pkey = pku_take_idle_key();
     if (pkey > 0) {
         pkeys_change(0, PKEY_AD(pkey));
         list_insert(pool.previous, &places[pkey]);
-        threads_pool |= PKEY_BITS(pkey);
+        thread_records_pool |= PKEY_BITS(pkey);
         closed |= PKEY_BITS(pkey); /* no virtual key has had it yet */
     }
-    none_to_claim = pkey < 0;
+    claim_failed = pkey < 0;
     return pkey;
 }
 
@@ -177,20 +177,20 @@ static int prepare(void)
     return 0;
 }
 
-int multiplexer_register(bool outside_handlers)
+int virtual_pool_register_thread(bool outside_handlers)
 {
     int error = ready ? 0 : prepare();
 
     if (error != 0 || own_record->registered)
         return error;
-    if (!outside_handlers && !threads_outside_handlers())
+    if (!outside_handlers && !thread_outside_handlers())
         return -EAGAIN;
-    return threads_register();
+    return thread_records_register();
 }
 
-int multiplexer_add(struct pkeyguard_key *key)
+int virtual_pool_add_key(struct pkeyguard_key *key)
 {
-    int error = multiplexer_register(true);
+    int error = virtual_pool_register_thread(true);
 
     if (error != 0)
         return error;
@@ -199,7 +199,7 @@ int multiplexer_add(struct pkeyguard_key *key)
     return 0;
 }
 
-bool multiplexer_in_use(void)
+bool virtual_pool_in_use(void)
 {
     return ready;
 }
@@ -240,7 +240,7 @@ static void notice_uses(void)
             record->used = 0;
         }
     }
-    used &= threads_pool; /* a guard that found its key unbound noted that, too */
+    used &= thread_records_pool; /* a guard that found its key unbound noted that, too */
     /* From the end, where most of it is already. */
     for (struct list *place = pool.previous, *next; used != 0; place = next) {
         next = place->previous;
@@ -255,7 +255,7 @@ static void notice_uses(void)
 /* Steps 2 to 4: which of these pkeys every thread has closed, and nobody can open. */
 static int find_closed(uint32_t pkeys, uint32_t *ret_closed)
 {
-    bool alone = threads_only_own();
+    bool alone = thread_records_only_own();
     int error = alone ? 0 : os_barrier();
     uint32_t unpinned = 0;
 
@@ -263,11 +263,11 @@ static int find_closed(uint32_t pkeys, uint32_t *ret_closed)
         return error;
     for_each_pkey_left(left, pkeys)
     {
-        if (!threads_pin(pkeys_first(left)))
+        if (!thread_records_any_pins(pkeys_first(left)))
             unpinned |= PKEY_BITS(pkeys_first(left));
     }
     if (unpinned != 0 && !alone)
-        error = threads_all_registered();
+        error = thread_records_all_registered();
     if (error == 0)
         *ret_closed = unpinned;
     return error;
@@ -277,7 +277,7 @@ static int find_closed(uint32_t pkeys, uint32_t *ret_closed)
  * Steps 1 to 4, until some pkey is closed: of several at a time, the least recently used that
  * nobody pins, for they are the next to be wanted.
  */
-static int retire(void)
+static int close_candidates(void)
 {
     enum { AT_ONCE = 7 };
     struct list *place = pool.next;
@@ -289,7 +289,7 @@ static int retire(void)
         for (int n = 0; n < AT_ONCE && place != &pool; place = place->next) {
             int pkey = pkey_at(place);
 
-            if (closed & PKEY_BITS(pkey) || threads_pin(pkey))
+            if (closed & PKEY_BITS(pkey) || thread_records_any_pins(pkey))
                 continue;
             take_binding(pkey);
             tried |= PKEY_BITS(pkey);
@@ -316,17 +316,17 @@ static int closed_pkey(void)
 }
 
 /* A closed pkey. Another key's pages may carry it. */
-static int take_pkey(void)
+static int find_closed_pkey(void)
 {
     int pkey = closed_pkey(), error;
 
-    if (pkey == 0 && !none_to_claim)
+    if (pkey == 0 && !claim_failed)
         pkey = claim();
     if (pkey > 0)
         return pkey;
-    error = retire();
-    if (error == -EBUSY && threads_drop_ended())
-        error = retire();
+    error = close_candidates();
+    if (error == -EBUSY && thread_records_drop_exited())
+        error = close_candidates();
     if (error == 0)
         return closed_pkey();
     /* Some may have been given up since. */
@@ -335,7 +335,7 @@ static int take_pkey(void)
 }
 
 /* Step 5, of a closed pkey. */
-static int give(int pkey, struct pkeyguard_key *key)
+static int transfer(int pkey, struct pkeyguard_key *key)
 {
     struct pkeyguard_key *owner = owners[pkey];
     int error = 0;
@@ -371,11 +371,11 @@ static int bind(struct pkeyguard_key *key)
         return 0;
     }
     notice_uses();
-    pkey = key->carried != 0 ? key->carried : take_pkey();
-    return pkey > 0 ? give(pkey, key) : pkey;
+    pkey = key->tagged_pkey != 0 ? key->tagged_pkey : find_closed_pkey();
+    return pkey > 0 ? transfer(pkey, key) : pkey;
 }
 
-int multiplexer_pin(struct pkeyguard_key *key)
+int virtual_pool_pin(struct pkeyguard_key *key)
 {
     int error = key->bound != UNBOUND ? 0 : bind(key);
 
@@ -386,30 +386,30 @@ int multiplexer_pin(struct pkeyguard_key *key)
     return error;
 }
 
-void multiplexer_unpin(struct pkeyguard_key *key)
+void virtual_pool_unpin(struct pkeyguard_key *key)
 {
-    multiplexer_drop_pins(key->pkey, 1);
+    virtual_pool_drop_pins(key->pkey, 1);
 }
 
-int multiplexer_forget(struct pkeyguard_key *key)
+int virtual_pool_remove_key(struct pkeyguard_key *key)
 {
     int pkey = key->pkey;
 
-    threads_drop_ended();
+    thread_records_drop_exited();
     if (key->bound != UNBOUND) {
         take_binding(pkey);
-        if (os_barrier() != 0 || threads_pin(pkey)) {
+        if (os_barrier() != 0 || thread_records_any_pins(pkey)) {
             give_binding_back(pkey);
             return -EBUSY;
         }
     }
-    if (key->carried != 0)
-        set_owner(key->carried, NULL);
+    if (key->tagged_pkey != 0)
+        set_owner(key->tagged_pkey, NULL);
     list_remove(&key->of_process);
     return 0;
 }
 
-int multiplexer_pkey(uint64_t serial)
+int virtual_pool_pkey(uint64_t serial)
 {
     for (int pkey = 1; pkey < PKEYS; pkey++) {
         if (owner_serials[pkey] == serial)
@@ -418,7 +418,7 @@ int multiplexer_pkey(uint64_t serial)
     return 0;
 }
 
-uint64_t multiplexer_serial(int pkey)
+uint64_t virtual_pool_serial(int pkey)
 {
     return owner_serials[pkey];
 }
@@ -426,7 +426,7 @@ uint64_t multiplexer_serial(int pkey)
 /* As a guard pins a key: what counts is the binding that it has once the pin is there. */
 static bool pin_where_bound(uint64_t serial, uint32_t pins)
 {
-    int pkey = multiplexer_pkey(serial);
+    int pkey = virtual_pool_pkey(serial);
 
     if (pkey == 0 || !own_record->registered)
         return false;
@@ -435,7 +435,7 @@ static bool pin_where_bound(uint64_t serial, uint32_t pins)
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     if (bound_pkeys & 1u << pkey && owner_serials[pkey] == serial)
         return true;
-    multiplexer_drop_pins(pkey, pins);
+    virtual_pool_drop_pins(pkey, pins);
     return false;
 }
 
@@ -458,15 +458,15 @@ static int pin_wherever(uint64_t serial, uint32_t pins)
 
     if (key == NULL)
         return -ENOENT;
-    error = multiplexer_register(false);
+    error = virtual_pool_register_thread(false);
     if (error == 0)
-        error = multiplexer_pin(key);
+        error = virtual_pool_pin(key);
     if (error == 0)
         thread_set_pins(key->pkey, own_record->pins[key->pkey] + pins - 1);
     return error;
 }
 
-int multiplexer_pin_again(uint64_t serial, uint32_t pins)
+int virtual_pool_pin_serial(uint64_t serial, uint32_t pins)
 {
     int error;
 
@@ -480,16 +480,16 @@ int multiplexer_pin_again(uint64_t serial, uint32_t pins)
     return error;
 }
 
-void multiplexer_drop_pins(int pkey, uint32_t pins)
+void virtual_pool_drop_pins(int pkey, uint32_t pins)
 {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     thread_set_pins(pkey, own_record->pins[pkey] - pins);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (own_record->undisturbed != 1)
-        multiplexer_wake(own_record);
+    if (own_record->no_waiters != 1)
+        virtual_wait_wake(own_record);
 }
 
-bool multiplexer_pins_everything(void)
+bool virtual_pool_all_pinned_here(void)
 {
     list_for_each(place, &pool)
     {
@@ -499,46 +499,46 @@ bool multiplexer_pins_everything(void)
     return true;
 }
 
-bool multiplexer_all_pinned(void)
+bool virtual_pool_all_pinned(void)
 {
     list_for_each(place, &pool)
     {
-        if (!threads_pin(pkey_at(place)))
+        if (!thread_records_any_pins(pkey_at(place)))
             return false;
     }
     return true;
 }
 
-bool multiplexer_may_wait(void)
+bool virtual_wait_allowed(void)
 {
     list_for_each(place, &pool)
     {
         if (thread_pins(own_record, pkey_at(place)))
             return false;
     }
-    return threads_outside_handlers();
+    return thread_outside_handlers();
 }
 
-unsigned multiplexer_ask(void)
+unsigned virtual_wait_begin(void)
 {
-    unsigned asked = dropped;
+    unsigned asked = wake_count;
 
-    for_each_thread(record) __atomic_store_n(&record->undisturbed, 0, __ATOMIC_RELAXED);
+    for_each_thread(record) __atomic_store_n(&record->no_waiters, 0, __ATOMIC_RELAXED);
     /* As with a binding: who does not see that he is asked, has unpinned for all to see. */
     os_barrier();
-    threads_drop_ended();
+    thread_records_drop_exited();
     return asked;
 }
 
-void multiplexer_wait(unsigned asked)
+void virtual_wait_sleep(unsigned asked)
 {
     /* Not for long: a thread that ends unpins without a word. */
-    os_wait(&dropped, asked, 20);
+    os_wait(&wake_count, asked, 20);
 }
 
-void multiplexer_wake(struct thread_record *own)
+void virtual_wait_wake(struct thread_record *own)
 {
-    own->undisturbed = 1;
-    dropped++;
-    os_wake(&dropped);
+    own->no_waiters = 1;
+    wake_count++;
+    os_wake(&wake_count);
 }

@@ -16,10 +16,10 @@
  * caller promises it, else it must be seen. 0; -ENOTSUP: no pkeys here; -ENOSYS: no membarrier(2);
  * -ENOMEM; -EAGAIN: it cannot be seen. Needs the lock.
  */
-int multiplexer_register(bool outside_handlers);
+int virtual_pool_register_thread(bool outside_handlers);
 
-/* A new key, with a serial of its own. As multiplexer_register(true). Needs the lock. */
-int multiplexer_add(struct pkeyguard_key *key);
+/* A new key, with a serial of its own. As virtual_pool_register_thread(true). Needs the lock. */
+int virtual_pool_add_key(struct pkeyguard_key *key);
 
 /*
  * Pins the key for the calling thread, which must be registered; binds it first if it is not.
@@ -27,43 +27,43 @@ int multiplexer_add(struct pkeyguard_key *key);
  * open; -ENOSPC: the pool is empty and stays so; -ENOMEM, -EACCES: the kernel refuses to change the
  * pages. Needs the lock.
  */
-int multiplexer_pin(struct pkeyguard_key *key);
-void multiplexer_unpin(struct pkeyguard_key *key);
+int virtual_pool_pin(struct pkeyguard_key *key);
+void virtual_pool_unpin(struct pkeyguard_key *key);
 
 /* Lets go of a key that has no pages. -EBUSY: a thread pins it. Needs the lock. */
-int multiplexer_forget(struct pkeyguard_key *key);
+int virtual_pool_remove_key(struct pkeyguard_key *key);
 
 /* Whether no other thread's pin keeps a pkey from this one; whether somebody's pin keeps each. */
-bool multiplexer_pins_everything(void);
-bool multiplexer_all_pinned(void);
+bool virtual_pool_all_pinned_here(void);
+bool virtual_pool_all_pinned(void);
 
 /*
  * How to wait for a pin to be dropped: ask for it, look again whether that is still needed, wait.
  * A thread may wait that pins nothing itself, so that waiting threads never wait for one another,
  * and is not in a signal handler. The first two need the lock, the last must not have it.
  */
-bool multiplexer_may_wait(void);
-unsigned multiplexer_ask(void);
-void multiplexer_wait(unsigned asked);
+bool virtual_wait_allowed(void);
+unsigned virtual_wait_begin(void);
+void virtual_wait_sleep(unsigned asked);
 
 /* A pin was dropped that somebody waits for. Needs no lock. */
-void multiplexer_wake(struct thread_record *own);
+void virtual_wait_wake(struct thread_record *own);
 
 /* Whether there ever was a virtual key here. */
-bool multiplexer_in_use(void);
+bool virtual_pool_in_use(void);
 
 /*
  * For who sets pins aside and cannot know whether the keys are there later: the pkey of the key
  * with this serial, 0 if it has none, and the other way round. What the calling thread pins stays.
  */
-int multiplexer_pkey(uint64_t serial);
-uint64_t multiplexer_serial(int pkey);
+int virtual_pool_pkey(uint64_t serial);
+uint64_t virtual_pool_serial(int pkey);
 
 /*
  * Pins the key of this serial, so many times, for the calling thread. -ENOENT: it was destroyed; as
- * multiplexer_register() and multiplexer_pin(). Takes the lock if the key is not bound.
+ * virtual_pool_register_thread() and virtual_pool_pin(). Takes the lock if the key is not bound.
  */
-int multiplexer_pin_again(uint64_t serial, uint32_t pins);
-void multiplexer_drop_pins(int pkey, uint32_t pins);
+int virtual_pool_pin_serial(uint64_t serial, uint32_t pins);
+void virtual_pool_drop_pins(int pkey, uint32_t pins);
 
 #endif

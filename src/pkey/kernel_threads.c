@@ -54,7 +54,7 @@ static bool open_directory(struct stat *ret_status)
     return true;
 }
 
-unsigned tasks_count(void)
+unsigned kernel_threads_count(void)
 {
     struct stat status;
     bool at_hand = stat_directory(&status);
@@ -97,7 +97,7 @@ static bool about_to_end(const char *thread)
     return flags < 0 || flags & PF_EXITING;
 }
 
-bool tasks_first_has_ended(void)
+bool kernel_threads_leader_exited(void)
 {
     char first[16];
     long flags;
@@ -107,7 +107,7 @@ bool tasks_first_has_ended(void)
     return flags >= 0 && flags & PF_EXITING;
 }
 
-pid_t tasks_find(bool (*test)(pid_t thread))
+pid_t kernel_threads_find(bool (*test)(pid_t thread))
 {
     /* Raw, for readdir(3) wants memory from malloc. */
     struct directory_entry {
@@ -133,7 +133,7 @@ pid_t tasks_find(bool (*test)(pid_t thread))
     return 0;
 }
 
-bool tasks_only_own(void)
+bool kernel_threads_only_own(void)
 {
     /* With this flag unshare(2) does nothing, and succeeds only in a process with one thread. */
     return syscall(SYS_unshare, CLONE_THREAD) == 0;

@@ -73,7 +73,7 @@ static bool close_in_frame(void *ucontext)
     uint32_t pkru;
 
     return pkeys_changes_begun == 0 && !pkru_write_pending(ucontext) &&
-           threads_no_frame_above(stack_in_frame(ucontext)) && pkru_in_frame(ucontext, &pkru) &&
+           thread_no_frame_above(stack_in_frame(ucontext)) && pkru_in_frame(ucontext, &pkru) &&
            pkru_set_in_frame(ucontext, (pkru & ~closing) | (closing & EVERY_AD));
 }
 
@@ -175,8 +175,8 @@ static int stop_everybody(void)
 
     for (;;) {
         unsigned answered = answers, stopped = closed;
-        unsigned ended = tasks_first_has_ended() ? 1 : 0;
-        unsigned alive = tasks_count();
+        unsigned ended = kernel_threads_leader_exited() ? 1 : 0;
+        unsigned alive = kernel_threads_count();
         uint64_t now = os_milliseconds();
 
         if (alive == 1 + stopped + ended)
@@ -186,7 +186,7 @@ static int stop_everybody(void)
         helped = stopped;
         if (alive == 0 || now - helped_at > PATIENCE || now - begun > MOST_PATIENCE)
             return -EAGAIN;
-        tasks_find(ask);
+        kernel_threads_find(ask);
         os_wait(&answers, answered, 1);
         /* Who could not answer gets the time to go on. */
         os_sleep_briefly();
@@ -209,7 +209,8 @@ int revoke_everywhere(uint32_t bits)
     void *pages;
     int error;
 
-    if (!revocation_allowed() || tasks_count() == 0 || os_allocate_pages(THREAD_IDS, &pages) != 0)
+    if (!revocation_allowed() || kernel_threads_count() == 0 ||
+        os_allocate_pages(THREAD_IDS, &pages) != 0)
         return -EAGAIN;
     os_block_signals(&before);
     pkeys_change(bits & ~EVERY_AD, bits & EVERY_AD);

@@ -14,11 +14,11 @@
 #include "pkru/signal_frame.h"
 #include "pkey/kernel_threads.h"
 
-static struct thread_record nobody = {.undisturbed = 1};
+static struct thread_record nobody = {.no_waiters = 1};
 
 __thread struct thread_record *own_record = &nobody;
 
-uint32_t threads_pool;
+uint32_t thread_records_pool;
 
 struct list thread_records = LIST_INIT(thread_records);
 static struct list unused_records = LIST_INIT(unused_records);
@@ -53,10 +53,10 @@ static int begin_life(struct thread_record *record)
     if (error != 0)
         return -ENOMEM;
     pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
-    error = pthread_mutex_init(&record->life, &robust);
+    error = pthread_mutex_init(&record->exit_mutex, &robust);
     pthread_mutexattr_destroy(&robust);
     if (error == 0)
-        error = pthread_mutex_lock(&record->life);
+        error = pthread_mutex_lock(&record->exit_mutex);
     return error == 0 ? 0 : -ENOMEM;
 }
 
@@ -66,11 +66,12 @@ static int begin_life(struct thread_record *record)
  */
 static bool has_ended(struct thread_record *record)
 {
-    if (record == own_record || record->ended || pthread_mutex_trylock(&record->life) != EOWNERDEAD)
+    if (record == own_record || record->ended ||
+        pthread_mutex_trylock(&record->exit_mutex) != EOWNERDEAD)
         return false;
-    pthread_mutex_consistent(&record->life);
-    pthread_mutex_unlock(&record->life);
-    pthread_mutex_destroy(&record->life);
+    pthread_mutex_consistent(&record->exit_mutex);
+    pthread_mutex_unlock(&record->exit_mutex);
+    pthread_mutex_destroy(&record->exit_mutex);
     return true;
 }
 
@@ -81,7 +82,7 @@ static void drop(struct thread_record *record)
     registered--;
 }
 
-bool threads_drop_ended(void)
+bool thread_records_drop_exited(void)
 {
     bool any = false;
 
@@ -112,13 +113,13 @@ static void keep_own(void)
     }
     if (own_record->registered) {
         own_record->thread = os_thread_id();
-        own_record->undisturbed = 1;
+        own_record->no_waiters = 1;
         if (begin_life(own_record) != 0)
             os_abort("a fork child cannot register its thread", NULL);
     }
 }
 
-bool threads_have_idle_to_close(void)
+bool thread_records_idle_to_close(void)
 {
     return own_record->closed_idle < pkeys_last_idle_since();
 }
@@ -134,7 +135,7 @@ static uint64_t close_idle_and(uint32_t these)
     return now;
 }
 
-void threads_close_idle(void)
+void thread_records_close_idle(void)
 {
     __atomic_store_n(&own_record->closed_idle, close_idle_and(0), __ATOMIC_RELEASE);
 }
@@ -150,25 +151,25 @@ static int register_anew(void)
     record = list_entry(unused_records.next, struct thread_record, of_process);
     list_remove(&record->of_process);
     memset(record, 0, sizeof(*record));
-    record->undisturbed = record->registered = 1;
+    record->no_waiters = record->registered = 1;
     error = begin_life(record);
     if (error != 0) {
         list_insert(&unused_records, &record->of_process);
         return error;
     }
     record->thread = os_thread_id();
-    record->closed_idle = close_idle_and(threads_pool);
+    record->closed_idle = close_idle_and(thread_records_pool);
     list_insert(&thread_records, &record->of_process);
     registered++;
     own_record = record;
     return 0;
 }
 
-int threads_register(void)
+int thread_records_register(void)
 {
     if (!own_record->registered)
         return register_anew();
-    threads_close_idle();
+    thread_records_close_idle();
     return 0;
 }
 
@@ -176,11 +177,11 @@ int threads_register(void)
  * First when each of them closed, then whether there are others: as with pins, a thread that was
  * born open before its parent closed is still seen.
  */
-uint64_t threads_closed_idle(void)
+uint64_t thread_records_closed_idle(void)
 {
     uint64_t oldest = UINT64_MAX;
 
-    threads_drop_ended();
+    thread_records_drop_exited();
     for_each_thread(record)
     {
         uint64_t closed = __atomic_load_n(&record->closed_idle, __ATOMIC_ACQUIRE);
@@ -188,10 +189,10 @@ uint64_t threads_closed_idle(void)
         if (!record->ended && closed < oldest)
             oldest = closed;
     }
-    return threads_all_registered() == 0 ? oldest : 0;
+    return thread_records_all_registered() == 0 ? oldest : 0;
 }
 
-bool threads_pin(int pkey)
+bool thread_records_any_pins(int pkey)
 {
     for_each_thread(record)
     {
@@ -211,37 +212,37 @@ static bool is_unregistered(pid_t thread)
     return true;
 }
 
-pid_t threads_find_unregistered(void)
+pid_t thread_records_find_unregistered(void)
 {
-    return tasks_count() == 0 ? -1 : tasks_find(is_unregistered);
+    return kernel_threads_count() == 0 ? -1 : kernel_threads_find(is_unregistered);
 }
 
-bool threads_only_own(void)
+bool thread_records_only_own(void)
 {
-    return registered == 1 && own_record->registered && tasks_only_own();
+    return registered == 1 && own_record->registered && kernel_threads_only_own();
 }
 
-int threads_all_registered(void)
+int thread_records_all_registered(void)
 {
-    unsigned for_ever = 0;
+    unsigned exited_leader = 0;
 
     /* The kernel counts an ended thread for a while, and the first one for ever. */
     for (int patience = 1000; patience > 0; patience--) {
         static const atomic_uint nothing;
-        unsigned alive = tasks_count();
+        unsigned alive = kernel_threads_count();
 
         /*
          * First the count, then who of the registered lives: whoever does was alive when the kernel
          * counted, so if it counted no more than these, there was no other.
          */
-        if (threads_drop_ended())
+        if (thread_records_drop_exited())
             continue;
-        if (alive != 0 && alive == registered + for_ever)
+        if (alive != 0 && alive == registered + exited_leader)
             return 0;
-        if (alive == 0 || tasks_find(is_unregistered) != 0)
+        if (alive == 0 || kernel_threads_find(is_unregistered) != 0)
             return -EAGAIN;
-        if (for_ever == 0 && is_unregistered(getpid()) && tasks_first_has_ended())
-            for_ever = 1;
+        if (exited_leader == 0 && is_unregistered(getpid()) && kernel_threads_leader_exited())
+            exited_leader = 1;
         else
             os_wait(&nothing, 0, 1);
     }
@@ -252,14 +253,14 @@ int threads_all_registered(void)
  * A handler starts with access-disable alone, and nothing that it may call sets both bits of a pkey
  * in the pool: that is done where a thread registers. Threads inherit it.
  */
-bool threads_marked_outside_handlers(void)
+bool thread_marked_outside_handlers(void)
 {
-    uint32_t closed = pkeyguard_pkru_read() & threads_pool;
+    uint32_t closed = pkeyguard_pkru_read() & thread_records_pool;
 
     return closed & closed >> 1 & EVERY_AD;
 }
 
-bool threads_no_frame_above(const void *stack)
+bool thread_no_frame_above(const void *stack)
 {
     enum { MOST_IN_USE = 8 << 20 }; /* else what lies there is perhaps no stack */
     const char *here = stack, *local = (const char *)&own_record;
@@ -271,7 +272,7 @@ bool threads_no_frame_above(const void *stack)
     return here < end && end - here <= MOST_IN_USE && pkru_no_frame_between(here, end);
 }
 
-bool threads_outside_handlers(void)
+bool thread_outside_handlers(void)
 {
-    return threads_marked_outside_handlers() || threads_no_frame_above(__builtin_frame_address(0));
+    return thread_marked_outside_handlers() || thread_no_frame_above(__builtin_frame_address(0));
 }

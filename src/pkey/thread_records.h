@@ -26,13 +26,13 @@
 struct thread_record {
     uint32_t pins[PKEYS]; /* open guards of this thread, by pkey */
     uint32_t used;        /* the bits in PKRU of what was opened since others last cleared this */
-    uint32_t undisturbed; /* 1; 0 where somebody waits for a pin to be dropped, and set this */
+    uint32_t no_waiters;  /* 1; 0 where somebody waits for a pin to be dropped, and set this */
     uint32_t registered;  /* 1; 0 in the record that nobody has, and nobody writes to */
     uint64_t closed_idle; /* at this change number of pkeys.c, which it read before that */
     bool ended; /* the first thread's, which the kernel counts to the end of the process */
     pid_t thread;
     struct list of_process;
-    pthread_mutex_t life; /* robust, and held by the thread until it ends, in whatever way */
+    pthread_mutex_t exit_mutex; /* robust, and held by the thread until it ends, in whatever way */
 } __attribute__((aligned(64)));
 
 /* The calling thread's; before it registers one that nobody has. */
@@ -46,28 +46,28 @@ extern struct list thread_records;
          record = list_entry(record->of_process.next, struct thread_record, of_process))
 
 /* The bits in PKRU of the pool, the pkeys that virtual keys share. */
-extern uint32_t threads_pool;
+extern uint32_t thread_records_pool;
 
 /*
  * The calling thread, which must be outside signal handlers, closes the idle pkeys and says so. If
  * it is not registered it closes the pool, too, and gets a record: -ENOMEM.
  */
-int threads_register(void);
+int thread_records_register(void);
 
 /* The same, of a registered thread, which needs no lock for it. */
-void threads_close_idle(void);
+void thread_records_close_idle(void);
 
 /* Whether there is something new for it to close. Needs no lock. */
-bool threads_have_idle_to_close(void);
+bool thread_records_idle_to_close(void);
 
 /*
  * The change number of pkeys.c before which every pkey that is idle since then is closed in every
  * thread of this process. 0: none is known to be.
  */
-uint64_t threads_closed_idle(void);
+uint64_t thread_records_closed_idle(void);
 
 /* Threads that have ended pin nothing any more. Whether there were any. */
-bool threads_drop_ended(void);
+bool thread_records_drop_exited(void);
 
 static inline bool thread_pins(const struct thread_record *record, int pkey)
 {
@@ -81,28 +81,28 @@ static inline void thread_set_pins(int pkey, uint32_t pins)
 }
 
 /* Whether a thread pins this pkey, as far as its writes have arrived here. */
-bool threads_pin(int pkey);
+bool thread_records_any_pins(int pkey);
 
 /* Whether the calling thread is registered, and the only one of this process. */
-bool threads_only_own(void);
+bool thread_records_only_own(void);
 
 /*
  * Whether every thread of this process was registered at one moment during the call: 0; -EAGAIN:
  * one was not, or it cannot be known. No thread registers meanwhile, for that wants the lock.
  */
-int threads_all_registered(void);
+int thread_records_all_registered(void);
 
 /* One that is not registered; 0: none; -1: it cannot be known. */
-pid_t threads_find_unregistered(void);
+pid_t thread_records_find_unregistered(void);
 
 /*
  * Whether the calling thread is certainly not in a signal handler. The first looks at PKRU alone,
  * the second at the stack, too. Need no lock.
  */
-bool threads_marked_outside_handlers(void);
-bool threads_outside_handlers(void);
+bool thread_marked_outside_handlers(void);
+bool thread_outside_handlers(void);
 
 /* The same of code of the calling thread whose stack ended here when a handler interrupted it. */
-bool threads_no_frame_above(const void *stack);
+bool thread_no_frame_above(const void *stack);
 
 #endif

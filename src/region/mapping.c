@@ -52,7 +52,7 @@ static int prepare_memory(struct pkeyguard_region *region, unsigned flags, bool 
     if (error == 0 && flags & PKEYGUARD_REGION_FORK_WIPE)
         error = os_wipe_on_fork(pages->address, pages->length);
     if (error == 0 && flags & (PKEYGUARD_REGION_NO_FORK | PKEYGUARD_REGION_SECRET)) {
-        error = os_unmap_on_fork(reservation_start(region), reservation_length(region));
+        error = os_unmap_on_fork(mapping_start(region), mapping_length(region));
         pages->not_forked = true;
         pages->forks = library_forks();
     }
@@ -89,8 +89,7 @@ static bool lay_out(struct pkeyguard_region *region, size_t size, size_t annex_s
            !__builtin_add_overflow(pages->length, annex_length, &pages->length);
 }
 
-int reservation_make(struct pkeyguard_region *region, size_t size, size_t annex_size,
-                     unsigned flags)
+int mapping_create(struct pkeyguard_region *region, size_t size, size_t annex_size, unsigned flags)
 {
     bool guarded = !(flags & PKEYGUARD_REGION_NO_GUARD_PAGES);
     bool guards_inside = guarded && !(flags & GUARDS_APART) && os_has_guards();
@@ -111,18 +110,18 @@ int reservation_make(struct pkeyguard_region *region, size_t size, size_t annex_
     region->pages.address = region->head.address;
     region->pages.applied = PROT_NONE;
     if (apart != 0)
-        error = os_unmap(reservation_start(region) + reservation_length(region), apart);
+        error = os_unmap(mapping_start(region) + mapping_length(region), apart);
     if (error != 0) {
         os_unmap(address, reserved);
         return error;
     }
     error = prepare_memory(region, flags, guards_inside);
     if (error != 0)
-        reservation_release(region);
+        mapping_unmap(region);
     return error;
 }
 
-int reservation_release(const struct pkeyguard_region *region)
+int mapping_unmap(const struct pkeyguard_region *region)
 {
-    return os_unmap(reservation_start(region), reservation_length(region));
+    return os_unmap(mapping_start(region), mapping_length(region));
 }

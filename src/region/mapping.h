@@ -16,18 +16,17 @@
  * The flags' wishes are granted, and nobody can reach any of it yet. On failure there is nothing.
  * -EINVAL: a size is none; -ENOMEM; -ENOTSUP: the kernel has no secret memory.
  */
-int reservation_make(struct pkeyguard_region *region, size_t size, size_t annex_size,
-                     unsigned flags);
+int mapping_create(struct pkeyguard_region *region, size_t size, size_t annex_size, unsigned flags);
 
 /* -ENOMEM: nothing has changed. */
-int reservation_release(const struct pkeyguard_region *region);
+int mapping_unmap(const struct pkeyguard_region *region);
 
-static inline char *reservation_start(const struct pkeyguard_region *region)
+static inline char *mapping_start(const struct pkeyguard_region *region)
 {
     return region->pages.address - region->guard_size;
 }
 
-static inline size_t reservation_length(const struct pkeyguard_region *region)
+static inline size_t mapping_length(const struct pkeyguard_region *region)
 {
     return region->pages.length + 2 * region->guard_size;
 }

@@ -112,11 +112,11 @@ static int create_empty(struct pkeyguard_key *key, size_t size, size_t annex_siz
         return -ENOMEM;
     region->pages.prot = prot;
     region->flags = flags;
-    error = reservation_make(region, size, annex_size, flags);
+    error = mapping_create(region, size, annex_size, flags);
     if (error == 0) {
         error = join(region, key);
         if (error != 0)
-            reservation_release(region);
+            mapping_unmap(region);
     }
     if (error != 0) {
         registry_give_back(&region_registry, region);
@@ -124,7 +124,7 @@ static int create_empty(struct pkeyguard_key *key, size_t size, size_t annex_siz
     }
     if (region->pages.not_forked)
         library_add_fork_child(withdraw_absent);
-    registry_publish(region, reservation_start(region), reservation_length(region));
+    registry_publish(region, mapping_start(region), mapping_length(region));
     *ret_region = region;
     return 0;
 }
@@ -158,10 +158,10 @@ static int unmap(struct pkeyguard_region *region, bool still_open)
     int error = library_lock();
 
     if (error == 0) {
-        error = reservation_release(region);
+        error = mapping_unmap(region);
         if (error == 0) {
             if (still_open)
-                holds_remove(&region->pages.held, PKEYGUARD_READ_WRITE, GUARD_WIDENS);
+                guard_counts_remove(&region->pages.held, PKEYGUARD_READ_WRITE, GUARD_WIDENS);
             part(region);
         }
         library_unlock();
@@ -224,7 +224,7 @@ static int fill(struct pkeyguard_region *region, const void *content, int prot)
 
 static int seal(struct pkeyguard_region *region)
 {
-    int error = os_seal(reservation_start(region), reservation_length(region));
+    int error = os_seal(mapping_start(region), mapping_length(region));
 
     region->sealed = error == 0;
     if (error != 0 && pkeyguard_region_destroy(region) != 0)
@@ -309,8 +309,8 @@ static bool overlaps_a_region(const struct pkeyguard_region *adopted)
     const struct pkeyguard_region *region;
 
     while ((region = registry_next(&region_registry, &cursor)) != NULL) {
-        if (reservation_start(region) < adopted->pages.address + adopted->pages.length &&
-            adopted->pages.address < reservation_start(region) + reservation_length(region))
+        if (mapping_start(region) < adopted->pages.address + adopted->pages.length &&
+            adopted->pages.address < mapping_start(region) + mapping_length(region))
             return true;
     }
     return false;
@@ -414,7 +414,7 @@ int pkeyguard_region_destroy(struct pkeyguard_region *region)
 
     if (region == NULL)
         return 0;
-    if (holds_any(&region->pages.held))
+    if (guard_counts_any(&region->pages.held))
         return -EBUSY;
     if (pages_absent(&region->pages))
         return forget(region);
@@ -449,7 +449,7 @@ int pkeyguard_region_associate(struct pkeyguard_region *region, struct pkeyguard
     error = library_lock();
     if (error != 0)
         return error;
-    error = holds_any(&region->pages.held) ? -EBUSY : join(region, key);
+    error = guard_counts_any(&region->pages.held) ? -EBUSY : join(region, key);
     library_unlock();
     return error;
 }

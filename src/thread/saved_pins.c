@@ -11,7 +11,7 @@
 #include "key/virtual_pool.h"
 #include "pkey/pkeys.h"
 
-void pins_save(struct pkeyguard_thread_rights *ret_rights)
+void saved_pins_save(struct pkeyguard_thread_rights *ret_rights)
 {
     uint32_t pkru, count = 0;
 
@@ -19,13 +19,13 @@ void pins_save(struct pkeyguard_thread_rights *ret_rights)
     if (!own_record->registered)
         return;
     pkru = pkeyguard_pkru_read();
-    for_each_pkey_left(left, threads_pool)
+    for_each_pkey_left(left, thread_records_pool)
     {
         int pkey = pkeys_first(left);
 
         if (own_record->pins[pkey] != 0) {
             ret_rights->virtual_keys[count++] = (struct pkeyguard_virtual_rights){
-                .serial = multiplexer_serial(pkey),
+                .serial = virtual_pool_serial(pkey),
                 .pins = own_record->pins[pkey],
                 .denied = (pkru & PKEY_BITS(pkey)) >> (2 * pkey),
             };
@@ -37,7 +37,7 @@ void pins_save(struct pkeyguard_thread_rights *ret_rights)
 static const struct pkeyguard_virtual_rights *
 find_saved(const struct pkeyguard_thread_rights *rights, int pkey)
 {
-    uint64_t serial = multiplexer_serial(pkey);
+    uint64_t serial = virtual_pool_serial(pkey);
 
     for (uint32_t i = 0; i < rights->virtual_count; i++) {
         if (rights->virtual_keys[i].serial == serial)
@@ -46,14 +46,14 @@ find_saved(const struct pkeyguard_thread_rights *rights, int pkey)
     return NULL;
 }
 
-void pins_restore(const struct pkeyguard_thread_rights *rights)
+void saved_pins_restore(const struct pkeyguard_thread_rights *rights)
 {
-    uint32_t pool = threads_pool, deny = pool, surplus[PKEYS];
+    uint32_t pool = thread_records_pool, deny = pool, surplus[PKEYS];
     bool outside_handlers;
 
     if (pool == 0)
         return;
-    outside_handlers = threads_outside_handlers();
+    outside_handlers = thread_outside_handlers();
     if (!outside_handlers)
         deny &= EVERY_AD;
     for_each_pkey_left(left, pool)
@@ -75,25 +75,25 @@ void pins_restore(const struct pkeyguard_thread_rights *rights)
         int pkey = pkeys_first(left);
 
         if (surplus[pkey] != 0)
-            multiplexer_drop_pins(pkey, surplus[pkey]);
+            virtual_pool_drop_pins(pkey, surplus[pkey]);
     }
 }
 
 static void drop(const struct pkeyguard_virtual_rights *keys, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        int pkey = multiplexer_pkey(keys[i].serial);
+        int pkey = virtual_pool_pkey(keys[i].serial);
 
         if (pkey > 0)
-            multiplexer_drop_pins(pkey, keys[i].pins);
+            virtual_pool_drop_pins(pkey, keys[i].pins);
     }
 }
 
-int pins_take(const struct pkeyguard_thread_rights *rights)
+int saved_pins_take(const struct pkeyguard_thread_rights *rights)
 {
     for (uint32_t i = 0; i < rights->virtual_count; i++) {
         const struct pkeyguard_virtual_rights *saved = &rights->virtual_keys[i];
-        int error = multiplexer_pin_again(saved->serial, saved->pins);
+        int error = virtual_pool_pin_serial(saved->serial, saved->pins);
 
         if (error != 0 && error != -ENOENT) {
             drop(rights->virtual_keys, i);
@@ -103,12 +103,12 @@ int pins_take(const struct pkeyguard_thread_rights *rights)
     return 0;
 }
 
-uint32_t pins_deny(const struct pkeyguard_thread_rights *rights, uint32_t *ret_mask)
+uint32_t saved_pins_deny(const struct pkeyguard_thread_rights *rights, uint32_t *ret_mask)
 {
     uint32_t mask = 0, deny = 0;
 
     for (uint32_t i = 0; i < rights->virtual_count; i++) {
-        int pkey = multiplexer_pkey(rights->virtual_keys[i].serial);
+        int pkey = virtual_pool_pkey(rights->virtual_keys[i].serial);
 
         if (pkey > 0) {
             mask |= PKEY_BITS(pkey);
@@ -119,27 +119,27 @@ uint32_t pins_deny(const struct pkeyguard_thread_rights *rights, uint32_t *ret_m
     return deny;
 }
 
-void pins_drop(const struct pkeyguard_thread_rights *rights)
+void saved_pins_drop(const struct pkeyguard_thread_rights *rights)
 {
     drop(rights->virtual_keys, rights->virtual_count);
 }
 
-void pins_reset(void)
+void saved_pins_reset(void)
 {
     static const struct pkeyguard_thread_rights nothing;
-    bool idle_to_close = threads_have_idle_to_close();
+    bool idle_to_close = thread_records_idle_to_close();
 
-    if (!idle_to_close && !multiplexer_in_use())
+    if (!idle_to_close && !virtual_pool_in_use())
         return;
-    if (own_record->registered || !threads_outside_handlers()) {
-        pins_restore(&nothing);
-        if (idle_to_close && threads_outside_handlers())
-            threads_close_idle();
+    if (own_record->registered || !thread_outside_handlers()) {
+        saved_pins_restore(&nothing);
+        if (idle_to_close && thread_outside_handlers())
+            thread_records_close_idle();
     } else {
-        pkeys_change(0, threads_pool);
+        pkeys_change(0, thread_records_pool);
         if (library_lock() == 0) {
             /* Where there is no memory for it the thread stays in the way of others: no harm. */
-            threads_register();
+            thread_records_register();
             library_unlock();
         }
     }

@@ -13,28 +13,28 @@
 #include <pkeyguard/thread.h>
 
 /* Which virtual keys the thread pins, how often, and its rights on them. */
-void pins_save(struct pkeyguard_thread_rights *ret_rights);
+void saved_pins_save(struct pkeyguard_thread_rights *ret_rights);
 
 /*
  * Drops the pins taken since, and closes what is not pinned any more. Pins dropped since are not
  * taken again: their guards are gone. In a signal handler it changes rights alone, for what the
  * interrupted code has open stays pinned.
  */
-void pins_restore(const struct pkeyguard_thread_rights *rights);
+void saved_pins_restore(const struct pkeyguard_thread_rights *rights);
 
 /*
  * Takes what was set aside, all or nothing, and leaves out the keys that were destroyed since.
- * 0 or -errno as multiplexer_pin_again(). pins_deny(): their bits in PKRU, and of those the ones
- * that are set where they are pinned now. pins_drop() undoes it.
+ * 0 or -errno as virtual_pool_pin_serial(). saved_pins_deny(): their bits in PKRU, and of those the
+ * ones that are set where they are pinned now. saved_pins_drop() undoes it.
  */
-int pins_take(const struct pkeyguard_thread_rights *rights);
-uint32_t pins_deny(const struct pkeyguard_thread_rights *rights, uint32_t *ret_mask);
-void pins_drop(const struct pkeyguard_thread_rights *rights);
+int saved_pins_take(const struct pkeyguard_thread_rights *rights);
+uint32_t saved_pins_deny(const struct pkeyguard_thread_rights *rights, uint32_t *ret_mask);
+void saved_pins_drop(const struct pkeyguard_thread_rights *rights);
 
 /*
  * Closes every virtual key and idle pkey, drops the pins, and registers the thread if it is not. In
  * a signal handler it only closes the keys. Takes the lock to register.
  */
-void pins_reset(void);
+void saved_pins_reset(void);
 
 #endif

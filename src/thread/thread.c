@@ -27,13 +27,13 @@ void pkeyguard_thread_save(struct pkeyguard_thread_rights *ret_rights)
 
     ret_rights->bound = bound;
     ret_rights->pkru = pkeys_mask(bound) != 0 ? pkeyguard_pkru_read() : 0;
-    pins_save(ret_rights);
+    saved_pins_save(ret_rights);
 }
 
 /* A siglongjmp may have left a change of rights behind that will never end. */
 static void end_skipped_changes(void)
 {
-    if (pkeys_changes_begun != 0 && threads_outside_handlers())
+    if (pkeys_changes_begun != 0 && thread_outside_handlers())
         pkeys_changes_begun = 0;
 }
 
@@ -43,7 +43,7 @@ void pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights)
     pkeys_begin_change();
     set_rights(pkeys_kept(rights->bound), rights->pkru);
     pkeys_end_change();
-    pins_restore(rights);
+    saved_pins_restore(rights);
 }
 
 int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
@@ -57,17 +57,17 @@ int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
     if (to == NULL)
         to = &new;
     pkeyguard_thread_save(&from);
-    error = pins_take(to);
+    error = saved_pins_take(to);
     if (error != 0)
         return error;
     pkeys_begin_change();
-    pins_deny(&from, &left);
-    deny = pins_deny(to, &entered);
+    saved_pins_deny(&from, &left);
+    deny = saved_pins_deny(to, &entered);
     kept = pkeys_kept(to->bound);
     deny |= (to->pkru & kept) | (pkeys_defaults() & ~kept & ~entered);
     set_rights(pkeys_mask(from.bound) | left | entered, deny);
     pkeys_end_change();
-    pins_drop(&from);
+    saved_pins_drop(&from);
     /* Most of it is not in use. */
     memcpy(ret_from, &from,
            offsetof(struct pkeyguard_thread_rights, virtual_keys[from.virtual_count]));
@@ -80,7 +80,7 @@ void pkeyguard_thread_reset(void)
     pkeys_begin_change();
     set_rights(pkeys_mask(pkeys_bound()), pkeys_defaults());
     pkeys_end_change();
-    pins_reset();
+    saved_pins_reset();
 }
 
 int pkeyguard_thread_register(void)
@@ -89,7 +89,7 @@ int pkeyguard_thread_register(void)
 
     if (error != 0)
         return error;
-    error = pku_ruled_out() == 0 ? threads_register() : 0;
+    error = pku_ruled_out() == 0 ? thread_records_register() : 0;
     library_unlock();
     return error;
 }
