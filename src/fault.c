@@ -10,7 +10,7 @@
 #include "base/os.h"
 #include "pkey/pkeys.h"
 #include "pkru/signal_frame.h"
-#include "region/region.h"
+#include "region/region_record.h"
 #include "base/registry.h"
 
 /* ---- decoding ---- */
@@ -27,7 +27,7 @@ static enum pkeyguard_access access_of(const void *ucontext, const struct pages 
 /* Whether virtual keys share the pkey. They have no default rights that a thread could lack. */
 static bool shared(int pkey)
 {
-    return !(pkeys_mask(pkeys_bound()) & PKEY_AD(pkey));
+    return !(pkeys_bits(pkeys_snapshot()) & PKEY_AD(pkey));
 }
 
 static bool permitted(int prot, enum pkeyguard_access access)
@@ -62,7 +62,7 @@ static void find_rights(const void *ucontext, const struct pages *pages,
     if (fault->key_number < 0) {
         fault->rights = (enum pkeyguard_rights)pages->allowed;
     } else if (pkru_in_frame(ucontext, &pkru)) {
-        fault->rights = pkeys_rights(fault->key_number, pkru);
+        fault->rights = pkru_rights(fault->key_number, pkru);
         fault->initial_rights = !shared(fault->key_number) &&
                                 (pkru & PKEY_BITS(fault->key_number)) == PKEY_AD(fault->key_number);
     } else {
@@ -254,7 +254,7 @@ static bool grant_default(const struct pkeyguard_fault *fault, void *ucontext)
     if (fault->kind != PKEYGUARD_FAULT_BY_KEY || !fault->initial_rights ||
         !pkru_in_frame(ucontext, &pkru))
         return false;
-    mask = pkeys_deny(pkey, PKEYGUARD_NO_ACCESS);
+    mask = PKEY_BITS(pkey);
     return pkru_set_in_frame(ucontext, (pkru & ~mask) | (defaults & mask));
 }
 

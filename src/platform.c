@@ -9,7 +9,7 @@
 
 #include <pkeyguard/pkru.h>
 
-#include "key/enforcement.h"
+#include "pkey/pkey_allocator.h"
 #include "base/lock.h"
 #include "base/os.h"
 #include "pkru/signal_frame.h"
@@ -61,7 +61,7 @@ int pkeyguard_platform_probe(struct pkeyguard_platform *ret_platform)
 {
     struct pkeyguard_platform *found;
     void *shared;
-    int ruled_out = pku_ruled_out();
+    int ruled_out = pkeys_ruled_out();
     int error = os_allocate_shared_pages(os_page_size(), &shared);
 
     if (error != 0)
@@ -73,7 +73,7 @@ int pkeyguard_platform_probe(struct pkeyguard_platform *ret_platform)
         if (found->pku_error == 0) {
             found->enforcement = PKEYGUARD_PKU;
             if (library_lock() == 0) {
-                found->hardware_keys_free += pku_idle_keys();
+                found->hardware_keys_free += pkeys_reusable();
                 library_unlock();
             }
         }
@@ -163,8 +163,8 @@ static void self_test(void *findings)
     if (os_allocate_pages(page, &address) != 0 ||
         os_protect_with_pkey(address, page, PROT_READ | PROT_WRITE, pkey) != 0)
         return;
-    ad = 1u << (2 * pkey);
-    wd = 2u << (2 * pkey);
+    ad = PKEY_AD(pkey);
+    wd = PKEY_WD(pkey);
     closed = pkeyguard_pkru_read() | ad | wd;
     read_only = closed & ~ad;
     open = read_only & ~wd;
@@ -182,7 +182,7 @@ static void self_test(void *findings)
 int pkeyguard_platform_self_test(void)
 {
     void *shared;
-    int error = pku_ruled_out();
+    int error = pkeys_ruled_out();
 
     if (error == 0)
         error = os_allocate_shared_pages(os_page_size(), &shared);

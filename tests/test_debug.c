@@ -87,8 +87,8 @@ START_TEST(a_thread_born_inside_a_scope)
 {
     create_thread_inside_a_scope(&key);
     assert_aborts(create_thread_inside_a_scope, NULL,
-                  "libpkeyguard: a thread that was born inside a scope: pkeyguard_thread_reset() "
-                  "should be the first that it calls\n");
+                  "libpkeyguard: thread created inside a scope: call pkeyguard_thread_reset() "
+                  "first in it\n");
 }
 END_TEST
 

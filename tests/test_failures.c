@@ -452,7 +452,7 @@ static void fail_for_good(void *unused)
 START_TEST(a_change_that_cannot_be_undone_aborts)
 {
     assert_aborts(fail_for_good, NULL,
-                  "libpkeyguard: the kernel refuses to take page rights back\n");
+                  "libpkeyguard: cannot restore page rights after a failed change\n");
 }
 END_TEST
 

@@ -606,7 +606,7 @@ static void release_a_copy(void *unused)
 START_TEST(release_aborts_when_rights_cannot_be_taken_away)
 {
     assert_aborts(release_without_the_kernel, NULL,
-                  "libpkeyguard: the kernel refuses to take page rights back\n");
+                  "libpkeyguard: cannot restore page rights after a failed change\n");
     assert_aborts(release_at_a_bad_moment, NULL,
                   "libpkeyguard: a guard cannot be released: out of memory, of memory mappings, or "
                   "of memory that may be locked\n");

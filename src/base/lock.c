@@ -7,54 +7,52 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
+struct library_mutex {
+    pthread_mutex_t mutex;
+    pthread_once_t fork_handlers;
+    volatile sig_atomic_t forked; /* in a fork child, until it has forgotten its parent's threads */
+    unsigned forks;               /* written in fork children only, before their other threads */
+};
 
-/*
- * Set from before the mutex is asked for until after it is given back, so a handler that finds it
- * clear knows that the thread it interrupted is nowhere near the mutex.
- */
-static __thread volatile sig_atomic_t inside __attribute__((tls_model("initial-exec")));
+struct library_mutex library_mutex = {
+    .mutex = PTHREAD_MUTEX_INITIALIZER,
+    .fork_handlers = PTHREAD_ONCE_INIT,
+};
 
-/* Each module with an account of threads has one, and the regions' registry. */
-enum { TIDIERS = 5 };
-static void (*fork_child_tidiers[TIDIERS])(void);
+/* What the calling thread does with the lock. Written by it, and by signal handlers that interrupt
+ * it. */
+static __thread struct lock_of_thread {
+    /*
+     * Set from before the thread asks for the mutex until after it gives it back: a handler that
+     * finds it clear has not interrupted the thread anywhere near the mutex.
+     */
+    volatile sig_atomic_t inside;
 
-static void tidy_fork_child(void)
-{
-    for (int i = 0; i < TIDIERS && fork_child_tidiers[i] != NULL; i++)
-        fork_child_tidiers[i]();
-}
+    /*
+     * Forks from handlers that interrupted the thread inside the lock or inside fork(3). If it was
+     * inside fork(3), the child must exec or exit in the handler: it never gets the lock.
+     */
+    volatile sig_atomic_t forks_inside;
+} own_lock __attribute__((tls_model("initial-exec")));
 
-/* In a fork child until it has tidied up: at once, or when the code that forked leaves the lock. */
-static volatile sig_atomic_t forked;
-
-/*
- * Forks from handlers that interrupted the library, or another fork: the lock is theirs already, or
- * asked for. In the latter case the child must exec or end in the handler: it never gets the lock.
- */
-static __thread volatile sig_atomic_t forks_inside;
-
-static unsigned forks;
-
-static void before_fork(void)
+static LOCK_ANALYSIS(no_thread_safety_analysis) void before_fork(void)
 {
     if (library_lock() != 0)
-        forks_inside++;
+        own_lock.forks_inside++;
 }
 
-static void after_fork_in_parent(void)
+static LOCK_ANALYSIS(no_thread_safety_analysis) void after_fork_in_parent(void)
 {
-    if (forks_inside > 0)
-        forks_inside--;
+    if (own_lock.forks_inside > 0)
+        own_lock.forks_inside--;
     else
         library_unlock();
 }
 
 static void after_fork_in_child(void)
 {
-    forks++;
-    forked = true;
+    library_mutex.forks++;
+    library_mutex.forked = true;
     after_fork_in_parent();
 }
 
@@ -63,36 +61,34 @@ static void install_fork_handlers(void)
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-int library_lock(void)
+LOCK_ANALYSIS(no_thread_safety_analysis) int library_lock(void)
 {
-    if (inside)
+    if (own_lock.inside)
         return -EDEADLK;
-    inside = true;
-    pthread_once(&fork_handlers, install_fork_handlers);
-    pthread_mutex_lock(&mutex);
+    own_lock.inside = true;
+    pthread_once(&library_mutex.fork_handlers, install_fork_handlers);
+    pthread_mutex_lock(&library_mutex.mutex);
     return 0;
 }
 
-void library_unlock(void)
+static void forget_parent(void)
 {
-    if (forked) {
-        forked = false;
-        tidy_fork_child();
+    for (int i = 0; fork_child_forget[i] != NULL; i++)
+        fork_child_forget[i]();
+}
+
+/* A fork child forgets when the code that forked leaves the lock, or at once if it was outside. */
+LOCK_ANALYSIS(no_thread_safety_analysis) void library_unlock(void)
+{
+    if (library_mutex.forked) {
+        library_mutex.forked = false;
+        forget_parent();
     }
-    pthread_mutex_unlock(&mutex);
-    inside = false;
+    pthread_mutex_unlock(&library_mutex.mutex);
+    own_lock.inside = false;
 }
 
 unsigned library_forks(void)
 {
-    return forks;
-}
-
-void library_add_fork_child(void (*tidy)(void))
-{
-    int i = 0;
-
-    while (fork_child_tidiers[i] != NULL && fork_child_tidiers[i] != tidy)
-        i++;
-    fork_child_tidiers[i] = tidy;
+    return library_mutex.forks;
 }

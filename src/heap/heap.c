@@ -14,7 +14,7 @@
 #include <pkeyguard/guard.h>
 
 #include "base/os.h"
-#include "region/region.h"
+#include "region/annexed.h"
 #include "base/registry.h"
 #include "heap/spans.h"
 
@@ -266,7 +266,7 @@ int pkeyguard_heap_destroy(struct pkeyguard_heap *heap)
 
     if (heap == NULL)
         return 0;
-    if (guard_counts_any(&heap->region->pages.held))
+    if (guard_counts_any(&heap->region->pages.guards))
         return -EBUSY;
     /* Before the addresses can be somebody else's. */
     withdraw(heap);

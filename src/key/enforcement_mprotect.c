@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mprotect: the page tables allow what the widest open guard in the process asks for.
+ * Back end of software keys. The page tables allow what the widest open guard in the process asks
+ * for.
  *
- * A region's effective rights are the widest of the guards on it, the guards on its whole key and
- * the key's base, the base narrowed by the region's restrict guards. The kernel is called only when
- * they change.
+ * A region's rights are the widest of three: the guards on it, the guards on its whole key, and the
+ * key's base, which the region's restrict guards narrow. The kernel is called only when they
+ * change.
  */
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "key/enforcement.h"
-#include "base/lock.h"
 #include "base/os.h"
+#include "key/key.h"
 
-static struct list keys_of_process = LIST_INIT(keys_of_process);
+/* Every software key, a region's private one included. */
+static struct software_keys {
+    struct list keys;
+} software_keys UNDER_LIBRARY_LOCK = {.keys = LIST_INIT(software_keys.keys)};
 
 static enum pkeyguard_rights wider(enum pkeyguard_rights a, enum pkeyguard_rights b)
 {
@@ -25,11 +28,12 @@ static enum pkeyguard_rights narrower(enum pkeyguard_rights a, enum pkeyguard_ri
     return a < b ? a : b;
 }
 
-static enum pkeyguard_rights allowed(const struct pkeyguard_key *key, const struct pages *pages)
+static NEEDS_LIBRARY_LOCK enum pkeyguard_rights allowed_rights(const struct pkeyguard_key *key,
+                                                               const struct pages *pages)
 {
-    enum pkeyguard_rights base = narrower(key->base, guard_counts_limit(&pages->held));
+    enum pkeyguard_rights base = narrower(key->base, guard_counts_limit(&pages->guards));
     enum pkeyguard_rights guards =
-        wider(guard_counts_widest(&pages->held), guard_counts_widest(&key->held));
+        wider(guard_counts_widest(&pages->guards), guard_counts_widest(&key->guards));
 
     return wider(base, guards);
 }
@@ -40,16 +44,16 @@ static int allowed_prot(int prot, enum pkeyguard_rights rights)
     case PKEYGUARD_READ_WRITE:
         return prot;
     case PKEYGUARD_READ_ONLY:
-        /* On the CPU write implies read, so a read guard on PROT_WRITE pages reads. */
+        /* On the CPU PROT_WRITE lets reads pass, so a read guard makes such pages readable. */
         return prot & PROT_WRITE ? (prot & PROT_EXEC) | PROT_READ : prot;
     default:
         return PROT_NONE;
     }
 }
 
-static int apply(const struct pkeyguard_key *key, struct pages *pages)
+static NEEDS_LIBRARY_LOCK int mprotect_apply(const struct pkeyguard_key *key, struct pages *pages)
 {
-    enum pkeyguard_rights rights = allowed(key, pages);
+    enum pkeyguard_rights rights = allowed_rights(key, pages);
     int prot = allowed_prot(pages->prot, rights), error = 0;
 
     if (prot != pages->applied || pages->pkey != 0)
@@ -60,12 +64,12 @@ static int apply(const struct pkeyguard_key *key, struct pages *pages)
 }
 
 /* All of the key's pages; on failure some have changed. */
-static int apply_to_all(struct pkeyguard_key *key)
+static NEEDS_LIBRARY_LOCK int apply_to_key(struct pkeyguard_key *key)
 {
-    key->open = wider(key->base, guard_counts_widest(&key->held));
+    key->open = wider(key->base, guard_counts_widest(&key->guards));
     list_for_each(link, &key->pages)
     {
-        int error = apply(key, list_entry(link, struct pages, of_key));
+        int error = mprotect_apply(key, list_entry(link, struct pages, of_key));
 
         if (error != 0)
             return error;
@@ -73,57 +77,56 @@ static int apply_to_all(struct pkeyguard_key *key)
     return 0;
 }
 
-/* Applies what the account says to these pages, or to the whole key for NULL. */
-static int refresh(struct pkeyguard_key *key, struct pages *pages)
+/* Applies the counts of open guards to these pages, or to the whole key for NULL. */
+static NEEDS_LIBRARY_LOCK int apply_counts(struct pkeyguard_key *key, struct pages *pages)
 {
-    return pages != NULL ? apply(key, pages) : apply_to_all(key);
+    return pages != NULL ? mprotect_apply(key, pages) : apply_to_key(key);
 }
 
-/* After a failed refresh, when the account is back to what it was. */
-static void restore(struct pkeyguard_key *key)
+/* After a failure, when base and counts are what they were before. */
+static NEEDS_LIBRARY_LOCK void restore_key(struct pkeyguard_key *key)
 {
-    if (apply_to_all(key) != 0)
-        os_abort("the kernel refuses to take page rights back", NULL);
+    if (apply_to_key(key) != 0)
+        pages_abort_unrestored();
 }
 
-static void keep_own_guards(void)
+void mprotect_forget_others(void)
 {
-    list_for_each(link, &keys_of_process)
+    list_for_each(link, &software_keys.keys)
     {
         struct pkeyguard_key *key = list_entry(link, struct pkeyguard_key, of_process);
 
-        guard_counts_keep_own(&key->held);
+        guard_counts_keep_own(&key->guards);
         list_for_each(link_of_key, &key->pages)
-            guard_counts_keep_own(&list_entry(link_of_key, struct pages, of_key)->held);
-        if (apply_to_all(key) != 0)
+            guard_counts_keep_own(&list_entry(link_of_key, struct pages, of_key)->guards);
+        if (apply_to_key(key) != 0)
             os_abort("a fork child cannot close what other threads had open", NULL);
     }
 }
 
-static int bind(struct pkeyguard_key *key)
+static NEEDS_LIBRARY_LOCK int mprotect_bind(struct pkeyguard_key *key)
 {
-    library_add_fork_child(keep_own_guards);
     key->base = key->default_rights;
-    key->held = (struct guard_counts){0};
+    key->guards = (struct guard_counts){0};
     key->open = key->base;
-    list_insert(&keys_of_process, &key->of_process);
+    list_insert(&software_keys.keys, &key->of_process);
     return 0;
 }
 
-static int unbind(struct pkeyguard_key *key)
+static NEEDS_LIBRARY_LOCK int mprotect_unbind(struct pkeyguard_key *key)
 {
-    if (guard_counts_any(&key->held))
+    if (guard_counts_any(&key->guards))
         return -EBUSY;
     list_remove(&key->of_process);
     return 0;
 }
 
-static enum pkeyguard_rights rights(const struct pkeyguard_key *key)
+static enum pkeyguard_rights mprotect_rights(const struct pkeyguard_key *key)
 {
     return (enum pkeyguard_rights)key->open;
 }
 
-static int set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
+static int mprotect_set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
 {
     enum pkeyguard_rights before;
     int error = library_lock();
@@ -132,53 +135,60 @@ static int set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
         return error;
     before = key->base;
     key->base = rights;
-    error = apply_to_all(key);
+    error = apply_to_key(key);
     if (error != 0) {
         key->base = before;
-        restore(key);
+        restore_key(key);
     }
     library_unlock();
     return error;
 }
 
-static int enter(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
-                 enum guard_mode mode, struct pkru_change *ret_change)
+static struct guard_counts *counts_of(struct pkeyguard_key *key, struct pages *pages)
 {
-    struct guard_counts *held = pages != NULL ? &pages->held : &key->held;
+    return pages != NULL ? &pages->guards : &key->guards;
+}
+
+static int mprotect_enter(struct pkeyguard_key *key, struct pages *pages,
+                          enum pkeyguard_rights rights, enum guard_mode mode,
+                          struct pkru_change *ret_change)
+{
+    struct guard_counts *counts = counts_of(key, pages);
     int error = library_lock();
 
     if (error != 0)
         return error;
     *ret_change = (struct pkru_change){0};
-    error = guard_counts_add(held, rights, mode);
+    error = guard_counts_add(counts, rights, mode);
     if (error == 0) {
-        error = refresh(key, pages);
+        error = apply_counts(key, pages);
         if (error != 0) {
-            guard_counts_remove(held, rights, mode);
-            restore(key);
+            guard_counts_remove(counts, rights, mode);
+            restore_key(key);
         }
     }
     library_unlock();
     return error;
 }
 
-static int leave(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
-                 enum guard_mode mode, const struct pkru_change *change)
+static int mprotect_leave(struct pkeyguard_key *key, struct pages *pages,
+                          enum pkeyguard_rights rights, enum guard_mode mode,
+                          const struct pkru_change *change)
 {
-    struct guard_counts *held = pages != NULL ? &pages->held : &key->held;
+    struct guard_counts *counts = counts_of(key, pages);
     int error = library_lock();
 
     (void)change;
     if (error != 0)
         return error;
-    if (!guard_counts_remove(held, rights, mode))
+    if (!guard_counts_remove(counts, rights, mode))
         os_abort("a guard released twice, through a copy of it", NULL);
-    error = refresh(key, pages);
+    error = apply_counts(key, pages);
     if (error != 0) {
-        /* The room that it left is still there. */
-        if (guard_counts_add(held, rights, mode) != 0)
-            os_abort("the account of an open guard is lost", NULL);
-        restore(key);
+        /* It has room: the entry that was removed above. */
+        if (guard_counts_add(counts, rights, mode) != 0)
+            os_abort("the count of an open guard is lost", NULL);
+        restore_key(key);
     }
     library_unlock();
     return error;
@@ -186,11 +196,11 @@ static int leave(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_
 
 const struct enforcement mprotect_enforcement = {
     .kind = PKEYGUARD_MPROTECT,
-    .bind = bind,
-    .unbind = unbind,
-    .rights = rights,
-    .set_rights = set_rights,
-    .apply = apply,
-    .enter = enter,
-    .leave = leave,
+    .bind = mprotect_bind,
+    .unbind = mprotect_unbind,
+    .apply = mprotect_apply,
+    .rights = mprotect_rights,
+    .set_rights = mprotect_set_rights,
+    .enter = mprotect_enter,
+    .leave = mprotect_leave,
 };

@@ -2,41 +2,43 @@
 /* No enforcement: pages are open as their page rights say; guards change nothing. */
 #include "key/enforcement.h"
 
-static int bind(struct pkeyguard_key *key)
+static int unenforced_bind(struct pkeyguard_key *key)
 {
     (void)key;
     return 0;
 }
 
-static enum pkeyguard_rights rights(const struct pkeyguard_key *key)
-{
-    (void)key;
-    return PKEYGUARD_READ_WRITE;
-}
-
-static int set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
-{
-    (void)key, (void)rights;
-    return 0;
-}
-
-static int apply(const struct pkeyguard_key *key, struct pages *pages)
+static NEEDS_LIBRARY_LOCK int unenforced_apply(const struct pkeyguard_key *key, struct pages *pages)
 {
     (void)key;
     pages->allowed = PKEYGUARD_READ_WRITE;
     return pages_protect(pages, pages->prot, 0);
 }
 
-static int enter(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
-                 enum guard_mode mode, struct pkru_change *ret_change)
+static enum pkeyguard_rights unenforced_rights(const struct pkeyguard_key *key)
+{
+    (void)key;
+    return PKEYGUARD_READ_WRITE;
+}
+
+static int unenforced_set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
+{
+    (void)key, (void)rights;
+    return 0;
+}
+
+static int unenforced_enter(struct pkeyguard_key *key, struct pages *pages,
+                            enum pkeyguard_rights rights, enum guard_mode mode,
+                            struct pkru_change *ret_change)
 {
     (void)key, (void)pages, (void)rights, (void)mode;
     *ret_change = (struct pkru_change){0};
     return 0;
 }
 
-static int leave(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
-                 enum guard_mode mode, const struct pkru_change *change)
+static int unenforced_leave(struct pkeyguard_key *key, struct pages *pages,
+                            enum pkeyguard_rights rights, enum guard_mode mode,
+                            const struct pkru_change *change)
 {
     (void)key, (void)pages, (void)rights, (void)mode, (void)change;
     return 0;
@@ -44,11 +46,11 @@ static int leave(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_
 
 const struct enforcement no_enforcement = {
     .kind = PKEYGUARD_UNENFORCED,
-    .bind = bind,
-    .unbind = bind,
-    .rights = rights,
-    .set_rights = set_rights,
-    .apply = apply,
-    .enter = enter,
-    .leave = leave,
+    .bind = unenforced_bind,
+    .unbind = unenforced_bind,
+    .apply = unenforced_apply,
+    .rights = unenforced_rights,
+    .set_rights = unenforced_set_rights,
+    .enter = unenforced_enter,
+    .leave = unenforced_leave,
 };

@@ -1,98 +1,48 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Virtual keys: PKU with a pkey that is lent while guards pin it.
+ * Back end of virtual keys: PKU on a pkey borrowed from the pool. A guard pins the pkey; an
+ * unpinned one may move to another key.
  *
- * What a guard does with a bound key takes no lock, makes no system call and writes no memory but
- * the thread's own record. virtual_pool.c says why that is enough.
+ * A guard on a key that is bound takes no lock, makes no system call, and writes no memory but the
+ * thread's own record. virtual_pool.c says why that is enough.
  */
 #include <sys/mman.h>
 
-#include <pkeyguard/guard.h>
-
-#include "base/lock.h"
+#include "key/virtual_open.h"
 #include "key/virtual_pool.h"
-#include "pkey/pkeys.h"
+#include "pkey/own_pkru.h"
 
-/* A pkey's deny bits as those of pkey 0, for a guard's pkey may be another when it is released. */
-enum { ACCESS_DENIED = 1, WRITE_DENIED = 2, ALL_DENIED = 3 };
+/* Here bits are relative (bits.h): a guard's pkey may be another one when it is released. */
 
-static uint32_t denied(int pkey)
+static pkru_bits denied_now(int pkey)
 {
-    return pkeyguard_pkru_read() >> (2 * pkey) & ALL_DENIED;
+    return pkru_to_relative(pkey, pkeyguard_pkru_read());
 }
 
-static void undo(int pkey, const struct pkru_change *change)
+static void undo_change(int pkey, const struct pkru_change *change)
 {
-    pkeys_change(change->set << (2 * pkey), change->cleared << (2 * pkey));
+    own_pkru_change(pkru_from_relative(pkey, change->set),
+                    pkru_from_relative(pkey, change->cleared));
 }
 
-static struct pkru_change deny(int pkey, uint32_t wanted)
+static struct pkru_change deny(int pkey, pkru_bits wanted)
 {
-    uint32_t before = denied(pkey);
+    pkru_bits before = denied_now(pkey);
     struct pkru_change change = {.cleared = before & ~wanted, .set = wanted & ~before};
 
-    pkeys_change(change.cleared << (2 * pkey), change.set << (2 * pkey));
+    own_pkru_change(pkru_from_relative(pkey, change.cleared), pkru_from_relative(pkey, change.set));
     return change;
-}
-
-static struct pkru_change widen(int pkey, enum pkeyguard_rights rights)
-{
-    if (rights == PKEYGUARD_READ_WRITE)
-        return deny(pkey, 0);
-    /* Handlers and older threads have access-disable alone. */
-    return deny(pkey, denied(pkey) & ACCESS_DENIED ? WRITE_DENIED : denied(pkey));
-}
-
-/* For this thread and the handlers that interrupt it; for others it takes a barrier. */
-#define compiler_fence() __atomic_signal_fence(__ATOMIC_SEQ_CST)
-
-/* The count of the pkey that has these bits in PKRU: four bytes for two bits. */
-static inline uint32_t *pins_of(struct thread_record *record, uint32_t bound)
-{
-    return (uint32_t *)(void *)((char *)record->pins + 2 * pkeyguard_lowest_bit(bound));
-}
-
-/* Drops a pin; the key must be closed. */
-static inline void unpin(struct thread_record *record, uint32_t *pins)
-{
-    compiler_fence();
-    pkeyguard_count_down(pins);
-    compiler_fence();
-    if (__builtin_expect(record->no_waiters != 1, 0))
-        virtual_wait_wake(record);
-}
-
-/*
- * Pins the key where it is bound, and says where. False: it is bound elsewhere by now, and what was
- * said is pinned in vain. True also for UNBOUND, bits that nobody ever has set.
- */
-static inline bool pin(struct thread_record *record, const struct pkeyguard_key *key,
-                       uint32_t *ret_bound)
-{
-    uint32_t bound = key->bound;
-
-    *ret_bound = bound;
-    pkeyguard_count_up(pins_of(record, bound));
-    record->used |= bound;
-    compiler_fence();
-    return __builtin_expect(key->bound == bound, 1);
-}
-
-/* Without PKU no thread is. */
-static inline bool registered(const struct thread_record *record)
-{
-    return __builtin_expect(record->registered == 1, 1);
 }
 
 static int pin_or_bind(struct pkeyguard_key *key)
 {
-    uint32_t bound;
+    pkru_bits bound;
     int error;
 
-    if (registered(own_record) && key->bound != UNBOUND) {
-        if (pin(own_record, key, &bound) && bound != UNBOUND)
+    if (has_record(own_record) && key->bound_bits != UNBOUND) {
+        if (pin_bound(own_record, key, &bound) && bound != UNBOUND)
             return 0;
-        unpin(own_record, pins_of(own_record, bound));
+        unpin_once(own_record, pin_counter(own_record, bound));
     }
     error = library_lock();
     if (error != 0)
@@ -104,91 +54,46 @@ static int pin_or_bind(struct pkeyguard_key *key)
     return error;
 }
 
-/* A pkey that joined the pool after this thread did has access-disable alone: slow to open. */
-static void close_both_bits(int pkey)
+/*
+ * A pkey that joined the pool after this thread registered has AD alone, from which only the slow
+ * path opens it.
+ */
+static void close_by_both_bits(int pkey)
 {
-    if (denied(pkey) == ACCESS_DENIED && thread_marked_outside_handlers())
-        deny(pkey, ALL_DENIED);
+    if (denied_now(pkey) == RELATIVE_AD && thread_marked_outside_handlers())
+        deny(pkey, RELATIVE_BITS);
 }
 
-/* After a pin that was of no use. A key that is bound is none for here: something else is the
- * matter, and pkeyguard_guard_enter() sees to it. */
-static __attribute__((noinline)) int bind_and_open(struct thread_record *record, uint32_t pinned,
-                                                   struct pkeyguard_key *key,
-                                                   enum pkeyguard_rights rights)
+int virtual_bind_and_open(struct thread_record *record, pkru_bits pinned, struct pkeyguard_key *key,
+                          enum pkeyguard_rights rights)
 {
     int error;
 
-    unpin(record, pins_of(record, pinned));
-    if (key->enforcement != &virtual_enforcement || key->bound != UNBOUND)
+    unpin_once(record, pin_counter(record, pinned));
+    if (key->enforcement != &virtual_enforcement || key->bound_bits != UNBOUND)
         return 0;
     error = pin_or_bind(key);
     if (error != 0)
         return error;
-    close_both_bits(key->pkey);
+    close_by_both_bits(key->pkey);
     if (rights == PKEYGUARD_READ_WRITE ? pkeyguard_pkru_open(key->pkey_bits)
                                        : pkeyguard_pkru_open_to_read(key->pkey_bits, &key->wd_bit))
         return 1;
-    unpin(own_record, pins_of(own_record, key->pkey_bits));
+    unpin_once(own_record, pin_counter(own_record, key->pkey_bits));
     return 0;
 }
 
-int pkeyguard_virtual_write(struct pkeyguard_key *key)
-{
-    struct thread_record *record = own_record;
-    uint32_t bound;
-
-    if (!registered(record))
-        return 0;
-    if (pin(record, key, &bound) && pkeyguard_pkru_open(bound))
-        return 1;
-    return bind_and_open(record, bound, key, PKEYGUARD_READ_WRITE);
-}
-
-int pkeyguard_virtual_read(struct pkeyguard_key *key)
-{
-    struct thread_record *record = own_record;
-    uint32_t bound;
-
-    if (!registered(record))
-        return 0;
-    if (pin(record, key, &bound) && pkeyguard_pkru_open_to_read(bound, &key->wd_bit))
-        return 1;
-    return bind_and_open(record, bound, key, PKEYGUARD_READ_ONLY);
-}
-
-void pkeyguard_virtual_close(struct pkeyguard_key *key)
-{
-    struct thread_record *record = own_record;
-    uint32_t bits = key->pkey_bits;
-    uint32_t *pins = pins_of(record, bits);
-
-    /* Not pinned by this thread: not open in it, either. */
-    if (*pins == 0)
-        return;
-    pkeyguard_pkru_set_bits(bits);
-    unpin(record, pins);
-}
-
-static int bind(struct pkeyguard_key *key)
+static NEEDS_LIBRARY_LOCK int virtual_bind(struct pkeyguard_key *key)
 {
     return virtual_pool_add_key(key);
 }
 
-static int unbind(struct pkeyguard_key *key)
+static NEEDS_LIBRARY_LOCK int virtual_unbind(struct pkeyguard_key *key)
 {
     return virtual_pool_remove_key(key);
 }
 
-/* A thread that is not registered keeps every pkey where it is, so the answer holds for it too. */
-static enum pkeyguard_rights rights(const struct pkeyguard_key *key)
-{
-    int pkey = key->pkey;
-
-    return pkey < 0 ? PKEYGUARD_NO_ACCESS : pkeys_rights(pkey, pkeyguard_pkru_read());
-}
-
-static int apply(const struct pkeyguard_key *key, struct pages *pages)
+static NEEDS_LIBRARY_LOCK int virtual_apply(const struct pkeyguard_key *key, struct pages *pages)
 {
     int error = 0;
 
@@ -201,64 +106,88 @@ static int apply(const struct pkeyguard_key *key, struct pages *pages)
     return error;
 }
 
-/* A restrict guard that has nothing to take away pins nothing. */
-static int restrict_to(struct pkeyguard_key *key, enum pkeyguard_rights rights,
-                       struct pkru_change *ret_change)
+/*
+ * The answer holds for a thread that is not registered, too: such a thread keeps every pkey with
+ * its key.
+ */
+static enum pkeyguard_rights virtual_rights(const struct pkeyguard_key *key)
 {
-    /* Never both bits, which would look like a thread outside handlers. */
-    uint32_t wanted = rights == PKEYGUARD_READ_ONLY ? WRITE_DENIED : ACCESS_DENIED;
+    int pkey = key->pkey;
+
+    return pkey < 0 ? PKEYGUARD_NO_ACCESS : pkru_rights(pkey, pkeyguard_pkru_read());
+}
+
+/* A restrict guard that has nothing to take away pins nothing. */
+static int virtual_restrict(struct pkeyguard_key *key, enum pkeyguard_rights rights,
+                            struct pkru_change *ret_change)
+{
+    /* Never both bits: they mark a thread outside signal handlers (thread_records.c). */
+    pkru_bits wanted = rights == PKEYGUARD_READ_ONLY ? RELATIVE_WD : RELATIVE_AD;
     int error;
 
     *ret_change = (struct pkru_change){0};
-    if (virtual_enforcement.rights(key) <= rights)
+    if (virtual_rights(key) <= rights)
         return 0;
     error = pin_or_bind(key);
     if (error != 0)
         return error;
-    /* Registering may have closed it. */
-    if (pkeys_rights(key->pkey, pkeyguard_pkru_read()) > rights)
+    /* It may be closed by now: registering closes the pool. */
+    if (virtual_rights(key) > rights)
         *ret_change = deny(key->pkey, wanted);
     else
-        unpin(own_record, pins_of(own_record, key->pkey_bits));
+        unpin_once(own_record, pin_counter(own_record, key->pkey_bits));
     return 0;
 }
 
-static int enter(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
-                 enum guard_mode mode, struct pkru_change *ret_change)
+static int virtual_enter(struct pkeyguard_key *key, struct pages *pages,
+                         enum pkeyguard_rights rights, enum guard_mode mode,
+                         struct pkru_change *ret_change)
 {
     int error;
 
     (void)pages;
     if (mode == GUARD_RESTRICTS)
-        return restrict_to(key, rights, ret_change);
+        return virtual_restrict(key, rights, ret_change);
     error = pin_or_bind(key);
     if (error != 0)
         return error;
-    close_both_bits(key->pkey);
-    *ret_change = widen(key->pkey, rights);
+    close_by_both_bits(key->pkey);
+    *ret_change = deny(key->pkey, pkru_widened(denied_now(key->pkey), RELATIVE_AD, rights));
     return 0;
 }
 
-static int leave(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
-                 enum guard_mode mode, const struct pkru_change *change)
+static int virtual_leave(struct pkeyguard_key *key, struct pages *pages,
+                         enum pkeyguard_rights rights, enum guard_mode mode,
+                         const struct pkru_change *change)
 {
     int pkey = key->pkey;
 
     (void)pages, (void)rights;
-    /* A restrict guard may have pinned nothing; one that is not this thread's has. */
+    /* A restrict guard may have pinned nothing. A guard without a pin was never this thread's. */
     if ((mode == GUARD_RESTRICTS && change->set == 0) || pkey < 0 || !thread_pins(own_record, pkey))
         return 0;
-    undo(pkey, change);
-    unpin(own_record, pins_of(own_record, key->pkey_bits));
+    undo_change(pkey, change);
+    unpin_once(own_record, pin_counter(own_record, key->pkey_bits));
     return 0;
+}
+
+static bool virtual_denied(const struct pkeyguard_key *key, pkru_bits *ret_denied)
+{
+    int pkey = key->pkey;
+
+    if (pkey < 0)
+        return false;
+    *ret_denied = denied_now(pkey);
+    return true;
 }
 
 const struct enforcement virtual_enforcement = {
     .kind = PKEYGUARD_PKU,
-    .bind = bind,
-    .unbind = unbind,
-    .rights = rights,
-    .apply = apply,
-    .enter = enter,
-    .leave = leave,
+    .bind = virtual_bind,
+    .unbind = virtual_unbind,
+    .apply = virtual_apply,
+    .rights = virtual_rights,
+    .enter = virtual_enter,
+    .leave = virtual_leave,
+    .denied = virtual_denied,
 };

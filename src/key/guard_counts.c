@@ -6,141 +6,143 @@
 
 #include "base/os.h"
 
-struct own_guards {
+/* The calling thread's guards on one key or region. */
+struct own_count {
     const struct guard_counts *of; /* compared, never followed */
-    struct guard_counts count;
+    struct guard_counts counts;
 };
 
 enum { FEW = 8 };
 
 /*
- * The calling thread's own. Few at a time, so they are searched from the newest. More than that
- * stand in pages, from outside malloc, for a guard may be acquired in a signal handler that
- * interrupted malloc; the pages go when the thread holds nothing, so that none are left at its end.
+ * A thread has few at a time, so they are searched one by one, the newest first. More than FEW
+ * stand in pages from outside malloc, because a guard may be acquired in a signal handler that
+ * interrupted malloc. The pages go when the thread has no guard: none are left when it ends.
  */
-static __thread struct {
-    struct own_guards *entries;
+static __thread struct own_counts {
+    struct own_count *entries;
     size_t count, room;
-    struct own_guards few[FEW];
-} own __attribute__((tls_model("initial-exec")));
+    struct own_count few[FEW];
+} own_counts __attribute__((tls_model("initial-exec")));
 
-static struct own_guards *find_own(const struct guard_counts *held)
+static struct own_count *find_own(const struct guard_counts *counts)
 {
-    for (size_t i = own.count; i-- > 0;) {
-        if (own.entries[i].of == held)
-            return &own.entries[i];
+    for (size_t i = own_counts.count; i-- > 0;) {
+        if (own_counts.entries[i].of == counts)
+            return &own_counts.entries[i];
     }
     return NULL;
 }
 
 /* Moves the entries into pages, or into more of them. */
-static int grow(void)
+static int grow_own_counts(void)
 {
-    size_t size = own.room * sizeof(*own.entries), grown;
-    void *entries = own.entries;
+    size_t size = own_counts.room * sizeof(*own_counts.entries), grown;
+    void *entries = own_counts.entries;
     int error;
 
-    if (own.entries == own.few) {
+    if (own_counts.entries == own_counts.few) {
         grown = os_page_size();
         error = os_allocate_pages(grown, &entries);
         if (error == 0)
-            memcpy(entries, own.few, size);
+            memcpy(entries, own_counts.few, size);
     } else {
         grown = 2 * size;
         error = os_grow_pages(size, grown, &entries);
     }
     if (error != 0)
         return error;
-    own.entries = entries;
-    own.room = grown / sizeof(*own.entries);
+    own_counts.entries = entries;
+    own_counts.room = grown / sizeof(*own_counts.entries);
     return 0;
 }
 
-static int make_room(void)
+static int make_room_for_own(void)
 {
-    if (own.count < own.room)
+    if (own_counts.count < own_counts.room)
         return 0;
-    if (own.room > 0)
-        return grow();
-    own.entries = own.few;
-    own.room = FEW;
+    if (own_counts.room > 0)
+        return grow_own_counts();
+    own_counts.entries = own_counts.few;
+    own_counts.room = FEW;
     return 0;
 }
 
-static void drop(struct own_guards *entry)
+static void drop_own(struct own_count *entry)
 {
-    *entry = own.entries[--own.count];
-    if (own.count == 0 && own.entries != own.few) {
-        os_free_pages(own.entries, own.room * sizeof(*own.entries));
-        own.entries = own.few;
-        own.room = FEW;
+    *entry = own_counts.entries[--own_counts.count];
+    if (own_counts.count == 0 && own_counts.entries != own_counts.few) {
+        os_free_pages(own_counts.entries, own_counts.room * sizeof(*own_counts.entries));
+        own_counts.entries = own_counts.few;
+        own_counts.room = FEW;
     }
 }
 
-static unsigned *counter(struct guard_counts *held, enum pkeyguard_rights rights,
+static unsigned *counter(struct guard_counts *counts, enum pkeyguard_rights rights,
                          enum guard_mode mode)
 {
     if (mode == GUARD_WIDENS)
-        return rights == PKEYGUARD_READ_WRITE ? &held->writers : &held->readers;
-    return rights == PKEYGUARD_READ_ONLY ? &held->to_read : &held->to_nothing;
+        return rights == PKEYGUARD_READ_WRITE ? &counts->writers : &counts->readers;
+    return rights == PKEYGUARD_READ_ONLY ? &counts->to_read : &counts->to_nothing;
 }
 
-bool guard_counts_any(const struct guard_counts *held)
+bool guard_counts_any(const struct guard_counts *counts)
 {
-    return (held->readers | held->writers | held->to_read | held->to_nothing) != 0;
+    return (counts->readers | counts->writers | counts->to_read | counts->to_nothing) != 0;
 }
 
-enum pkeyguard_rights guard_counts_widest(const struct guard_counts *held)
+enum pkeyguard_rights guard_counts_widest(const struct guard_counts *counts)
 {
-    if (held->writers != 0)
+    if (counts->writers != 0)
         return PKEYGUARD_READ_WRITE;
-    return held->readers != 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_NO_ACCESS;
+    return counts->readers != 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_NO_ACCESS;
 }
 
-enum pkeyguard_rights guard_counts_limit(const struct guard_counts *held)
+enum pkeyguard_rights guard_counts_limit(const struct guard_counts *counts)
 {
-    if (held->to_nothing != 0)
+    if (counts->to_nothing != 0)
         return PKEYGUARD_NO_ACCESS;
-    return held->to_read != 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_READ_WRITE;
+    return counts->to_read != 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_READ_WRITE;
 }
 
-int guard_counts_add(struct guard_counts *held, enum pkeyguard_rights rights, enum guard_mode mode)
+int guard_counts_add(struct guard_counts *counts, enum pkeyguard_rights rights,
+                     enum guard_mode mode)
 {
-    struct own_guards *mine = find_own(held);
+    struct own_count *mine = find_own(counts);
 
     if (mine == NULL) {
-        int error = make_room();
+        int error = make_room_for_own();
 
         if (error != 0)
             return error;
-        mine = &own.entries[own.count++];
-        *mine = (struct own_guards){.of = held};
+        mine = &own_counts.entries[own_counts.count++];
+        *mine = (struct own_count){.of = counts};
     }
-    ++*counter(&mine->count, rights, mode);
-    ++*counter(held, rights, mode);
+    ++*counter(&mine->counts, rights, mode);
+    ++*counter(counts, rights, mode);
     return 0;
 }
 
-bool guard_counts_remove(struct guard_counts *held, enum pkeyguard_rights rights,
+bool guard_counts_remove(struct guard_counts *counts, enum pkeyguard_rights rights,
                          enum guard_mode mode)
 {
-    struct own_guards *mine = find_own(held);
+    struct own_count *mine = find_own(counts);
 
-    if (*counter(held, rights, mode) == 0)
+    if (*counter(counts, rights, mode) == 0)
         return false;
-    --*counter(held, rights, mode);
-    /* A guard that another thread acquired is in that thread's own count. */
-    if (mine != NULL && *counter(&mine->count, rights, mode) != 0) {
-        --*counter(&mine->count, rights, mode);
-        if (!guard_counts_any(&mine->count))
-            drop(mine);
+    --*counter(counts, rights, mode);
+    /* A guard that another thread acquired stays in the count of that thread. */
+    if (mine != NULL && *counter(&mine->counts, rights, mode) != 0) {
+        --*counter(&mine->counts, rights, mode);
+        if (!guard_counts_any(&mine->counts))
+            drop_own(mine);
     }
     return true;
 }
 
-void guard_counts_keep_own(struct guard_counts *held)
+void guard_counts_keep_own(struct guard_counts *counts)
 {
-    const struct own_guards *mine = find_own(held);
+    const struct own_count *mine = find_own(counts);
 
-    *held = mine == NULL ? (struct guard_counts){0} : mine->count;
+    *counts = mine == NULL ? (struct guard_counts){0} : mine->counts;
 }

@@ -1,36 +1,58 @@
 /* SPDX-License-Identifier: MIT */
-#include <pkeyguard/key.h>
+#include "key/key.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-#include "key/enforcement.h"
-#include "base/lock.h"
-
-static int bind(struct pkeyguard_key *key, const struct enforcement *enforcement)
+static NEEDS_LIBRARY_LOCK int bind_to(struct pkeyguard_key *key,
+                                      const struct enforcement *enforcement)
 {
     key->enforcement = enforcement;
     return enforcement->bind(key);
 }
 
-static int bind_as_asked(struct pkeyguard_key *key, unsigned flags)
+static NEEDS_LIBRARY_LOCK int bind_as_asked(struct pkeyguard_key *key, unsigned flags)
 {
     int error;
 
     if (flags == PKEYGUARD_KEY_SOFTWARE)
-        return bind(key, &mprotect_enforcement);
+        return bind_to(key, &mprotect_enforcement);
     if (flags == PKEYGUARD_KEY_VIRTUAL) {
-        error = bind(key, &virtual_enforcement);
+        error = bind_to(key, &virtual_enforcement);
         if (error == -ENOTSUP)
-            return bind(key, &mprotect_enforcement);
+            return bind_to(key, &mprotect_enforcement);
         return error == -ENOSYS ? -ENOTSUP : error;
     }
-    error = bind(key, &pku_enforcement);
+    error = bind_to(key, &pku_enforcement);
     if (error == -ENOTSUP && flags == PKEYGUARD_KEY_OPTIONAL)
-        return bind(key, &no_enforcement);
+        return bind_to(key, &no_enforcement);
     if (error == -ENOTSUP && flags == 0)
-        return bind(key, &mprotect_enforcement);
+        return bind_to(key, &mprotect_enforcement);
     return error;
+}
+
+static void init_key(struct pkeyguard_key *zeroed_key, enum pkeyguard_rights default_rights)
+{
+    zeroed_key->default_rights = default_rights;
+    zeroed_key->pkey = -1;
+    zeroed_key->bound_bits = zeroed_key->pkey_bits = UNBOUND;
+    list_init(&zeroed_key->pages);
+}
+
+/* The flags exclude one another. */
+static bool flags_valid(unsigned flags, enum pkeyguard_rights default_rights)
+{
+    switch (flags) {
+    case 0:
+    case PKEYGUARD_KEY_HARDWARE:
+    case PKEYGUARD_KEY_SOFTWARE:
+    case PKEYGUARD_KEY_OPTIONAL:
+        return true;
+    case PKEYGUARD_KEY_VIRTUAL:
+        return default_rights == PKEYGUARD_NO_ACCESS;
+    default:
+        return false;
+    }
 }
 
 int pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
@@ -39,20 +61,13 @@ int pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
     struct pkeyguard_key *key;
     int error;
 
-    /* The flags exclude one another. */
-    if (!rights_valid(default_rights) ||
-        (flags != 0 && flags != PKEYGUARD_KEY_HARDWARE && flags != PKEYGUARD_KEY_SOFTWARE &&
-         flags != PKEYGUARD_KEY_VIRTUAL && flags != PKEYGUARD_KEY_OPTIONAL) ||
-        (flags == PKEYGUARD_KEY_VIRTUAL && default_rights != PKEYGUARD_NO_ACCESS))
+    if (!rights_valid(default_rights) || !flags_valid(flags, default_rights))
         return -EINVAL;
     key = calloc(1, sizeof(*key));
     if (key == NULL)
         return -ENOMEM;
-    key->default_rights = default_rights;
-    key->pkey = -1;
-    key->bound = key->pkey_bits = UNBOUND;
+    init_key(key, default_rights);
     key->no_base_rights = flags == PKEYGUARD_KEY_VIRTUAL;
-    list_init(&key->pages);
     error = library_lock();
     if (error == 0) {
         error = bind_as_asked(key, flags);
@@ -80,6 +95,45 @@ int pkeyguard_key_destroy(struct pkeyguard_key *key)
     if (error == 0)
         free(key);
     return error;
+}
+
+void key_init_private(struct pkeyguard_key *key)
+{
+    init_key(key, PKEYGUARD_NO_ACCESS);
+    (void)bind_to(key, &mprotect_enforcement);
+}
+
+void key_end_private(struct pkeyguard_key *key)
+{
+    (void)key->enforcement->unbind(key);
+}
+
+int key_take_pages(struct pkeyguard_key *key, struct pages *pages)
+{
+    int error = key->enforcement->apply(key, pages);
+
+    if (error == 0) {
+        list_remove(&pages->of_key);
+        list_insert(&key->pages, &pages->of_key);
+    }
+    return error;
+}
+
+int key_set_prot(const struct pkeyguard_key *key, struct pages *pages, int prot)
+{
+    int before = pages->prot, error;
+
+    pages->prot = prot;
+    error = key->enforcement->apply(key, pages);
+    if (error != 0)
+        pages->prot = before;
+    return error;
+}
+
+void key_drop_pages(struct pages *pages)
+{
+    list_remove(&pages->of_key);
+    list_init(&pages->of_key);
 }
 
 enum pkeyguard_enforcement pkeyguard_key_enforcement(const struct pkeyguard_key *key)

@@ -1,185 +1,158 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The multiplexer.
+ * Virtual keys: many keys share a pool of pkeys. Protocol and proof.
  *
- * Who may change what. Bindings (key->bound, key->pkey), the pool and the list of threads change
- * under the library's lock. Pins are changed by their own thread, with plain writes and no lock. A
- * guard pins like this (enforcement_virtual.c), and unpins in the opposite order:
+ * Who may change what. Bindings (key->bound_bits, key->pkey), the pool and the list of threads
+ * change under the library's lock. A thread changes its own pins, with plain writes and no lock. A
+ * guard pins in this order (enforcement_virtual.c), and unpins in the opposite one:
  *
- *     read the binding; pin that pkey; read the binding again: if it changed, unpin and start over;
- *     open the pkey in PKRU
+ *     read the binding; pin that pkey; read the binding again: if it has changed, unpin and start
+ *     over; open the pkey in PKRU
  *
- * What it closes is the pkey that it pins, whether the key is bound to it at that moment or not:
- * a binding is also taken away and given back.
+ * A guard closes the pkey that it pins, whether the key is bound to it at that moment or not: a
+ * binding can be taken away and given back meanwhile.
  *
- * A pkey changes owner in this order, 1 to 4 in retire(), 5 in give():
+ * A pkey changes owner in these steps: 1 to 4 in close_some_pkey(), 5 in transfer().
  *
  *  1. The owner's binding is taken away.
- *  2. membarrier(2): every running thread passes a full barrier, and every other one does before it
- *     runs again. A guard whose pin is not visible afterwards reads the binding after the barrier,
- *     finds it gone and opens nothing.
- *  3. The pins of every registered thread. One: the binding is given back, another pkey is tried.
- *  4. The census: if the process has as many threads as are registered, there is none beside them.
- *     If there is, the binding is given back. Until here the lock is not free, so nobody can bind
- *     the key anew. Now the pkey is closed.
- *  5. The owner's pages become PROT_NONE and lose the pkey, then the new owner's get it, then the
- *     new owner's binding is set, and the pkey is closed no more.
+ *  2. membarrier(2): every running thread passes a full barrier, and every other thread does before
+ *     it runs again. If a guard's pin is not visible after that, the guard reads the binding after
+ *     the barrier, finds it gone, and opens nothing.
+ *  3. The pins of every registered thread are read. If one pins the pkey, the binding is given back
+ *     and another pkey is tried.
+ *  4. The census: if the process has as many threads as are registered, there are no others. If it
+ *     has more, the binding is given back. The lock is held all this time, so no thread can bind
+ * the key anew. Now the pkey is closed.
+ *  5. The owner's pages become PROT_NONE and lose the pkey; then the new owner's pages get it; then
+ *     the new owner is bound, and the pkey is closed no more.
  *
- * After 4 no thread has the pkey open, and none will before a binding names it again, however long
- * that takes: so one barrier and one census are for several pkeys, the next to be wanted. Until
- * another key wants it the owner's pages carry it still, and the owner is bound anew with no more
- * ado. This is why:
+ * After step 4 no thread has the pkey open, and none can open it before a binding names it again,
+ * however long that takes. So one barrier and one census serve several pkeys, the next to be
+ * wanted. Until another key wants the pkey, the old owner's pages keep it, and the old owner can be
+ * bound again without these steps. The reasons:
  *
- *  - A registered thread has a pool pkey open only while it pins it: it closed all of them when it
- *    registered, only guards open them, and a guard unpins after it has closed. So does a switch of
- *    coroutines, which opens and closes for guards (saved_pins.c). None pins this one at 3, and
- * none can open it since 2.
- *  - A thread that is not registered may have inherited it open from its creator. At 4 there is no
- *    such thread. One born later is born of a registered thread, so closed. Had the census come
- *    first, a thread born between it and 3, inside a scope that ends before 3, would be missed.
- *  - Signal handlers start closed and give back what they open. What a handler returns to is a
- *    frame with the PKRU of code that pins what it has open, because a thread can only register
- *    where it is certain that no such frame is pending. A handler's own guards pin as any other.
- *  - A thread that ends keeps its pins until the kernel says that it will run no more.
- *  - A fork child has one thread. It forgets the others, whose pins do not exist there.
+ *  - A registered thread has a pkey of the pool open only while it pins it: it closed them all when
+ *    it registered, only guards open them, and a guard unpins after it has closed. A switch of
+ *    coroutines opens and closes for guards in the same order (saved_pins.c). At step 3 no thread
+ *    pins this pkey, and since step 2 none can open it.
+ *  - A thread that is not registered may have inherited the pkey open from its creator. At step 4
+ *    there is no such thread. A thread born later is born of a registered one, so with the pkey
+ *    closed. If the census came before step 3, it would miss a thread that is born in between,
+ *    inside a scope that ends before step 3.
+ *  - A signal handler starts with every key closed, and its return takes away what it opened. The
+ *    code that it returns to has the PKRU of its frame, and pins what that has open: a thread can
+ *    only register where it is certain that no frame from before is pending. A handler's own guards
+ *    pin like any other.
+ *  - A thread that ends keeps its pins until the kernel says that it runs no more.
+ *  - A fork child has one thread. It forgets the records of the others, and their pins.
  *
- * Where the kernel says that the calling thread is the only one, its own pins are all there is to
- * look at. An ended thread is off the registry before it is off the kernel's count, and the census
- * first counts, then looks who is alive: each can only make the counts differ, which keeps the
- * pkey. Two kinds of code are outside the count, and of the argument: what clone(2) made to share
- * the memory but not the process, while its parent runs on; and threads that come to be with PKRU
- * open because the program wrote it so. tests/model has the protocol for spin.
+ * If the kernel says that the calling thread is the only one, its own pins are all there is to
+ * read. An ended thread leaves the registry before the kernel's count. The census counts first and
+ * then looks which threads live: both can only make the counts differ, and then the pkey stays. Two
+ * kinds of code are outside the count and outside this argument: code made by clone(2) that shares
+ * the memory but not the process, while its parent runs on; and threads that start with a PKRU that
+ * the program wrote open by itself. tests/model has the protocol for spin.
  */
 #include "key/virtual_pool.h"
 
 #include <errno.h>
 #include <stddef.h>
 
-#include <pkeyguard/pkru.h>
-
-#include "base/lock.h"
 #include "base/os.h"
-#include "pkey/pkeys.h"
+#include "key/eviction.h"
+#include "pkey/own_pkru.h"
+#include "pkey/pkey_allocator.h"
 
-static bool ready;
-static bool claim_failed; /* at the last try */
+static struct virtual_pool {
+    bool ready; /* set once, under the library's lock; read without */
 
-/* The pool: places of its pkeys, least recently used first. */
-static struct list pool = LIST_INIT(pool), places[PKEYS];
+    /* Under the library's lock. */
+    struct list keys; /* every virtual key */
+    uint64_t last_serial;
+    pkru_bits closed; /* pkeys that every thread has closed and that no binding names */
 
-/* Those of them that every thread has closed and no binding names; their bits in PKRU, too. */
-static uint32_t closed;
+    /*
+     * The key whose pages may have the pkey. Where a change of pages has failed half-way the key
+     * has no pkey, but it is the owner still: no other key gets the pkey before it is off all of
+     * these pages.
+     */
+    struct pkeyguard_key *owners[PKEYS];
 
-/*
- * Whose pages may carry the pkey. Where a change of pages has failed half-way the key has no pkey,
- * but this is its owner: no other key gets the pkey before it is off all of them.
- */
-static struct pkeyguard_key *owners[PKEYS];
+    /* The same for code that has no lock: written under the lock, read without. */
+    _Atomic uint64_t owner_serials[PKEYS];
+    _Atomic pkey_bitset bound; /* pkeys that a binding names */
+} pool = {.keys = LIST_INIT(pool.keys)};
 
-/* The same for who has no lock: the owners' serials, and a bit for each that is bound. */
-static _Atomic uint64_t owner_serials[PKEYS];
-static atomic_uint bound_pkeys;
-
-static struct list keys = LIST_INIT(keys);
-static uint64_t last_serial;
-
-/* Changes whenever a pin is dropped that somebody waits for. */
-static atomic_uint wake_count;
-
-static int pkey_at(const struct list *place)
+static NEEDS_LIBRARY_LOCK void set_binding(struct pkeyguard_key *key, int pkey)
 {
-    return (int)(place - places);
-}
-
-static void set_binding(struct pkeyguard_key *key, int pkey)
-{
-    closed &= ~PKEY_BITS(pkey);
-    bound_pkeys |= 1u << pkey;
+    pool.closed &= ~PKEY_BITS(pkey);
+    pool.bound |= 1u << pkey;
     key->pkey = pkey;
     key->pkey_bits = PKEY_BITS(pkey);
     key->wd_bit = PKEY_WD(pkey);
-    __atomic_store_n(&key->bound, PKEY_BITS(pkey), __ATOMIC_SEQ_CST);
+    __atomic_store_n(&key->bound_bits, PKEY_BITS(pkey), __ATOMIC_SEQ_CST);
 }
 
 /* The owner keeps the pkey, but guards find the key unbound. */
-static void take_binding(int pkey)
+static NEEDS_LIBRARY_LOCK void take_binding(int pkey)
 {
-    bound_pkeys &= ~(1u << pkey);
-    if (owners[pkey] != NULL)
-        __atomic_store_n(&owners[pkey]->bound, UNBOUND, __ATOMIC_SEQ_CST);
+    pool.bound &= ~(1u << pkey);
+    if (pool.owners[pkey] != NULL)
+        __atomic_store_n(&pool.owners[pkey]->bound_bits, UNBOUND, __ATOMIC_SEQ_CST);
 }
 
-static void give_binding_back(int pkey)
+static NEEDS_LIBRARY_LOCK void give_binding_back(int pkey)
 {
-    if (owners[pkey] != NULL)
-        set_binding(owners[pkey], pkey);
+    if (pool.owners[pkey] != NULL)
+        set_binding(pool.owners[pkey], pkey);
 }
 
-static void set_owner(int pkey, struct pkeyguard_key *key)
+static NEEDS_LIBRARY_LOCK void set_owner(int pkey, struct pkeyguard_key *key)
 {
-    if (owners[pkey] != NULL)
-        owners[pkey]->tagged_pkey = 0;
-    owners[pkey] = key;
+    if (pool.owners[pkey] != NULL)
+        pool.owners[pkey]->tagged_pkey = 0;
+    pool.owners[pkey] = key;
     if (key != NULL)
         key->tagged_pkey = pkey;
-    owner_serials[pkey] = key == NULL ? 0 : key->serial;
+    pool.owner_serials[pkey] = key == NULL ? 0 : key->serial;
 }
 
-/*
- * One pkey more for the pool. The last one stays with the kernel, which takes it for an
- * execute-only mapping, and makes such a mapping readable when there is none.
- */
-static int claim(void)
+/* One pkey more. No virtual key has had it yet, so it is closed everywhere. */
+static NEEDS_LIBRARY_LOCK int grow_pool(void)
 {
-    uint32_t pkru = pkeyguard_pkru_read();
-    int pkey = os_pkey_alloc(), spare;
+    int pkey = pkey_take_for_pool();
 
     if (pkey > 0) {
-        spare = os_pkey_alloc();
-        os_pkey_free(spare > 0 ? spare : pkey);
-        if (spare < 0)
-            pkey = -ENOSPC;
-        /* Both bits set would mean that this thread is not in a handler (thread_records.c). */
-        pkeyguard_pkru_write(pkru);
+        eviction_add(pkey);
+        pool.closed |= PKEY_BITS(pkey);
     }
-    /* A thread by itself may have one open: closed in a handler, its return would open it again. */
-    if (pkey == -ENOSPC && thread_outside_handlers())
-        pkey = pku_take_idle_key();
-    if (pkey > 0) {
-        pkeys_change(0, PKEY_AD(pkey));
-        list_insert(pool.previous, &places[pkey]);
-        thread_records_pool |= PKEY_BITS(pkey);
-        closed |= PKEY_BITS(pkey); /* no virtual key has had it yet */
-    }
-    claim_failed = pkey < 0;
     return pkey;
 }
 
-static void renew_barrier(void)
+void virtual_pool_renew_barrier(void)
 {
-    if (os_barrier_prepare() != 0)
+    if (pool.ready && os_barrier_prepare() != 0)
         os_abort("a fork child has no membarrier", NULL);
 }
 
-static int prepare(void)
+static NEEDS_LIBRARY_LOCK int ready_pool(void)
 {
     int pkey;
 
-    if (pku_ruled_out() != 0)
+    if (pkeys_ruled_out() != 0)
         return -ENOTSUP;
     if (os_barrier_prepare() != 0)
         return -ENOSYS;
-    pkey = claim();
+    pkey = grow_pool();
     if (pkey < 0 && pkey != -ENOSPC)
         return -ENOTSUP;
-    library_add_fork_child(renew_barrier);
-    ready = true;
+    pool.ready = true;
     return 0;
 }
 
 int virtual_pool_register_thread(bool outside_handlers)
 {
-    int error = ready ? 0 : prepare();
+    int error = pool.ready ? 0 : ready_pool();
 
     if (error != 0 || own_record->registered)
         return error;
@@ -194,18 +167,18 @@ int virtual_pool_add_key(struct pkeyguard_key *key)
 
     if (error != 0)
         return error;
-    key->serial = ++last_serial;
-    list_insert(&keys, &key->of_process);
+    key->serial = ++pool.last_serial;
+    list_insert(&pool.keys, &key->of_process);
     return 0;
 }
 
 bool virtual_pool_in_use(void)
 {
-    return ready;
+    return pool.ready;
 }
 
-/* Every page that may carry the pkey loses it. On failure some do not, and the first error. */
-static int close_pages(struct pkeyguard_key *key, int pkey)
+/* Takes the pkey off the key's pages. On failure some may still have it; the first error. */
+static NEEDS_LIBRARY_LOCK int close_pages_of(struct pkeyguard_key *key, int pkey)
 {
     int error = 0;
 
@@ -220,51 +193,35 @@ static int close_pages(struct pkeyguard_key *key, int pkey)
     return error;
 }
 
-/* Before another place, or the pool's end. */
-static void move(struct list *place, struct list *before)
+/* Step 1, of the next few pkeys that no thread seems to pin. *pkey: where to go on; 0: the end. */
+static NEEDS_LIBRARY_LOCK pkru_bits take_some_bindings(int *pkey)
 {
-    list_remove(place);
-    list_insert(before->previous, place);
+    enum { AT_ONCE = 7 };
+    pkru_bits taken = 0;
+
+    for (int n = 0; n < AT_ONCE && *pkey != 0; *pkey = eviction_next(*pkey)) {
+        if (pool.closed & PKEY_BITS(*pkey) || thread_records_any_pins(*pkey))
+            continue;
+        take_binding(*pkey);
+        taken |= PKEY_BITS(*pkey);
+        n++;
+    }
+    return taken;
 }
 
-/* Moves what was used since the last binding to the pool's end, in the order that it had. */
-static void notice_uses(void)
-{
-    struct list *end = &pool;
-    uint32_t used = 0;
-
-    for_each_thread(record)
-    {
-        if (record->used != 0) {
-            used |= record->used;
-            record->used = 0;
-        }
-    }
-    used &= thread_records_pool; /* a guard that found its key unbound noted that, too */
-    /* From the end, where most of it is already. */
-    for (struct list *place = pool.previous, *next; used != 0; place = next) {
-        next = place->previous;
-        if (used & PKEY_BITS(pkey_at(place))) {
-            used &= ~PKEY_BITS(pkey_at(place));
-            move(place, end);
-            end = place;
-        }
-    }
-}
-
-/* Steps 2 to 4: which of these pkeys every thread has closed, and nobody can open. */
-static int find_closed(uint32_t pkeys, uint32_t *ret_closed)
+/* Steps 2 to 4: finds those of these pkeys that every thread has closed and none can open. */
+static NEEDS_LIBRARY_LOCK int find_closed(pkru_bits pkeys, pkru_bits *ret_closed)
 {
     bool alone = thread_records_only_own();
     int error = alone ? 0 : os_barrier();
-    uint32_t unpinned = 0;
+    pkru_bits unpinned = 0;
 
     if (error != 0)
         return error;
     for_each_pkey_left(left, pkeys)
     {
-        if (!thread_records_any_pins(pkeys_first(left)))
-            unpinned |= PKEY_BITS(pkeys_first(left));
+        if (!thread_records_any_pins(pkru_first_pkey(left)))
+            unpinned |= PKEY_BITS(pkru_first_pkey(left));
     }
     if (unpinned != 0 && !alone)
         error = thread_records_all_registered();
@@ -274,86 +231,75 @@ static int find_closed(uint32_t pkeys, uint32_t *ret_closed)
 }
 
 /*
- * Steps 1 to 4, until some pkey is closed: of several at a time, the least recently used that
- * nobody pins, for they are the next to be wanted.
+ * Steps 1 to 4, until some pkey is closed. Several are tried at a time, those first that eviction.h
+ * names first: they are the next to be wanted.
  */
-static int close_candidates(void)
+static NEEDS_LIBRARY_LOCK int close_some_pkey(void)
 {
-    enum { AT_ONCE = 7 };
-    struct list *place = pool.next;
+    int pkey = eviction_first();
 
-    while (place != &pool) {
-        uint32_t tried = 0, now_closed = 0;
-        int error;
+    while (pkey != 0) {
+        pkru_bits tried = take_some_bindings(&pkey), now_closed = 0;
+        int error = tried == 0 ? 0 : find_closed(tried, &now_closed);
 
-        for (int n = 0; n < AT_ONCE && place != &pool; place = place->next) {
-            int pkey = pkey_at(place);
-
-            if (closed & PKEY_BITS(pkey) || thread_records_any_pins(pkey))
-                continue;
-            take_binding(pkey);
-            tried |= PKEY_BITS(pkey);
-            n++;
-        }
-        error = tried == 0 ? 0 : find_closed(tried, &now_closed);
-        closed |= now_closed;
-        for_each_pkey_left(left, tried & ~closed) give_binding_back(pkeys_first(left));
+        pool.closed |= now_closed;
+        for_each_pkey_left(left, tried & ~pool.closed) give_binding_back(pkru_first_pkey(left));
         if (error != 0 || now_closed != 0)
             return error;
     }
-    return list_empty(&pool) ? -ENOSPC : -EBUSY;
+    return eviction_first() == 0 ? -ENOSPC : -EBUSY;
 }
 
-/* The least recently used; 0: none is. */
-static int closed_pkey(void)
+/* The least recently used of the closed pkeys; 0: there is none. */
+static NEEDS_LIBRARY_LOCK int first_closed_pkey(void)
 {
-    list_for_each(place, &pool)
+    for_each_pkey_of_pool(pkey)
     {
-        if (closed & PKEY_BITS(pkey_at(place)))
-            return pkey_at(place);
+        if (pool.closed & PKEY_BITS(pkey))
+            return pkey;
     }
     return 0;
 }
 
-/* A closed pkey. Another key's pages may carry it. */
-static int find_closed_pkey(void)
+/* A closed pkey; another key's pages may have it. Fails as virtual_pool_pin(). */
+static NEEDS_LIBRARY_LOCK int find_closed_pkey(void)
 {
-    int pkey = closed_pkey(), error;
+    int pkey = first_closed_pkey(), error;
 
-    if (pkey == 0 && !claim_failed)
-        pkey = claim();
+    if (pkey == 0 && !pkey_manager.pool_is_full)
+        pkey = grow_pool();
     if (pkey > 0)
         return pkey;
-    error = close_candidates();
+    error = close_some_pkey();
     if (error == -EBUSY && thread_records_drop_exited())
-        error = close_candidates();
+        error = close_some_pkey();
     if (error == 0)
-        return closed_pkey();
-    /* Some may have been given up since. */
-    pkey = claim();
+        return first_closed_pkey();
+    /* The program may have freed one since the pool was full. */
+    pkey = grow_pool();
     return pkey > 0 ? pkey : error;
 }
 
 /* Step 5, of a closed pkey. */
-static int transfer(int pkey, struct pkeyguard_key *key)
+static NEEDS_LIBRARY_LOCK int transfer(int pkey, struct pkeyguard_key *key)
 {
-    struct pkeyguard_key *owner = owners[pkey];
+    struct pkeyguard_key *owner = pool.owners[pkey];
     int error = 0;
 
     if (owner != NULL && owner != key) {
         owner->pkey = -1;
         owner->pkey_bits = UNBOUND;
-        error = close_pages(owner, pkey);
+        error = close_pages_of(owner, pkey);
     }
     if (error != 0)
         return error;
     set_owner(pkey, key);
-    move(&places[pkey], &pool);
+    eviction_note_binding(pkey);
     list_for_each(link, &key->pages)
     {
         error = pages_tag(list_entry(link, struct pages, of_key), pkey);
         if (error != 0) {
-            if (close_pages(key, pkey) == 0)
+            if (close_pages_of(key, pkey) == 0)
                 set_owner(pkey, NULL);
             return error;
         }
@@ -362,33 +308,26 @@ static int transfer(int pkey, struct pkeyguard_key *key)
     return 0;
 }
 
-static int bind(struct pkeyguard_key *key)
+static NEEDS_LIBRARY_LOCK int bind_key(struct pkeyguard_key *key)
 {
     int pkey = key->pkey;
 
-    if (pkey > 0) { /* all of its pages carry it */
+    if (pkey > 0) { /* all of its pages still have it */
         set_binding(key, pkey);
         return 0;
     }
-    notice_uses();
+    eviction_note_uses();
     pkey = key->tagged_pkey != 0 ? key->tagged_pkey : find_closed_pkey();
     return pkey > 0 ? transfer(pkey, key) : pkey;
 }
 
 int virtual_pool_pin(struct pkeyguard_key *key)
 {
-    int error = key->bound != UNBOUND ? 0 : bind(key);
+    int error = key->bound_bits != UNBOUND ? 0 : bind_key(key);
 
-    if (error == 0) {
-        pkeyguard_count_up(&own_record->pins[key->pkey]);
-        own_record->used |= key->bound;
-    }
+    if (error == 0)
+        pin_once(own_record, key->bound_bits);
     return error;
-}
-
-void virtual_pool_unpin(struct pkeyguard_key *key)
-{
-    virtual_pool_drop_pins(key->pkey, 1);
 }
 
 int virtual_pool_remove_key(struct pkeyguard_key *key)
@@ -396,7 +335,7 @@ int virtual_pool_remove_key(struct pkeyguard_key *key)
     int pkey = key->pkey;
 
     thread_records_drop_exited();
-    if (key->bound != UNBOUND) {
+    if (key->bound_bits != UNBOUND) {
         take_binding(pkey);
         if (os_barrier() != 0 || thread_records_any_pins(pkey)) {
             give_binding_back(pkey);
@@ -409,10 +348,40 @@ int virtual_pool_remove_key(struct pkeyguard_key *key)
     return 0;
 }
 
+bool virtual_pool_all_pinned_here(void)
+{
+    for_each_pkey_of_pool(pkey)
+    {
+        if (!thread_pins(own_record, pkey))
+            return false;
+    }
+    return true;
+}
+
+bool virtual_pool_none_pinned_here(void)
+{
+    for_each_pkey_of_pool(pkey)
+    {
+        if (thread_pins(own_record, pkey))
+            return false;
+    }
+    return true;
+}
+
+bool virtual_pool_all_pinned(void)
+{
+    for_each_pkey_of_pool(pkey)
+    {
+        if (!thread_records_any_pins(pkey))
+            return false;
+    }
+    return true;
+}
+
 int virtual_pool_pkey(uint64_t serial)
 {
     for (int pkey = 1; pkey < PKEYS; pkey++) {
-        if (owner_serials[pkey] == serial)
+        if (pool.owner_serials[pkey] == serial)
             return pkey;
     }
     return 0;
@@ -420,28 +389,26 @@ int virtual_pool_pkey(uint64_t serial)
 
 uint64_t virtual_pool_serial(int pkey)
 {
-    return owner_serials[pkey];
+    return pool.owner_serials[pkey];
 }
 
-/* As a guard pins a key: what counts is the binding that it has once the pin is there. */
-static bool pin_where_bound(uint64_t serial, uint32_t pins)
+/* Pins as a guard does: the binding counts that the key has once the pin is there. */
+static bool pin_where_bound(uint64_t serial, uint32_t times)
 {
     int pkey = virtual_pool_pkey(serial);
 
     if (pkey == 0 || !own_record->registered)
         return false;
-    own_record->used |= PKEY_BITS(pkey);
-    thread_set_pins(pkey, own_record->pins[pkey] + pins);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (bound_pkeys & 1u << pkey && owner_serials[pkey] == serial)
+    pin_times(pkey, times);
+    if (pool.bound & 1u << pkey && pool.owner_serials[pkey] == serial)
         return true;
-    virtual_pool_drop_pins(pkey, pins);
+    unpin_times(pkey, times);
     return false;
 }
 
-static struct pkeyguard_key *find_key(uint64_t serial)
+static NEEDS_LIBRARY_LOCK struct pkeyguard_key *find_key(uint64_t serial)
 {
-    list_for_each(link, &keys)
+    list_for_each(link, &pool.keys)
     {
         struct pkeyguard_key *key = list_entry(link, struct pkeyguard_key, of_process);
 
@@ -451,7 +418,7 @@ static struct pkeyguard_key *find_key(uint64_t serial)
     return NULL;
 }
 
-static int pin_wherever(uint64_t serial, uint32_t pins)
+static NEEDS_LIBRARY_LOCK int bind_and_pin_times(uint64_t serial, uint32_t times)
 {
     struct pkeyguard_key *key = find_key(serial);
     int error;
@@ -462,83 +429,20 @@ static int pin_wherever(uint64_t serial, uint32_t pins)
     if (error == 0)
         error = virtual_pool_pin(key);
     if (error == 0)
-        thread_set_pins(key->pkey, own_record->pins[key->pkey] + pins - 1);
+        pin_times(key->pkey, times - 1);
     return error;
 }
 
-int virtual_pool_pin_serial(uint64_t serial, uint32_t pins)
+int virtual_pool_pin_serial(uint64_t serial, uint32_t times)
 {
     int error;
 
-    if (pin_where_bound(serial, pins))
+    if (pin_where_bound(serial, times))
         return 0;
     error = library_lock();
     if (error != 0)
         return error;
-    error = pin_wherever(serial, pins);
+    error = bind_and_pin_times(serial, times);
     library_unlock();
     return error;
-}
-
-void virtual_pool_drop_pins(int pkey, uint32_t pins)
-{
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    thread_set_pins(pkey, own_record->pins[pkey] - pins);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (own_record->no_waiters != 1)
-        virtual_wait_wake(own_record);
-}
-
-bool virtual_pool_all_pinned_here(void)
-{
-    list_for_each(place, &pool)
-    {
-        if (!thread_pins(own_record, pkey_at(place)))
-            return false;
-    }
-    return true;
-}
-
-bool virtual_pool_all_pinned(void)
-{
-    list_for_each(place, &pool)
-    {
-        if (!thread_records_any_pins(pkey_at(place)))
-            return false;
-    }
-    return true;
-}
-
-bool virtual_wait_allowed(void)
-{
-    list_for_each(place, &pool)
-    {
-        if (thread_pins(own_record, pkey_at(place)))
-            return false;
-    }
-    return thread_outside_handlers();
-}
-
-unsigned virtual_wait_begin(void)
-{
-    unsigned asked = wake_count;
-
-    for_each_thread(record) __atomic_store_n(&record->no_waiters, 0, __ATOMIC_RELAXED);
-    /* As with a binding: who does not see that he is asked, has unpinned for all to see. */
-    os_barrier();
-    thread_records_drop_exited();
-    return asked;
-}
-
-void virtual_wait_sleep(unsigned asked)
-{
-    /* Not for long: a thread that ends unpins without a word. */
-    os_wait(&wake_count, asked, 20);
-}
-
-void virtual_wait_wake(struct thread_record *own)
-{
-    own->no_waiters = 1;
-    wake_count++;
-    os_wake(&wake_count);
 }

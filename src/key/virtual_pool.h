@@ -2,68 +2,61 @@
 /*
  * virtual_pool.h - many virtual keys share a pool of pkeys
  *
- * A virtual key's pages carry a pkey of the pool, or they are PROT_NONE. Guards open the key where
- * it is bound to that pkey, and pin the binding. virtual_pool.c has the protocol, and why it holds.
+ * A virtual key is bound to a pkey of the pool, and its pages have that pkey, or its pages are
+ * PROT_NONE. Guards open the key where it is bound, and pin the pkey (pin.h). virtual_pool.c has
+ * the protocol, and the argument why it holds.
  */
 #ifndef VIRTUAL_POOL_H
 #define VIRTUAL_POOL_H
 
-#include "key/enforcement.h"
-#include "pkey/thread_records.h"
+#include "key/key.h"
+#include "key/pin.h"
 
 /*
  * Registers the calling thread, and readies the pool if this is the first. `outside_handlers`: the
- * caller promises it, else it must be seen. 0; -ENOTSUP: no pkeys here; -ENOSYS: no membarrier(2);
- * -ENOMEM; -EAGAIN: it cannot be seen. Needs the lock.
+ * caller promises that it is in no signal handler; else the thread's stack must show it. Returns 0;
+ * -ENOTSUP: no pkeys here; -ENOSYS: no membarrier(2); -ENOMEM; -EAGAIN: the stack does not show it.
  */
-int virtual_pool_register_thread(bool outside_handlers);
+int virtual_pool_register_thread(bool outside_handlers) NEEDS_LIBRARY_LOCK;
 
-/* A new key, with a serial of its own. As virtual_pool_register_thread(true). Needs the lock. */
-int virtual_pool_add_key(struct pkeyguard_key *key);
+/* A new key, with a serial of its own. Fails as virtual_pool_register_thread(true). */
+int virtual_pool_add_key(struct pkeyguard_key *key) NEEDS_LIBRARY_LOCK;
 
 /*
- * Pins the key for the calling thread, which must be registered; binds it first if it is not.
- * -EBUSY: every pkey of the pool is pinned; -EAGAIN: a thread that is not registered may have one
- * open; -ENOSPC: the pool is empty and stays so; -ENOMEM, -EACCES: the kernel refuses to change the
- * pages. Needs the lock.
+ * Pins the key for the calling thread, which must be registered; binds it first if it is not bound.
+ * Returns 0; -EBUSY: every pkey of the pool is pinned; -EAGAIN: a thread that is not registered may
+ * have one open; -ENOSPC: the pool is empty and stays empty; -ENOMEM, -EACCES: the kernel refuses
+ * to change pages.
  */
-int virtual_pool_pin(struct pkeyguard_key *key);
-void virtual_pool_unpin(struct pkeyguard_key *key);
+int virtual_pool_pin(struct pkeyguard_key *key) NEEDS_LIBRARY_LOCK;
 
-/* Lets go of a key that has no pages. -EBUSY: a thread pins it. Needs the lock. */
-int virtual_pool_remove_key(struct pkeyguard_key *key);
+/* Ends a key that has no pages. -EBUSY: a thread pins it. */
+int virtual_pool_remove_key(struct pkeyguard_key *key) NEEDS_LIBRARY_LOCK;
 
-/* Whether no other thread's pin keeps a pkey from this one; whether somebody's pin keeps each. */
-bool virtual_pool_all_pinned_here(void);
-bool virtual_pool_all_pinned(void);
+/* True if this thread pins the whole pool; if it pins none of it; if each pkey has some pin. */
+bool virtual_pool_all_pinned_here(void) NEEDS_LIBRARY_LOCK;
+bool virtual_pool_none_pinned_here(void) NEEDS_LIBRARY_LOCK;
+bool virtual_pool_all_pinned(void) NEEDS_LIBRARY_LOCK;
 
-/*
- * How to wait for a pin to be dropped: ask for it, look again whether that is still needed, wait.
- * A thread may wait that pins nothing itself, so that waiting threads never wait for one another,
- * and is not in a signal handler. The first two need the lock, the last must not have it.
- */
-bool virtual_wait_allowed(void);
-unsigned virtual_wait_begin(void);
-void virtual_wait_sleep(unsigned asked);
-
-/* A pin was dropped that somebody waits for. Needs no lock. */
-void virtual_wait_wake(struct thread_record *own);
-
-/* Whether there ever was a virtual key here. */
+/* True if there ever was a virtual key here. Needs no lock. */
 bool virtual_pool_in_use(void);
 
 /*
- * For who sets pins aside and cannot know whether the keys are there later: the pkey of the key
- * with this serial, 0 if it has none, and the other way round. What the calling thread pins stays.
+ * A coroutine that is left sets its pins aside by the serials of the keys, which may be gone when
+ * it comes back. These find the pkey of a serial, 0 if it has none, and the serial of a pkey. What
+ * the calling thread pins does not change meanwhile. Need no lock.
  */
 int virtual_pool_pkey(uint64_t serial);
 uint64_t virtual_pool_serial(int pkey);
 
 /*
- * Pins the key of this serial, so many times, for the calling thread. -ENOENT: it was destroyed; as
- * virtual_pool_register_thread() and virtual_pool_pin(). Takes the lock if the key is not bound.
+ * Pins the key of this serial, so many times. Returns 0; -ENOENT: the key was destroyed; else as
+ * virtual_pool_register_thread(false) and virtual_pool_pin(). Takes the lock if the key is not
+ * bound: -EDEADLK.
  */
-int virtual_pool_pin_serial(uint64_t serial, uint32_t pins);
-void virtual_pool_drop_pins(int pkey, uint32_t pins);
+int virtual_pool_pin_serial(uint64_t serial, uint32_t times);
+
+/* In a fork child, which membarrier(2) does not know yet. */
+void virtual_pool_renew_barrier(void);
 
 #endif

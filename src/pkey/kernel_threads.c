@@ -13,7 +13,7 @@
 
 #include "base/lock.h"
 
-/* Raw, for open(3), read(3) and close(3) are cancellation points. */
+/* Raw system calls: open(3), read(3) and close(3) are cancellation points. */
 static int open_at(int directory, const char *path, int flags)
 {
     return (int)syscall(SYS_openat, directory, path, O_RDONLY | O_CLOEXEC | flags, 0);
@@ -26,24 +26,24 @@ static void close_file(int file)
 }
 
 /*
- * The program may close it, or open a file of its own under that number. A fork child has its
- * parent's.
+ * /proc/self/task, open. The program may close it, or open a file of its own under that number: the
+ * device and inode tell. A fork child has its parent's: the number of forks tells.
  */
-static struct {
-    int file;
+static struct task_directory {
+    int file; /* -1: not open */
     unsigned forks;
     dev_t device;
     ino_t inode;
-} directory = {.file = -1};
+} directory UNDER_LIBRARY_LOCK = {.file = -1};
 
-static bool stat_directory(struct stat *ret_status)
+static NEEDS_LIBRARY_LOCK bool stat_directory(struct stat *ret_status)
 {
-    /* Raw, for fstat(3) goes by way of an empty path, which costs eight times as much. */
+    /* Raw system call: fstat(3) passes an empty path, which costs eight times as much. */
     return directory.file >= 0 && syscall(SYS_fstat, directory.file, ret_status) == 0 &&
            ret_status->st_dev == directory.device && ret_status->st_ino == directory.inode;
 }
 
-static bool open_directory(struct stat *ret_status)
+static NEEDS_LIBRARY_LOCK bool open_directory(struct stat *ret_status)
 {
     directory.file = open_at(AT_FDCWD, "/proc/self/task", O_DIRECTORY);
     if (directory.file < 0 || syscall(SYS_fstat, directory.file, ret_status) != 0)
@@ -63,16 +63,16 @@ unsigned kernel_threads_count(void)
         close_file(directory.file);
         at_hand = false;
     }
-    /* One link for each thread, beside "." and "..". */
+    /* The directory has one link for each thread, and two more: "." and "..". */
     return at_hand || open_directory(&status) ? (unsigned)status.st_nlink - 2 : 0;
 }
 
-enum { PF_EXITING = 4 };
+enum { PF_EXITING = 4 }; /* of the kernel's include/linux/sched.h */
 
-/* As proc(5) has them in a thread's stat; -1: it has none, or it cannot be read. */
-static long flags_of(const char *thread)
+/* The kernel's flags of a thread, from its "stat" (proc(5)); -1: it cannot be read. */
+static NEEDS_LIBRARY_LOCK long flags_of(const char *thread)
 {
-    enum { FLAGS_FIELD = 7 }; /* after the name */
+    enum { FLAGS_FIELD = 7 }; /* counted from the thread's name */
     char line[512], *field;
     int own = open_at(directory.file, thread, O_DIRECTORY);
     int file = own < 0 ? -1 : open_at(own, "stat", 0);
@@ -89,8 +89,8 @@ static long flags_of(const char *thread)
     return field == NULL ? 0 : (long)strtoul(field, NULL, 10);
 }
 
-/* Such a thread runs no code of the program's any more. */
-static bool about_to_end(const char *thread)
+/* True if the thread runs no code of the program any more. */
+static NEEDS_LIBRARY_LOCK bool about_to_end(const char *thread)
 {
     long flags = flags_of(thread);
 
@@ -109,7 +109,7 @@ bool kernel_threads_leader_exited(void)
 
 pid_t kernel_threads_find(bool (*test)(pid_t thread))
 {
-    /* Raw, for readdir(3) wants memory from malloc. */
+    /* Raw system call: readdir(3) allocates with malloc. */
     struct directory_entry {
         uint64_t inode, offset;
         uint16_t length;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernel_threads.h - the kernel's account of this process's threads
+ * kernel_threads.h - the kernel's account of this process's threads, in /proc/self/task
  *
- * It is the one account that has the threads this library has never seen. Those of its own list
- * are in thread_records.h.
+ * It is the one account that has the threads which this library has never seen. thread_records.h
+ * has those that are registered.
  */
 #ifndef KERNEL_THREADS_H
 #define KERNEL_THREADS_H
@@ -11,23 +11,25 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/*
- * How many threads this process has, ended ones included until the kernel forgets them; 0: unknown.
- * It costs one system call, on a file that it keeps open. Needs the library's lock, as the next.
- */
-unsigned kernel_threads_count(void);
-
-/* A thread that passes the test and is not about to end; 0: none. */
-pid_t kernel_threads_find(bool (*test)(pid_t thread));
+#include "base/lock.h"
 
 /*
- * Whether the first thread has ended, or is about to, for certain. It is counted to the end of the
- * process all the same.
+ * The number of threads of this process. A thread that has ended counts until the kernel forgets
+ * it, the first thread until the process ends. 0: /proc does not tell. It costs one system call, on
+ * a file that stays open.
  */
-bool kernel_threads_leader_exited(void);
+unsigned kernel_threads_count(void) NEEDS_LIBRARY_LOCK;
 
-/* Whether the calling thread is certainly the only one. At a sixth of the price of counting them.
+/*
+ * A thread that passes the test and is not about to end; 0: there is none. Comes after
+ * kernel_threads_count() has returned more than 0. The test runs with the lock held.
  */
+pid_t kernel_threads_find(bool (*test)(pid_t thread)) NEEDS_LIBRARY_LOCK;
+
+/* True if the first thread has certainly ended, or is about to. Comes after a count, as above. */
+bool kernel_threads_leader_exited(void) NEEDS_LIBRARY_LOCK;
+
+/* True if the calling thread is certainly the only one. It costs a sixth of a count. */
 bool kernel_threads_only_own(void);
 
 #endif

@@ -1,83 +1,88 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pkeys.h - this library's pkeys in PKRU, for code that has no lock to take
+ * pkeys.h - the pkey manager's account: which pkeys are this library's, and for what
  *
- * Which pkeys have a key is one word, together with a count of the changes to it, so that signal
- * handlers and threads see a consistent whole and can tell later what has changed since.
+ * A pkey is dedicated: one key owns it; or in the pool: virtual keys share it; or idle: its key was
+ * destroyed, and some thread may have it open still. It goes from one to the other in
+ * pkey_allocator.c. Signal handlers and threads read the account with no lock.
  */
 #ifndef PKEYS_H
 #define PKEYS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <pkeyguard/key.h>
-#include <pkeyguard/pkru.h>
+#include "base/lock.h"
+#include "pkru/bits.h"
 
-enum { PKEYS = 16 };
+struct pkey_manager {
+    /* Written under the library's lock, read without. */
 
-#define PKEY_AD(pkey)   (1u << (2 * (pkey)))
-#define PKEY_WD(pkey)   (2u << (2 * (pkey)))
-#define PKEY_BITS(pkey) (PKEY_AD(pkey) | PKEY_WD(pkey))
-#define EVERY_AD        0x55555555u
+    /*
+     * The pkeys that dedicated keys own, a bit each; above them the number of changes of this set
+     * so far. In one word, so that a reader sees a consistent whole and can tell later what has
+     * changed since.
+     */
+    _Atomic uint64_t dedicated;
+    _Atomic uint64_t changed_at[PKEYS]; /* the number of a pkey's last change */
+    _Atomic pkey_bitset idle;
+    _Atomic uint64_t last_idle_at; /* the number of the change that made the last one idle */
+    _Atomic pkru_bits defaults;    /* what the dedicated keys' defaults deny; all other bits set */
+    pkru_bits pool;                /* the pool's bits; it only grows */
 
-/* The first of the pkeys that have bits here; the loop goes through all of them. */
-static inline int pkeys_first(uint32_t bits)
+    /* Read and written under the library's lock. */
+
+    pkey_bitset closed_everywhere UNDER_LIBRARY_LOCK; /* idle ones that every thread has closed */
+    bool pool_is_full UNDER_LIBRARY_LOCK; /* the kernel had no pkey to spare at the last try */
+};
+
+extern struct pkey_manager pkey_manager __attribute__((visibility("hidden")));
+
+/* ---- Snapshots of the dedicated pkeys. Need no lock; async-signal-safe. ---- */
+
+static inline uint64_t pkeys_snapshot(void)
 {
-    return __builtin_ctz(bits) / 2;
-}
-#define for_each_pkey_left(left, bits) \
-    for (uint32_t left = (bits); left != 0; left &= ~PKEY_BITS(pkeys_first(left)))
-
-/* The deny bits that stand for rights, and back. Access-disable alone is no access, too. */
-uint32_t pkeys_deny(int pkey, enum pkeyguard_rights rights);
-enum pkeyguard_rights pkeys_rights(int pkey, uint32_t pkru);
-
-/* A pkey gets a key, or loses it. Under the library's lock. */
-void pkeys_bind(int pkey, enum pkeyguard_rights default_rights);
-void pkeys_unbind(int pkey);
-
-/*
- * The pkeys that had a key and have none, by their bits in PKRU: some thread may have them open
- * still. And the number, as pkeys_bound() counts, at which one of them, or the last, lost its key.
- */
-uint32_t pkeys_idle(void);
-uint64_t pkeys_idle_since(int pkey);
-uint64_t pkeys_last_idle_since(void);
-
-/* It goes to a new owner. Under the library's lock. */
-void pkeys_reuse(int pkey);
-
-/* The pkeys that have a key now; bits of PKRU: theirs, and of those the ones that have kept it. */
-uint64_t pkeys_bound(void);
-uint64_t pkeys_change_number(uint64_t bound);
-uint32_t pkeys_mask(uint64_t bound);
-uint32_t pkeys_kept(uint64_t bound);
-
-/* What the keys' defaults deny; every other pkey's bits are set. */
-uint32_t pkeys_defaults(void);
-
-/*
- * Around what finds out about rights and then changes them, in the calling thread: who closes an
- * idle pkey from outside must not come in between. They nest.
- */
-extern __thread uint32_t pkeys_changes_begun __attribute__((tls_model("initial-exec")));
-static inline void pkeys_begin_change(void)
-{
-    pkeyguard_count_up(&pkeys_changes_begun);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-}
-static inline void pkeys_end_change(void)
-{
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    pkeyguard_count_down(&pkeys_changes_begun);
+    return atomic_load_explicit(&pkey_manager.dedicated, memory_order_acquire);
 }
 
-/* Changes only these bits of the calling thread's PKRU, as it is now. */
-void pkeys_change(uint32_t clear, uint32_t set);
+static inline pkey_bitset pkeys_in(uint64_t snapshot)
+{
+    return (pkey_bitset)(snapshot & ((1u << PKEYS) - 1));
+}
 
-/* Whether pkeys_change() was ever told all these bits by this thread, which else was born with
- * them. */
-bool pkeys_chosen(uint32_t bits);
+static inline uint64_t pkeys_change_number(uint64_t snapshot)
+{
+    return snapshot >> PKEYS;
+}
+
+/* Their bits in PKRU. */
+static inline pkru_bits pkeys_bits(uint64_t snapshot)
+{
+    return pkru_of_set(pkeys_in(snapshot));
+}
+
+/* The bits of those that have had the same key since. */
+pkru_bits pkeys_bits_kept(uint64_t snapshot);
+
+/* What the dedicated keys' defaults deny; the bits of every other pkey are set. */
+static inline pkru_bits pkeys_defaults(void)
+{
+    return atomic_load_explicit(&pkey_manager.defaults, memory_order_relaxed);
+}
+
+/* ---- Changes of the account ---- */
+
+/* A pkey gets a dedicated key. */
+void pkeys_dedicate(int pkey, enum pkeyguard_rights default_rights) NEEDS_LIBRARY_LOCK;
+
+/* Its key is destroyed: it is idle. */
+void pkeys_make_idle(int pkey) NEEDS_LIBRARY_LOCK;
+
+/* An idle pkey goes to a new owner. */
+void pkeys_reuse(int pkey) NEEDS_LIBRARY_LOCK;
+
+/* A pkey joins the pool. */
+void pkeys_add_to_pool(int pkey) NEEDS_LIBRARY_LOCK;
 
 #endif

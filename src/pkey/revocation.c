@@ -1,37 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Revocation: the world is stopped, thread by thread, until nobody is left who runs.
+ * Revocation: a signal stops every other thread and closes the pkeys in its signal frame.
  *
- * A round, under the library's lock: the initiator looks for threads and sends each the signal. Its
- * handler sets the bits in the PKRU that the thread goes on with, says so, and waits there until
- * the round is over; or it says that it cannot, goes on, and is asked again. The round has
- * succeeded when the kernel counts no more threads than have said so and the initiator. At that
- * moment there is no other thread, and every one of these has the bits set:
+ * A round runs under the library's lock. The initiator looks for threads and sends the signal to
+ * each. The handler closes the pkeys in the PKRU that the thread goes on with, says so, and waits
+ * there until the round is over. If it cannot close them it says that, goes on, and is asked again.
+ * The round has succeeded when the kernel counts no more threads than those that have closed the
+ * pkeys, and the initiator. At that moment there is no other thread, and every one of these has the
+ * pkeys closed:
  *
- *  - A thread that waits in the handler can neither open a pkey nor create a thread nor end. So
- *    none that was counted can be another than those that have answered.
- *  - A thread that is born while the round goes on is born of one that has not answered, and it
- *    counts. It is found when threads are looked for again.
- *  - What a waiting thread goes on with is the frame of this handler alone, because it has answered
- *    only if no other frame lies on its stack. Else a later return from there would give it back
- *    what it had.
- *  - It is not about to write to PKRU what it read before: not in a guard or in pkey_set(3), by the
- *    code around the interrupted instruction; nor in what this library does in C, by its account
- *    (pkeys.h), which covers also what it knows of rights and is about to set. Guards of a key may
- *    not be opened while it is destroyed, says its header.
- *  - A fork child has one thread, which was none of those that wait; a fork waits for the lock. As
- *    for virtual keys, clone(2) can make what shares the memory and is not in the count.
- *  - The first thread, once it has ended, is counted for ever. That it has is read before the
- *    count.
+ *  - A thread that waits in the handler can neither open a pkey nor create a thread nor end. So the
+ *    threads that the kernel counted are exactly those that have answered.
+ *  - A thread that is born during the round is born of a thread that has not answered, and it
+ *    counts. The initiator finds it when it looks for threads again.
+ *  - A waiting thread goes on with the frame of this handler alone, because it answers only if no
+ *    other frame lies on its stack. From another frame, a later return would give it back the
+ *    rights that it had.
+ *  - The thread is not about to write a PKRU that it has read before. For a guard and for
+ *    pkey_set(3), the code around the interrupted instruction shows that. For the library's C code,
+ *    which reads rights and then sets them, its count of changes does (own_pkru.h). A guard on a
+ *    key may not be opened while that key is destroyed, says its header.
+ *  - A fork child has one thread, which was not waiting in the handler; a fork waits for the lock.
+ *    As for virtual keys, clone(2) can make code that shares the memory and is not counted.
+ *  - The kernel counts the first thread until the process ends, also after that thread has ended.
+ *    The initiator finds out whether it has ended before it counts.
  *
- * Nobody waits for anybody in vain. The initiator takes no lock that a stopped thread may hold,
- * neither malloc's nor stdio's, and blocks its signals, for handlers might. Threads that wait for
- * the library's lock answer from the handler. A thread that blocks the signal, is in a handler for
- * long, or sleeps where no signal wakes it, never answers: after a while without any answer that
- * helps everybody is let go, and nothing is lost.
+ * No deadlock. The initiator takes no lock that a stopped thread may hold, neither malloc's nor
+ * stdio's, and blocks its signals, because their handlers might. Threads that wait for the
+ * library's lock answer from the handler. A thread never answers if it blocks the signal, stays in
+ * a handler for long, or sleeps where no signal wakes it. Then, when no further thread has closed
+ * the pkeys for a while, all threads go on, and nothing is lost.
  *
- * A handler may run late. It enters its name before it looks whether a round is on, and the
- * initiator ends a round before it looks who is inside and waits until they are out.
+ * A handler may run late. It counts itself as running before it looks whether a round is on, and
+ * the initiator ends the round before it looks how many handlers run and waits for all of them.
  */
 #include "pkey/revocation.h"
 
@@ -42,52 +43,56 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/lock.h"
 #include "base/os.h"
-#include "pkey/pkeys.h"
+#include "pkey/own_pkru.h"
 #include "pkru/signal_frame.h"
 #include "pkey/kernel_threads.h"
 #include "pkey/thread_records.h"
 
-enum { THREAD_IDS = 4 << 20 }; /* the kernel's own limit */
-/* In milliseconds: since the last answer that helped, and for all of it. */
-enum { PATIENCE = 500, MOST_PATIENCE = 2000 };
+enum { THREAD_IDS = 4 << 20 }; /* the kernel's own limit, PID_MAX_LIMIT */
 
-enum state { UNASKED, ASKED, CLOSED };
+/* In milliseconds: from the last thread that closed the pkeys, and for the whole round. */
+enum { PATIENCE = 500, PATIENCE_IN_ALL = 2000 };
 
-static int chosen_signal;
-static pid_t process; /* whose handler it is, and no process's that shares its memory */
+enum thread_state { UNASKED, ASKED, CLOSED };
 
-static atomic_uint rounds;  /* odd: one is on */
-static atomic_uint inside;  /* threads in the handler */
-static atomic_uint answers; /* changes with each */
-static atomic_uint closed;  /* how many of this round's have closed the bits */
-static uint32_t closing;
-static pid_t initiator;
+/* Written under the library's lock, but for what the handlers write; handlers read all of it. */
+static struct revocation {
+    int signal;    /* 0: none was chosen; never changes after that */
+    pid_t process; /* the handler ignores the signal in a process that shares its memory */
 
-/* By thread id, and zero but for the pages of threads that there are. */
-static _Atomic unsigned char *states;
+    atomic_uint rounds;           /* odd while a round is on */
+    atomic_uint handlers_running; /* written by handlers */
+    atomic_uint answers;          /* changes with each answer; written by handlers */
+    atomic_uint threads_closed;   /* in this round; written by handlers */
+    pkru_bits bits_to_close;
+    pid_t initiator;
+
+    /* Of a round, by thread id: an enum thread_state. Memory only where there are threads. */
+    _Atomic unsigned char *states;
+} revocation;
 
 static bool close_in_frame(void *ucontext)
 {
+    pkru_bits bits = revocation.bits_to_close;
     uint32_t pkru;
 
-    return pkeys_changes_begun == 0 && !pkru_write_pending(ucontext) &&
+    return own_pkru.changes_begun == 0 && !pkru_write_pending(ucontext) &&
            thread_no_frame_above(stack_in_frame(ucontext)) && pkru_in_frame(ucontext, &pkru) &&
-           pkru_set_in_frame(ucontext, (pkru & ~closing) | (closing & EVERY_AD));
+           pkru_set_in_frame(ucontext, (pkru & ~bits) | (bits & EVERY_AD));
 }
 
 static void answer(unsigned round, void *ucontext)
 {
-    bool has_closed = close_in_frame(ucontext);
+    bool closed = close_in_frame(ucontext);
 
-    states[os_thread_id()] = has_closed ? CLOSED : UNASKED;
-    if (has_closed)
-        closed++;
-    answers++;
-    os_wake(&answers);
-    while (has_closed && rounds == round)
-        os_wait(&rounds, round, 1000);
+    revocation.states[os_thread_id()] = closed ? CLOSED : UNASKED;
+    if (closed)
+        revocation.threads_closed++;
+    revocation.answers++;
+    os_wake(&revocation.answers);
+    while (closed && revocation.rounds == round)
+        os_wait(&revocation.rounds, round, 1000);
 }
 
 static void on_signal(int signal, siginfo_t *info, void *ucontext)
@@ -96,35 +101,33 @@ static void on_signal(int signal, siginfo_t *info, void *ucontext)
     unsigned round;
 
     (void)signal, (void)info;
-    if (getpid() != process)
+    if (getpid() != revocation.process)
         return;
-    inside++;
-    round = rounds;
+    revocation.handlers_running++;
+    round = revocation.rounds;
     if (round % 2 == 1)
         answer(round, ucontext);
-    if (--inside == 0)
-        os_wake(&inside);
+    if (--revocation.handlers_running == 0)
+        os_wake(&revocation.handlers_running);
     errno = saved_errno;
 }
 
 bool revocation_may_use(int signal)
 {
-    static const int others[] = {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS,
-                                 SIGILL,  SIGFPE,  SIGTRAP, SIGSYS};
+    static const int taken[] = {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
 
-    for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
-        if (signal == others[i])
+    for (size_t i = 0; i < sizeof(taken) / sizeof(*taken); i++) {
+        if (signal == taken[i])
             return false;
     }
-    /* Between the two kinds are those that the C library uses. */
+    /* The C library uses those between 31 and SIGRTMIN. */
     return (signal > 0 && signal < 32) || (signal >= SIGRTMIN && signal <= SIGRTMAX);
 }
 
-/* In a fork child, which no signal has stopped. */
-static void forget_round(void)
+void revocation_forget_round(void)
 {
-    rounds = inside = 0;
-    process = getpid();
+    revocation.rounds = revocation.handlers_running = 0;
+    revocation.process = getpid();
 }
 
 int revocation_use(int signal)
@@ -133,77 +136,76 @@ int revocation_use(int signal)
                                .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
     struct sigaction before;
 
-    if (chosen_signal != 0)
-        return chosen_signal == signal ? 0 : -EBUSY;
+    if (revocation.signal != 0)
+        return revocation.signal == signal ? 0 : -EBUSY;
     os_handle_signal(signal, NULL, &before);
     if (before.sa_handler != SIG_DFL)
         return -EBUSY;
     memset(&action.sa_mask, 0xff, sizeof(action.sa_mask));
     os_handle_signal(signal, &action, NULL);
-    library_add_fork_child(forget_round);
-    process = getpid();
-    chosen_signal = signal;
+    revocation.process = getpid();
+    revocation.signal = signal;
     return 0;
 }
 
-/* Not where the program has taken the signal back. */
 bool revocation_allowed(void)
 {
     struct sigaction action;
 
-    if (chosen_signal == 0)
+    if (revocation.signal == 0)
         return false;
-    os_handle_signal(chosen_signal, NULL, &action);
+    os_handle_signal(revocation.signal, NULL, &action);
     return action.sa_flags & SA_SIGINFO && action.sa_sigaction == on_signal;
 }
 
+/* Sends the signal to a thread that has not answered. False: kernel_threads_find() goes on. */
 static bool ask(pid_t thread)
 {
-    if (thread == initiator || thread >= THREAD_IDS || states[thread] == ASKED ||
-        states[thread] == CLOSED)
+    if (thread == revocation.initiator || thread >= THREAD_IDS ||
+        revocation.states[thread] == ASKED || revocation.states[thread] == CLOSED)
         return false;
-    states[thread] = ASKED;
-    if (os_signal_thread(thread, chosen_signal) != 0)
-        states[thread] = UNASKED;
+    revocation.states[thread] = ASKED;
+    if (os_signal_thread(thread, revocation.signal) != 0)
+        revocation.states[thread] = UNASKED;
     return false;
 }
 
-static int stop_everybody(void)
+static NEEDS_LIBRARY_LOCK int stop_other_threads(void)
 {
-    uint64_t begun = os_milliseconds(), helped_at = begun;
-    unsigned helped = 0;
+    uint64_t begun = os_milliseconds(), progress_at = begun;
+    unsigned seen_closed = 0;
 
     for (;;) {
-        unsigned answered = answers, stopped = closed;
+        unsigned answered = revocation.answers, stopped = revocation.threads_closed;
         unsigned ended = kernel_threads_leader_exited() ? 1 : 0;
         unsigned alive = kernel_threads_count();
         uint64_t now = os_milliseconds();
 
         if (alive == 1 + stopped + ended)
             return 0;
-        if (stopped != helped)
-            helped_at = now;
-        helped = stopped;
-        if (alive == 0 || now - helped_at > PATIENCE || now - begun > MOST_PATIENCE)
+        if (stopped != seen_closed)
+            progress_at = now;
+        seen_closed = stopped;
+        if (alive == 0 || now - progress_at > PATIENCE || now - begun > PATIENCE_IN_ALL)
             return -EAGAIN;
         kernel_threads_find(ask);
-        os_wait(&answers, answered, 1);
-        /* Who could not answer gets the time to go on. */
+        os_wait(&revocation.answers, answered, 1);
+        /* A thread that could not close them gets time to go on. */
         os_sleep_briefly();
     }
 }
 
-static void let_everybody_go(void)
+static void end_round(void)
 {
     unsigned left;
 
-    rounds++;
-    os_wake(&rounds);
-    while ((left = inside) != 0)
-        os_wait(&inside, left, 1000);
+    revocation.rounds++;
+    os_wake(&revocation.rounds);
+    while ((left = revocation.handlers_running) != 0)
+        os_wait(&revocation.handlers_running, left, 1000);
 }
 
-int revoke_everywhere(uint32_t bits)
+int revoke_everywhere(pkru_bits bits)
 {
     sigset_t before;
     void *pages;
@@ -213,14 +215,14 @@ int revoke_everywhere(uint32_t bits)
         os_allocate_pages(THREAD_IDS, &pages) != 0)
         return -EAGAIN;
     os_block_signals(&before);
-    pkeys_change(bits & ~EVERY_AD, bits & EVERY_AD);
-    states = pages;
-    closing = bits;
-    initiator = os_thread_id();
-    closed = 0;
-    rounds++;
-    error = stop_everybody();
-    let_everybody_go();
+    own_pkru_change(bits & ~EVERY_AD, bits & EVERY_AD);
+    revocation.states = pages;
+    revocation.bits_to_close = bits;
+    revocation.initiator = os_thread_id();
+    revocation.threads_closed = 0;
+    revocation.rounds++;
+    error = stop_other_threads();
+    end_round();
     os_unblock_signals(&before);
     os_free_pages(pages, THREAD_IDS);
     return error;

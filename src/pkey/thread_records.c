@@ -6,46 +6,44 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <pkeyguard/pkru.h>
-
-#include "base/lock.h"
 #include "base/os.h"
-#include "pkey/pkeys.h"
-#include "pkru/signal_frame.h"
 #include "pkey/kernel_threads.h"
+#include "pkey/own_pkru.h"
+#include "pkru/signal_frame.h"
 
-static struct thread_record nobody = {.no_waiters = 1};
+static struct thread_record no_record = {.no_waiters = 1};
 
-__thread struct thread_record *own_record = &nobody;
+__thread struct thread_record *own_record = &no_record;
 
-uint32_t thread_records_pool;
+struct thread_registry thread_registry = {
+    .records = LIST_INIT(thread_registry.records),
+    .unused = LIST_INIT(thread_registry.unused),
+};
 
-struct list thread_records = LIST_INIT(thread_records);
-static struct list unused_records = LIST_INIT(unused_records);
-static unsigned registered;
-
-/* Records come in pages of their own, for a thread may register where malloc must not be called,
- * and outlive their threads, because others look at them. */
-static int make_room(void)
+/*
+ * Records come in pages of their own, because a thread may register where malloc must not be
+ * called.
+ */
+static NEEDS_LIBRARY_LOCK int make_room_for_record(void)
 {
     struct thread_record *records;
     size_t count = os_page_size() / sizeof(*records);
     void *page;
     int error;
 
-    if (!list_empty(&unused_records))
+    if (!list_empty(&thread_registry.unused))
         return 0;
     error = os_allocate_pages(os_page_size(), &page);
     if (error != 0)
         return error;
     records = page;
     for (size_t i = 0; i < count; i++)
-        list_insert(&unused_records, &records[i].of_process);
+        list_insert(&thread_registry.unused, &records[i].of_process);
     return 0;
 }
 
 /* Only a robust mutex tells of a thread that ended with no destructor run, as by a raw exit(2). */
-static int begin_life(struct thread_record *record)
+static int hold_exit_mutex(struct thread_record *record)
 {
     pthread_mutexattr_t robust;
     int error = pthread_mutexattr_init(&robust);
@@ -64,9 +62,9 @@ static int begin_life(struct thread_record *record)
  * The kernel gives the mutex up while the thread ends, after its last instruction and before it
  * takes the thread off the process's count.
  */
-static bool has_ended(struct thread_record *record)
+static LOCK_ANALYSIS(no_thread_safety_analysis) bool has_exited(struct thread_record *record)
 {
-    if (record == own_record || record->ended ||
+    if (record == own_record || record->exited ||
         pthread_mutex_trylock(&record->exit_mutex) != EOWNERDEAD)
         return false;
     pthread_mutex_consistent(&record->exit_mutex);
@@ -75,63 +73,66 @@ static bool has_ended(struct thread_record *record)
     return true;
 }
 
-static void drop(struct thread_record *record)
+static NEEDS_LIBRARY_LOCK void give_record_back(struct thread_record *record)
 {
     list_remove(&record->of_process);
-    list_insert(&unused_records, &record->of_process);
-    registered--;
+    list_insert(&thread_registry.unused, &record->of_process);
+    thread_registry.count--;
 }
 
 bool thread_records_drop_exited(void)
 {
     bool any = false;
 
-    for (struct list *link = thread_records.next; link != &thread_records;) {
+    for (struct list *link = thread_registry.records.next; link != &thread_registry.records;) {
         struct thread_record *record = list_entry(link, struct thread_record, of_process);
 
         link = link->next;
-        if (!has_ended(record))
+        if (!has_exited(record))
             continue;
         any = true;
         memset(record->pins, 0, sizeof(record->pins));
-        record->ended = record->thread == getpid();
-        if (!record->ended)
-            drop(record);
+        record->exited = record->thread == getpid();
+        if (!record->exited)
+            give_record_back(record);
     }
     return any;
 }
 
-/* In a fork child: the forking thread alone. */
-static void keep_own(void)
+void thread_records_forget_others(void)
 {
-    for (struct list *link = thread_records.next; link != &thread_records;) {
+    for (struct list *link = thread_registry.records.next; link != &thread_registry.records;) {
         struct thread_record *record = list_entry(link, struct thread_record, of_process);
 
         link = link->next;
         if (record != own_record)
-            drop(record);
+            give_record_back(record);
     }
     if (own_record->registered) {
         own_record->thread = os_thread_id();
         own_record->no_waiters = 1;
-        if (begin_life(own_record) != 0)
+        if (hold_exit_mutex(own_record) != 0)
             os_abort("a fork child cannot register its thread", NULL);
     }
 }
 
 bool thread_records_idle_to_close(void)
 {
-    return own_record->closed_idle < pkeys_last_idle_since();
+    return own_record->closed_idle <
+           atomic_load_explicit(&pkey_manager.last_idle_at, memory_order_relaxed);
 }
 
-/* The number first: of what becomes idle after that it says nothing. */
-static uint64_t close_idle_and(uint32_t these)
+/*
+ * Returns the change number up to which idle pkeys are closed now. It is read first: it says
+ * nothing of a pkey that becomes idle after that.
+ */
+static uint64_t close_idle_and(pkru_bits these)
 {
-    uint64_t now = pkeys_change_number(pkeys_bound());
-    uint32_t idle = pkeys_idle();
+    uint64_t now = pkeys_change_number(pkeys_snapshot());
+    pkru_bits idle = pkru_of_set(pkey_manager.idle);
 
-    /* As the kernel gives a new pkey to threads that are there already. */
-    pkeys_change(idle & ~EVERY_AD, (idle & EVERY_AD) | these);
+    /* AD alone, as the kernel gives a new pkey to threads that are there already. */
+    own_pkru_change(idle & ~EVERY_AD, (idle & EVERY_AD) | these);
     return now;
 }
 
@@ -140,27 +141,26 @@ void thread_records_close_idle(void)
     __atomic_store_n(&own_record->closed_idle, close_idle_and(0), __ATOMIC_RELEASE);
 }
 
-static int register_anew(void)
+static NEEDS_LIBRARY_LOCK int add_own_record(void)
 {
     struct thread_record *record;
-    int error = make_room();
+    int error = make_room_for_record();
 
     if (error != 0)
         return error;
-    library_add_fork_child(keep_own);
-    record = list_entry(unused_records.next, struct thread_record, of_process);
+    record = list_entry(thread_registry.unused.next, struct thread_record, of_process);
     list_remove(&record->of_process);
     memset(record, 0, sizeof(*record));
     record->no_waiters = record->registered = 1;
-    error = begin_life(record);
+    error = hold_exit_mutex(record);
     if (error != 0) {
-        list_insert(&unused_records, &record->of_process);
+        list_insert(&thread_registry.unused, &record->of_process);
         return error;
     }
     record->thread = os_thread_id();
-    record->closed_idle = close_idle_and(thread_records_pool);
-    list_insert(&thread_records, &record->of_process);
-    registered++;
+    record->closed_idle = close_idle_and(pkey_manager.pool);
+    list_insert(&thread_registry.records, &record->of_process);
+    thread_registry.count++;
     own_record = record;
     return 0;
 }
@@ -168,14 +168,14 @@ static int register_anew(void)
 int thread_records_register(void)
 {
     if (!own_record->registered)
-        return register_anew();
+        return add_own_record();
     thread_records_close_idle();
     return 0;
 }
 
 /*
- * First when each of them closed, then whether there are others: as with pins, a thread that was
- * born open before its parent closed is still seen.
+ * It first reads when each thread closed, then whether there are other threads. In this order it
+ * still sees a thread that was created with a pkey open before its creator closed it.
  */
 uint64_t thread_records_closed_idle(void)
 {
@@ -186,7 +186,7 @@ uint64_t thread_records_closed_idle(void)
     {
         uint64_t closed = __atomic_load_n(&record->closed_idle, __ATOMIC_ACQUIRE);
 
-        if (!record->ended && closed < oldest)
+        if (!record->exited && closed < oldest)
             oldest = closed;
     }
     return thread_records_all_registered() == 0 ? oldest : 0;
@@ -202,7 +202,7 @@ bool thread_records_any_pins(int pkey)
     return false;
 }
 
-static bool is_unregistered(pid_t thread)
+static NEEDS_LIBRARY_LOCK bool is_unregistered(pid_t thread)
 {
     for_each_thread(record)
     {
@@ -219,25 +219,25 @@ pid_t thread_records_find_unregistered(void)
 
 bool thread_records_only_own(void)
 {
-    return registered == 1 && own_record->registered && kernel_threads_only_own();
+    return thread_registry.count == 1 && own_record->registered && kernel_threads_only_own();
 }
 
+/*
+ * It counts first, then looks which registered threads live. A thread that lives then was alive
+ * when the kernel counted: if the kernel counted no more than these, there was no other.
+ */
 int thread_records_all_registered(void)
 {
-    unsigned exited_leader = 0;
+    static const atomic_uint nothing;
+    unsigned exited_leader = 0; /* 1: counted until the process ends, and not registered */
 
-    /* The kernel counts an ended thread for a while, and the first one for ever. */
-    for (int patience = 1000; patience > 0; patience--) {
-        static const atomic_uint nothing;
+    /* The kernel counts a thread that has ended for a short while. */
+    for (int tries = 1000; tries > 0; tries--) {
         unsigned alive = kernel_threads_count();
 
-        /*
-         * First the count, then who of the registered lives: whoever does was alive when the kernel
-         * counted, so if it counted no more than these, there was no other.
-         */
         if (thread_records_drop_exited())
             continue;
-        if (alive != 0 && alive == registered + exited_leader)
+        if (alive != 0 && alive == thread_registry.count + exited_leader)
             return 0;
         if (alive == 0 || kernel_threads_find(is_unregistered) != 0)
             return -EAGAIN;
@@ -250,26 +250,26 @@ int thread_records_all_registered(void)
 }
 
 /*
- * A handler starts with access-disable alone, and nothing that it may call sets both bits of a pkey
- * in the pool: that is done where a thread registers. Threads inherit it.
+ * A handler starts with AD alone, and nothing that it may call sets both bits of a pkey of the
+ * pool: that is done where a thread registers. A thread inherits them from its creator.
  */
 bool thread_marked_outside_handlers(void)
 {
-    uint32_t closed = pkeyguard_pkru_read() & thread_records_pool;
+    pkru_bits closed = pkeyguard_pkru_read() & pkey_manager.pool;
 
     return closed & closed >> 1 & EVERY_AD;
 }
 
 bool thread_no_frame_above(const void *stack)
 {
-    enum { MOST_IN_USE = 8 << 20 }; /* else what lies there is perhaps no stack */
+    enum { STACK_MAX = 8 << 20 }; /* a longer range is perhaps not one stack */
     const char *here = stack, *local = (const char *)&own_record;
     const char *end = os_main_stack_end();
 
     /* Thread-local memory lies above a thread's stack, but below the first thread's. */
     if (local > here && local < end)
         end = local;
-    return here < end && end - here <= MOST_IN_USE && pkru_no_frame_between(here, end);
+    return here < end && end - here <= STACK_MAX && pkru_no_frame_between(here, end);
 }
 
 bool thread_outside_handlers(void)

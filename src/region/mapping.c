@@ -4,13 +4,12 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "base/lock.h"
 #include "base/os.h"
 
 /*
- * Where guard pages inside the region's mapping would be lost or refused: the kernel drops them in
- * a child whose memory it wipes, lets a sealed mapping's be removed, and has none in locked or
- * secret memory.
+ * With these flags guard pages get mappings of their own. Inside the region's mapping the kernel
+ * drops them in a child whose memory it wipes, lets them be removed from a sealed mapping, and has
+ * none in locked or secret memory.
  */
 enum {
     GUARDS_APART = PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_FORK_WIPE |
@@ -18,8 +17,8 @@ enum {
 };
 
 /*
- * Where the kernel will not after all, the reservation around the pages, and the page between a
- * region and its annex, do: they get no rights.
+ * If the kernel has no such pages for this mapping after all, ordinary pages serve: those reserved
+ * around the region, and the one before its annex, never get rights.
  */
 static int install_guards(struct pkeyguard_region *region)
 {
@@ -37,8 +36,8 @@ static int install_guards(struct pkeyguard_region *region)
     return error == -ENOTSUP ? 0 : error;
 }
 
-/* What the flags ask of the kernel, while nothing can reach the memory yet. */
-static int prepare_memory(struct pkeyguard_region *region, unsigned flags, bool guards_inside)
+/* Does what the flags ask of the kernel, while no thread can reach the memory yet. */
+static int apply_flags(struct pkeyguard_region *region, unsigned flags, bool guards_inside)
 {
     struct pages *pages = &region->pages;
     int error = 0;
@@ -59,7 +58,7 @@ static int prepare_memory(struct pkeyguard_region *region, unsigned flags, bool 
     return error;
 }
 
-static bool whole_pages(size_t size, size_t *ret_length)
+static bool round_to_pages(size_t size, size_t *ret_length)
 {
     size_t page = os_page_size();
 
@@ -69,14 +68,14 @@ static bool whole_pages(size_t size, size_t *ret_length)
     return true;
 }
 
-/* Where each part begins, counted from the first page. False: the sizes make no sense. */
+/* Finds where each part begins, counted from the first page. False: a size does not fit. */
 static bool lay_out(struct pkeyguard_region *region, size_t size, size_t annex_size)
 {
     size_t page = os_page_size(), annex_length;
     struct pages *pages = &region->pages;
 
     region->head.size = size;
-    if (!whole_pages(size, &pages->length))
+    if (!round_to_pages(size, &pages->length))
         return false;
     region->used = pages->length;
     if (annex_size == 0)
@@ -84,7 +83,7 @@ static bool lay_out(struct pkeyguard_region *region, size_t size, size_t annex_s
     region->used = 0;
     pages->gap = pages->length;
     region->annex = pages->length + page;
-    return whole_pages(annex_size, &annex_length) &&
+    return round_to_pages(annex_size, &annex_length) &&
            !__builtin_add_overflow(annex_length, page, &annex_length) &&
            !__builtin_add_overflow(pages->length, annex_length, &pages->length);
 }
@@ -93,7 +92,7 @@ int mapping_create(struct pkeyguard_region *region, size_t size, size_t annex_si
 {
     bool guarded = !(flags & PKEYGUARD_REGION_NO_GUARD_PAGES);
     bool guards_inside = guarded && !(flags & GUARDS_APART) && os_has_guards();
-    size_t apart = guards_inside ? os_page_size() : 0;
+    size_t apart = guards_inside ? os_page_size() : 0; /* unmapped behind the region */
     size_t reserved;
     void *address;
     int error;
@@ -115,7 +114,7 @@ int mapping_create(struct pkeyguard_region *region, size_t size, size_t annex_si
         os_unmap(address, reserved);
         return error;
     }
-    error = prepare_memory(region, flags, guards_inside);
+    error = apply_flags(region, flags, guards_inside);
     if (error != 0)
         mapping_unmap(region);
     return error;

@@ -2,25 +2,28 @@
 /*
  * mapping.h - the address space of a region that the library maps itself
  *
- * Its pages, its annex behind a page that nobody can reach, and a guard page on each side. With
- * guard pages inside the mapping a region is one mapping, not three; but two of them side by side
- * could become one, which each change of page rights would split and merge again, so a page between
- * them is given back.
+ *     guard page | pages ............................................ | guard page
+ *     guard page | pages ... | inaccessible page | annex ............ | guard page
+ *
+ * With guard pages inside the mapping (MADV_GUARD_INSTALL) a region is one mapping, not three. Two
+ * such mappings side by side could become one, which each change of page rights would split and
+ * merge again: so a page between them is unmapped.
  */
 #ifndef MAPPING_H
 #define MAPPING_H
 
-#include "region/region.h"
+#include "region/region_record.h"
 
 /*
- * The flags' wishes are granted, and nobody can reach any of it yet. On failure there is nothing.
- * -EINVAL: a size is none; -ENOMEM; -ENOTSUP: the kernel has no secret memory.
+ * Maps the region as flags ask, PROT_NONE; on error nothing stays mapped. -EINVAL: size 0, or too
+ * large to be rounded; -ENOMEM; -ENOTSUP: the kernel has no secret memory.
  */
 int mapping_create(struct pkeyguard_region *region, size_t size, size_t annex_size, unsigned flags);
 
 /* -ENOMEM: nothing has changed. */
 int mapping_unmap(const struct pkeyguard_region *region);
 
+/* With the guard pages. */
 static inline char *mapping_start(const struct pkeyguard_region *region)
 {
     return region->pages.address - region->guard_size;

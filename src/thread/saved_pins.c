@@ -7,27 +7,27 @@
 
 #include <pkeyguard/pkru.h>
 
-#include "base/lock.h"
 #include "key/virtual_pool.h"
-#include "pkey/pkeys.h"
+#include "pkey/own_pkru.h"
 
 void saved_pins_save(struct pkeyguard_thread_rights *ret_rights)
 {
-    uint32_t pkru, count = 0;
+    pkru_bits pkru;
+    uint32_t count = 0;
 
     ret_rights->virtual_count = 0;
     if (!own_record->registered)
         return;
     pkru = pkeyguard_pkru_read();
-    for_each_pkey_left(left, thread_records_pool)
+    for_each_pkey_left(left, pkey_manager.pool)
     {
-        int pkey = pkeys_first(left);
+        int pkey = pkru_first_pkey(left);
 
         if (own_record->pins[pkey] != 0) {
             ret_rights->virtual_keys[count++] = (struct pkeyguard_virtual_rights){
                 .serial = virtual_pool_serial(pkey),
                 .pins = own_record->pins[pkey],
-                .denied = (pkru & PKEY_BITS(pkey)) >> (2 * pkey),
+                .denied = pkru_to_relative(pkey, pkru),
             };
         }
     }
@@ -48,7 +48,8 @@ find_saved(const struct pkeyguard_thread_rights *rights, int pkey)
 
 void saved_pins_restore(const struct pkeyguard_thread_rights *rights)
 {
-    uint32_t pool = thread_records_pool, deny = pool, surplus[PKEYS];
+    pkru_bits pool = pkey_manager.pool, deny = pool;
+    uint32_t surplus[PKEYS];
     bool outside_handlers;
 
     if (pool == 0)
@@ -59,33 +60,33 @@ void saved_pins_restore(const struct pkeyguard_thread_rights *rights)
     for_each_pkey_left(left, pool)
     {
         const struct pkeyguard_virtual_rights *saved = NULL;
-        int pkey = pkeys_first(left);
+        int pkey = pkru_first_pkey(left);
 
         surplus[pkey] = own_record->pins[pkey];
         if (surplus[pkey] != 0)
             saved = find_saved(rights, pkey);
         if (saved != NULL) {
-            deny = (deny & ~PKEY_BITS(pkey)) | saved->denied << (2 * pkey);
+            deny = (deny & ~PKEY_BITS(pkey)) | pkru_from_relative(pkey, saved->denied);
             surplus[pkey] -= surplus[pkey] < saved->pins ? surplus[pkey] : saved->pins;
         }
     }
-    pkeys_change(pool & ~deny, deny);
+    own_pkru_change(pool & ~deny, deny);
     for_each_pkey_left(left, outside_handlers ? pool : 0)
     {
-        int pkey = pkeys_first(left);
+        int pkey = pkru_first_pkey(left);
 
         if (surplus[pkey] != 0)
-            virtual_pool_drop_pins(pkey, surplus[pkey]);
+            unpin_times(pkey, surplus[pkey]);
     }
 }
 
-static void drop(const struct pkeyguard_virtual_rights *keys, uint32_t count)
+static void drop_saved(const struct pkeyguard_virtual_rights *keys, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         int pkey = virtual_pool_pkey(keys[i].serial);
 
         if (pkey > 0)
-            virtual_pool_drop_pins(pkey, keys[i].pins);
+            unpin_times(pkey, keys[i].pins);
     }
 }
 
@@ -96,23 +97,23 @@ int saved_pins_take(const struct pkeyguard_thread_rights *rights)
         int error = virtual_pool_pin_serial(saved->serial, saved->pins);
 
         if (error != 0 && error != -ENOENT) {
-            drop(rights->virtual_keys, i);
+            drop_saved(rights->virtual_keys, i);
             return error;
         }
     }
     return 0;
 }
 
-uint32_t saved_pins_deny(const struct pkeyguard_thread_rights *rights, uint32_t *ret_mask)
+pkru_bits saved_pins_deny(const struct pkeyguard_thread_rights *rights, pkru_bits *ret_mask)
 {
-    uint32_t mask = 0, deny = 0;
+    pkru_bits mask = 0, deny = 0;
 
     for (uint32_t i = 0; i < rights->virtual_count; i++) {
         int pkey = virtual_pool_pkey(rights->virtual_keys[i].serial);
 
         if (pkey > 0) {
             mask |= PKEY_BITS(pkey);
-            deny |= rights->virtual_keys[i].denied << (2 * pkey);
+            deny |= pkru_from_relative(pkey, rights->virtual_keys[i].denied);
         }
     }
     *ret_mask = mask;
@@ -121,25 +122,25 @@ uint32_t saved_pins_deny(const struct pkeyguard_thread_rights *rights, uint32_t 
 
 void saved_pins_drop(const struct pkeyguard_thread_rights *rights)
 {
-    drop(rights->virtual_keys, rights->virtual_count);
+    drop_saved(rights->virtual_keys, rights->virtual_count);
 }
 
 void saved_pins_reset(void)
 {
-    static const struct pkeyguard_thread_rights nothing;
+    static const struct pkeyguard_thread_rights no_pins;
     bool idle_to_close = thread_records_idle_to_close();
 
     if (!idle_to_close && !virtual_pool_in_use())
         return;
     if (own_record->registered || !thread_outside_handlers()) {
-        saved_pins_restore(&nothing);
+        saved_pins_restore(&no_pins);
         if (idle_to_close && thread_outside_handlers())
             thread_records_close_idle();
     } else {
-        pkeys_change(0, thread_records_pool);
+        own_pkru_change(0, pkey_manager.pool);
         if (library_lock() == 0) {
-            /* Where there is no memory for it the thread stays in the way of others: no harm. */
-            thread_records_register();
+            /* Without memory for a record the thread keeps pkeys from other keys: no harm. */
+            (void)thread_records_register();
             library_unlock();
         }
     }

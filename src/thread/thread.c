@@ -7,68 +7,68 @@
 
 #include <pkeyguard/pkru.h>
 
-#include "base/lock.h"
-#include "key/virtual_pool.h"
 #include "thread/saved_pins.h"
+#include "pkey/own_pkru.h"
+#include "pkey/pkey_allocator.h"
 #include "pkey/pkeys.h"
 #include "pkey/revocation.h"
 #include "pkey/thread_records.h"
 
-/* Of these bits the ones in deny are set, the others cleared. */
-static void set_rights(uint32_t mask, uint32_t deny)
+/* In PKRU: sets mask & deny, clears mask & ~deny. */
+static void set_masked(pkru_bits mask, pkru_bits deny)
 {
     if (mask != 0)
-        pkeys_change(mask & ~deny, mask & deny);
+        own_pkru_change(mask & ~deny, mask & deny);
 }
 
 void pkeyguard_thread_save(struct pkeyguard_thread_rights *ret_rights)
 {
-    uint64_t bound = pkeys_bound();
+    uint64_t bound = pkeys_snapshot();
 
     ret_rights->bound = bound;
-    ret_rights->pkru = pkeys_mask(bound) != 0 ? pkeyguard_pkru_read() : 0;
+    ret_rights->pkru = pkeys_bits(bound) != 0 ? pkeyguard_pkru_read() : 0;
     saved_pins_save(ret_rights);
 }
 
 /* A siglongjmp may have left a change of rights behind that will never end. */
 static void end_skipped_changes(void)
 {
-    if (pkeys_changes_begun != 0 && thread_outside_handlers())
-        pkeys_changes_begun = 0;
+    if (own_pkru.changes_begun != 0 && thread_outside_handlers())
+        own_pkru.changes_begun = 0;
 }
 
 void pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights)
 {
     end_skipped_changes();
-    pkeys_begin_change();
-    set_rights(pkeys_kept(rights->bound), rights->pkru);
-    pkeys_end_change();
+    own_pkru_begin_change();
+    set_masked(pkeys_bits_kept(rights->bound), rights->pkru);
+    own_pkru_end_change();
     saved_pins_restore(rights);
 }
 
 int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
                             const struct pkeyguard_thread_rights *to)
 {
-    static const struct pkeyguard_thread_rights new;
-    uint32_t kept, left, entered, deny;
+    static const struct pkeyguard_thread_rights fresh;
+    pkru_bits kept, left, entered, deny;
     struct pkeyguard_thread_rights from;
     int error;
 
     if (to == NULL)
-        to = &new;
+        to = &fresh;
     pkeyguard_thread_save(&from);
     error = saved_pins_take(to);
     if (error != 0)
         return error;
-    pkeys_begin_change();
+    own_pkru_begin_change();
     saved_pins_deny(&from, &left);
     deny = saved_pins_deny(to, &entered);
-    kept = pkeys_kept(to->bound);
+    kept = pkeys_bits_kept(to->bound);
     deny |= (to->pkru & kept) | (pkeys_defaults() & ~kept & ~entered);
-    set_rights(pkeys_mask(from.bound) | left | entered, deny);
-    pkeys_end_change();
+    set_masked(pkeys_bits(from.bound) | left | entered, deny);
+    own_pkru_end_change();
     saved_pins_drop(&from);
-    /* Most of it is not in use. */
+    /* Only the part in use: the struct is large. */
     memcpy(ret_from, &from,
            offsetof(struct pkeyguard_thread_rights, virtual_keys[from.virtual_count]));
     return 0;
@@ -77,9 +77,9 @@ int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
 void pkeyguard_thread_reset(void)
 {
     end_skipped_changes();
-    pkeys_begin_change();
-    set_rights(pkeys_mask(pkeys_bound()), pkeys_defaults());
-    pkeys_end_change();
+    own_pkru_begin_change();
+    set_masked(pkeys_bits(pkeys_snapshot()), pkeys_defaults());
+    own_pkru_end_change();
     saved_pins_reset();
 }
 
@@ -89,7 +89,7 @@ int pkeyguard_thread_register(void)
 
     if (error != 0)
         return error;
-    error = pku_ruled_out() == 0 ? thread_records_register() : 0;
+    error = pkeys_ruled_out() == 0 ? thread_records_register() : 0;
     library_unlock();
     return error;
 }
@@ -103,7 +103,7 @@ int pkeyguard_thread_use_signal(int signal)
     error = library_lock();
     if (error != 0)
         return error;
-    error = pku_ruled_out() == 0 ? revocation_use(signal) : 0;
+    error = pkeys_ruled_out() == 0 ? revocation_use(signal) : 0;
     library_unlock();
     return error;
 }

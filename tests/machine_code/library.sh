@@ -9,9 +9,10 @@ set -eu
 # Source file, and the functions in which it may stand there.
 allowed='
 inline pkeyguard_acquire pkeyguard_key_acquire pkeyguard_pkru_write pkeyguard_release
-pkeys pkeys_change
-enforcement_virtual bind_and_open pkeyguard_virtual_close pkeyguard_virtual_read pkeyguard_virtual_write
-virtual_pool claim
+own_pkru own_pkru_change
+enforcement_virtual virtual_bind_and_open
+virtual_guard pkeyguard_virtual_close pkeyguard_virtual_read pkeyguard_virtual_write
+pkey_allocator take_spare pkey_take_for_pool
 guard pkeyguard_acquire_all
 heap open_and_alloc pkeyguard_heap_aligned_alloc pkeyguard_heap_alloc pkeyguard_heap_calloc
 heap pkeyguard_heap_free pkeyguard_heap_realloc pkeyguard_heap_usable_size
@@ -63,8 +64,8 @@ fi
 
 # Where it is written as it was read before, the one follows the other in a straight line and within
 # the reach of pkru_write_pending(). Elsewhere nobody revokes meanwhile: by an account of it
-# (pkeys.h), under the library's lock, or alone in a child process.
-elsewhere='pkeys_change claim self_test faults pkeyguard_pkru_write'
+# (own_pkru.h), under the library's lock, or alone in a child process.
+elsewhere='own_pkru_change take_spare pkey_take_for_pool self_test faults pkeyguard_pkru_write'
 bent=$(disassemble "$library" | awk -v elsewhere=" $elsewhere " '
     function number(hex,    i, value) {
         for (i = 1; i <= length(hex); i++)

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pin.h - a thread pins the pkeys that its guards on virtual keys have open
+ *
+ * A pinned pkey stays with its key. A guard pins the pkey before it opens it, and unpins after it
+ * has closed it; virtual_pool.c says what rests on that order. A thread changes its own pins with
+ * no lock. Other threads see the change after a barrier (membarrier(2)).
+ *
+ * The functions are inline because an open scope is two of them.
+ */
+#ifndef PIN_H
+#define PIN_H
+
+#include "base/fence.h"
+#include "pkey/thread_records.h"
+
+/* The counter of the pkey that has these bits: four bytes for each two bits of PKRU. */
+static inline uint32_t *pin_counter(struct thread_record *own, pkru_bits bits)
+{
+    return (uint32_t *)(void *)((char *)own->pins + 2 * pkru_twice_first_pkey(bits));
+}
+
+/* Slow path of an unpin: wakes the threads that wait for one. Needs no lock. */
+void pin_wake_waiters(struct thread_record *own);
+
+/* Pins once. The caller then looks whether the key still has the pkey. */
+static inline void pin_once(struct thread_record *own, pkru_bits bits)
+{
+    pkeyguard_count_up(pin_counter(own, bits));
+    own->used |= bits;
+    compiler_fence();
+}
+
+/* Drops a pin, by its counter; the pkey must be closed. */
+static inline void unpin_once(struct thread_record *own, uint32_t *counter)
+{
+    compiler_fence();
+    pkeyguard_count_down(counter);
+    compiler_fence();
+    if (__builtin_expect(own->no_waiters != 1, 0))
+        pin_wake_waiters(own);
+}
+
+/* The same for several pins at a time: coroutines leave theirs and come back to them. */
+static inline void pin_times(int pkey, uint32_t times)
+{
+    own_record->used |= PKEY_BITS(pkey);
+    __atomic_store_n(&own_record->pins[pkey], own_record->pins[pkey] + times, __ATOMIC_RELEASE);
+    compiler_fence();
+}
+
+static inline void unpin_times(int pkey, uint32_t times)
+{
+    compiler_fence();
+    __atomic_store_n(&own_record->pins[pkey], own_record->pins[pkey] - times, __ATOMIC_RELEASE);
+    compiler_fence();
+    if (own_record->no_waiters != 1)
+        pin_wake_waiters(own_record);
+}
+
+/*
+ * How to wait for an unpin: ask every thread to wake the caller, look again whether the wait is
+ * still needed, then sleep with the returned count and without the lock. The sleep is bounded.
+ */
+unsigned pin_ask_to_be_woken(void) NEEDS_LIBRARY_LOCK;
+void pin_sleep(unsigned asked);
+
+#endif

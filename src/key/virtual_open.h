@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * virtual_open.h - how a guard opens a virtual key; virtual_pool.c has the protocol
+ *
+ * Inline, because an open scope is little more than this.
+ */
+#ifndef VIRTUAL_OPEN_H
+#define VIRTUAL_OPEN_H
+
+#include "key/key.h"
+#include "key/pin.h"
+
+/* True if the thread has a record. Always false without PKU: there threads never register. */
+static inline bool has_record(const struct thread_record *record)
+{
+    return __builtin_expect(record->registered == 1, 1);
+}
+
+/*
+ * Pins the pkey that the key is bound to. False: the key was rebound meanwhile; *ret_bound is still
+ * pinned, and the caller unpins it. A key that is not bound pins UNBOUND, which opens nothing, and
+ * returns true.
+ */
+static inline bool pin_bound(struct thread_record *record, const struct pkeyguard_key *key,
+                             pkru_bits *ret_bound)
+{
+    pkru_bits bound = key->bound_bits;
+
+    *ret_bound = bound;
+    pin_once(record, bound);
+    return __builtin_expect(key->bound_bits == bound, 1);
+}
+
+/*
+ * Slow path of an open: undoes the pin that failed, binds the key, opens it. Returns 1: opened; 0:
+ * it was bound already, or is no virtual key: pkeyguard_guard_enter() handles it; or -errno as
+ * struct enforcement's enter.
+ */
+int virtual_bind_and_open(struct thread_record *record, pkru_bits pinned, struct pkeyguard_key *key,
+                          enum pkeyguard_rights rights);
+
+#endif

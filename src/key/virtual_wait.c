@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+#include "key/virtual_wait.h"
+
+#include <errno.h>
+
+#include "base/os.h"
+#include "key/virtual_pool.h"
+
+pid_t virtual_wait_unregistered_thread(void)
+{
+    pid_t thread;
+
+    if (library_lock() != 0)
+        return -1;
+    thread = thread_records_find_unregistered();
+    library_unlock();
+    return thread;
+}
+
+/* A new thread is not registered yet: it gets a second to do so. */
+static bool wait_for_registration(void)
+{
+    enum { TRIES = 100, MILLISECONDS = 10 };
+    static const atomic_uint nothing;
+
+    for (int i = 0; i < TRIES; i++) {
+        pid_t thread = virtual_wait_unregistered_thread();
+
+        if (thread == 0)
+            return true;
+        if (thread < 0 || thread == os_thread_id())
+            return false;
+        os_wait(&nothing, 0, MILLISECONDS);
+    }
+    return false;
+}
+
+static NEEDS_LIBRARY_LOCK bool may_wait(void)
+{
+    return virtual_pool_none_pinned_here() && thread_outside_handlers();
+}
+
+static bool wait_for_unpin(void)
+{
+    bool allowed, wait = true;
+    unsigned asked = 0;
+
+    if (library_lock() != 0)
+        return false;
+    allowed = may_wait();
+    if (allowed) {
+        asked = pin_ask_to_be_woken();
+        wait = virtual_pool_all_pinned();
+    }
+    library_unlock();
+    if (allowed && wait)
+        pin_sleep(asked);
+    return allowed;
+}
+
+bool virtual_wait_for(int error)
+{
+    return (error == -EBUSY && wait_for_unpin()) || (error == -EAGAIN && wait_for_registration());
+}
+
+/* NULL: the region's key is not virtual. */
+static struct pkeyguard_key *virtual_key_of(const struct pkeyguard_region *region,
+                                            region_key *key_of)
+{
+    struct pkeyguard_key *key = key_of(region);
+
+    return key->enforcement == &virtual_enforcement ? key : NULL;
+}
+
+void virtual_drop_all(size_t count, struct pkeyguard_region *const regions[], region_key *key_of)
+{
+    while (count-- > 0) {
+        const struct pkeyguard_key *key = virtual_key_of(regions[count], key_of);
+
+        if (key != NULL)
+            unpin_times(key->pkey, 1);
+    }
+}
+
+/* Under one lock, so that no two threads each take a part of what the other needs, too. */
+static NEEDS_LIBRARY_LOCK int try_to_pin_all(size_t count, struct pkeyguard_region *const regions[],
+                                             region_key *key_of, bool *ret_wait_helps)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < count && error == 0; i++) {
+        struct pkeyguard_key *key = virtual_key_of(regions[i], key_of);
+
+        if (key != NULL)
+            error = virtual_pool_pin(key);
+        if (error != 0) {
+            /* If this thread pins the whole pool itself, no other thread's unpin helps. */
+            *ret_wait_helps = error == -EBUSY && !virtual_pool_all_pinned_here();
+            virtual_drop_all(i, regions, key_of);
+        }
+    }
+    return error;
+}
+
+static bool any_virtual(size_t count, struct pkeyguard_region *const regions[], region_key *key_of)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (virtual_key_of(regions[i], key_of) != NULL)
+            return true;
+    }
+    return false;
+}
+
+/* The second try sees every unpin that came before the request to be woken. */
+static NEEDS_LIBRARY_LOCK int pin_all_or_ask(size_t count, struct pkeyguard_region *const regions[],
+                                             region_key *key_of, bool *ret_wait,
+                                             unsigned *ret_asked)
+{
+    bool wait_helps = false;
+    int error = try_to_pin_all(count, regions, key_of, &wait_helps);
+
+    if (error != 0 && wait_helps && may_wait()) {
+        *ret_asked = pin_ask_to_be_woken();
+        error = try_to_pin_all(count, regions, key_of, &wait_helps);
+        *ret_wait = error != 0 && wait_helps;
+    }
+    return error;
+}
+
+int virtual_hold_all(size_t count, struct pkeyguard_region *const regions[], region_key *key_of)
+{
+    int error;
+
+    if (!any_virtual(count, regions, key_of))
+        return 0;
+    for (;;) {
+        bool wait = false;
+        unsigned asked = 0;
+
+        error = library_lock();
+        if (error != 0)
+            return error;
+        error = virtual_pool_register_thread(false);
+        if (error == 0)
+            error = pin_all_or_ask(count, regions, key_of, &wait, &asked);
+        library_unlock();
+        if (!wait)
+            return error;
+        pin_sleep(asked);
+    }
+}

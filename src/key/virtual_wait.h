@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * virtual_wait.h - waits until a guard on a virtual key can be had
+ *
+ * A thread waits only while it pins nothing, so that waiting threads never wait for one another,
+ * and never in a signal handler.
+ */
+#ifndef VIRTUAL_WAIT_H
+#define VIRTUAL_WAIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "key/key.h"
+
+/*
+ * Waits for what -EBUSY or -EAGAIN from virtual_pool_pin() reports. True: another try may succeed.
+ * False: waiting does not help, or took a second in vain.
+ */
+bool virtual_wait_for(int error);
+
+/* A thread that is not registered; 0: there is none; -1: it cannot be known. */
+pid_t virtual_wait_unregistered_thread(void);
+
+/* Regions are above keys: the caller says how to find a region's key. */
+struct pkeyguard_region;
+typedef struct pkeyguard_key *region_key(const struct pkeyguard_region *region);
+
+/*
+ * Binds the virtual keys of these regions and pins them until virtual_drop_all(); regions of other
+ * keys are left alone. All or none; waits where that is safe. Returns 0; -EDEADLK; else as
+ * virtual_pool_register_thread(false) and virtual_pool_pin().
+ */
+int virtual_hold_all(size_t count, struct pkeyguard_region *const regions[], region_key *key_of);
+void virtual_drop_all(size_t count, struct pkeyguard_region *const regions[], region_key *key_of);
+
+#endif

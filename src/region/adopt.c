@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+#include "region/adopt.h"
+
+#include <errno.h>
+#include <stdint.h>
+
+#include "base/os.h"
+#include "region/mapping.h"
+#include "region/smaps.h"
+
+/* A guard page counts as its region's. */
+static NEEDS_LIBRARY_LOCK bool overlaps_a_region(const struct pages *adopted)
+{
+    struct registry_cursor cursor = registry_begin(&region_registry);
+    const struct pkeyguard_region *region;
+
+    while ((region = registry_next(&region_registry, &cursor)) != NULL) {
+        if (mapping_start(region) < adopted->address + adopted->length &&
+            adopted->address < mapping_start(region) + mapping_length(region))
+            return true;
+    }
+    return false;
+}
+
+static NEEDS_LIBRARY_LOCK int record_adopted(struct pkeyguard_key *key, void *address, size_t size,
+                                             int prot, int prot_before,
+                                             struct pkeyguard_region **ret_region)
+{
+    struct pkeyguard_region *region = registry_take(&region_registry);
+    int error;
+
+    if (region == NULL)
+        return -ENOMEM;
+    region->head.address = address;
+    region->head.size = size;
+    region->adopted = true;
+    region->prot_before = prot_before;
+    region->pages.address = address;
+    region->pages.length = size;
+    region->pages.prot = prot;
+    region->pages.applied = prot_before;
+    list_init(&region->pages.of_key);
+    error = overlaps_a_region(&region->pages) ? -EBUSY : region_join(region, key);
+    if (error != 0) {
+        registry_give_back(&region_registry, region);
+        return error;
+    }
+    registry_publish(region, address, size);
+    *ret_region = region;
+    return 0;
+}
+
+static bool whole_pages_given(const void *address, size_t size)
+{
+    size_t page = os_page_size();
+    uintptr_t end;
+
+    return address != NULL && size != 0 && (uintptr_t)address % page == 0 && size % page == 0 &&
+           !__builtin_add_overflow((uintptr_t)address, size, &end);
+}
+
+int pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size, int prot,
+                           unsigned flags, struct pkeyguard_region **ret_region)
+{
+    int prot_before, error;
+
+    if ((flags & ~(unsigned)PKEYGUARD_REGION_NO_GUARD_PAGES) != 0 ||
+        !whole_pages_given(address, size))
+        return -EINVAL;
+    error = region_check_prot(prot, key);
+    if (error == 0)
+        error = smaps_inspect(address, size, &prot_before);
+    if (error != 0)
+        return error;
+    error = library_lock();
+    if (error != 0)
+        return error;
+    error = record_adopted(key, address, size, prot, prot_before, ret_region);
+    library_unlock();
+    return error;
+}
+
+int region_give_back(struct pkeyguard_region *region)
+{
+    int error = library_lock();
+
+    if (error == 0) {
+        error = pages_protect(&region->pages, region->prot_before, 0);
+        if (error == 0)
+            region_end_record(region);
+        library_unlock();
+    }
+    return error;
+}
