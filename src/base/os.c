@@ -125,7 +125,7 @@ int os_protect(void *address, size_t length, int prot)
     return mprotect(address, length, prot) == 0 ? 0 : memory_error();
 }
 
-/* The pkey calls are made raw: musl has no wrappers. */
+/* Raw system call: musl has no wrapper. */
 int os_protect_with_pkey(void *address, size_t length, int prot, int pkey)
 {
     return syscall(SYS_pkey_mprotect, address, length, prot, pkey) == 0 ? 0 : memory_error();

@@ -14,7 +14,7 @@
 #include <pkeyguard/guard.h>
 
 #include "base/os.h"
-#include "region/annexed.h"
+#include "region/annexed_region.h"
 #include "base/registry.h"
 #include "heap/spans.h"
 

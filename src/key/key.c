@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 static NEEDS_LIBRARY_LOCK int bind_to(struct pkeyguard_key *key,
                                       const struct enforcement *enforcement)
@@ -119,21 +120,44 @@ int key_take_pages(struct pkeyguard_key *key, struct pages *pages)
     return error;
 }
 
-int key_set_prot(const struct pkeyguard_key *key, struct pages *pages, int prot)
-{
-    int before = pages->prot, error;
-
-    pages->prot = prot;
-    error = key->enforcement->apply(key, pages);
-    if (error != 0)
-        pages->prot = before;
-    return error;
-}
-
 void key_drop_pages(struct pages *pages)
 {
     list_remove(&pages->of_key);
     list_init(&pages->of_key);
+}
+
+int key_set_prot(const struct pkeyguard_key *key, struct pages *pages, int prot)
+{
+    int before, error = library_lock();
+
+    if (error != 0)
+        return error;
+    before = pages->prot;
+    pages->prot = prot;
+    error = key->enforcement->apply(key, pages);
+    if (error != 0)
+        pages->prot = before;
+    library_unlock();
+    return error;
+}
+
+int key_open_pages(struct pkeyguard_key *key, struct pages *pages, struct pkru_change *ret_change)
+{
+    int before = pages->prot;
+    int error = key_set_prot(key, pages, PROT_READ | PROT_WRITE);
+
+    if (error != 0)
+        return error;
+    error = key->enforcement->enter(key, pages, PKEYGUARD_READ_WRITE, GUARD_WIDENS, ret_change);
+    if (error != 0 && key_set_prot(key, pages, before) != 0)
+        pages_abort_unrestored();
+    return error;
+}
+
+int key_close_pages(struct pkeyguard_key *key, struct pages *pages,
+                    const struct pkru_change *change)
+{
+    return key->enforcement->leave(key, pages, PKEYGUARD_READ_WRITE, GUARD_WIDENS, change);
 }
 
 enum pkeyguard_enforcement pkeyguard_key_enforcement(const struct pkeyguard_key *key)

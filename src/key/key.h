@@ -56,19 +56,26 @@ static inline bool rights_valid(enum pkeyguard_rights rights)
 /* Readies a software key, closed by default, in memory that is zeroed. It cannot fail. */
 void key_init_private(struct pkeyguard_key *key) NEEDS_LIBRARY_LOCK;
 
-/* Its end, without pages. */
+/* Ends it. It has no pages. */
 void key_end_private(struct pkeyguard_key *key) NEEDS_LIBRARY_LOCK;
 
 /*
- * Gives pages to a key, from the one that has them. On failure they stay where they were, as
- * struct enforcement's apply says.
+ * Pages join a key, and leave the one that they had, if any; or leave it for none: what the kernel
+ * has for them is the caller's matter then. On failure nothing has changed.
  */
 int key_take_pages(struct pkeyguard_key *key, struct pages *pages) NEEDS_LIBRARY_LOCK;
-
-/* Sets the page rights of the key's pages; on failure they are as before. */
-int key_set_prot(const struct pkeyguard_key *key, struct pages *pages, int prot) NEEDS_LIBRARY_LOCK;
-
-/* The pages are no key's any more; what the kernel has for them is the caller's matter. */
 void key_drop_pages(struct pages *pages) NEEDS_LIBRARY_LOCK;
+
+/* Sets the page rights of the key's pages. On failure they are as before. Takes the lock. */
+int key_set_prot(const struct pkeyguard_key *key, struct pages *pages, int prot);
+
+/*
+ * Makes the key's pages readable and writable, for this thread at least, whatever the page rights
+ * were: they are PROT_READ and PROT_WRITE then. On failure they are as before. key_close_pages()
+ * leaves the page rights so; if it fails the pages are open still. Both take the lock.
+ */
+int key_open_pages(struct pkeyguard_key *key, struct pages *pages, struct pkru_change *ret_change);
+int key_close_pages(struct pkeyguard_key *key, struct pages *pages,
+                    const struct pkru_change *change);
 
 #endif

@@ -15,28 +15,23 @@ void pages_abort_unrestored(void)
     os_abort("cannot restore page rights after a failed change", NULL);
 }
 
-static int protect_range(char *start, const char *end, int prot, int pkey, bool with_pkey)
-{
-    /* A machine without PKU refuses pkey_mprotect(2) even with pkey 0. */
-    if (with_pkey)
-        return os_protect_with_pkey(start, (size_t)(end - start), prot, pkey);
-    return os_protect(start, (size_t)(end - start), prot);
-}
-
+/* A machine without PKU refuses pkey_mprotect(2) even with pkey 0, so that is not always used. */
 static int protect_pages(const struct pages *pages, int prot, int pkey, bool with_pkey)
 {
-    char *start = pages_start(pages), *end = start + pages_span(pages);
-    char *gap = pages->address + pages->gap;
+    size_t length = pages_span(pages), page = os_page_size();
+    size_t first = pages->gap == 0 ? length : pages->margin + pages->gap; /* before the gap */
+    char *start = pages_start(pages);
     int error;
 
     if (pages_absent(pages))
         return 0;
-    if (pages->gap == 0)
-        return protect_range(start, end, prot, pkey, with_pkey);
-    error = protect_range(start, gap, prot, pkey, with_pkey);
-    if (error != 0)
-        return error;
-    return protect_range(gap + os_page_size(), end, prot, pkey, with_pkey);
+    for (size_t done = 0, part = first; done < length; done += part + page, part = length - done) {
+        error = with_pkey ? os_protect_with_pkey(start + done, part, prot, pkey)
+                          : os_protect(start + done, part, prot);
+        if (error != 0)
+            return error;
+    }
+    return 0;
 }
 
 int pages_protect(struct pages *pages, int prot, int pkey)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "region/adopt.h"
+/* Memory that somebody else mapped. It is tagged, and never written or unmapped. */
+#include <pkeyguard/region.h>
 
 #include <errno.h>
 #include <stdint.h>
@@ -77,18 +78,5 @@ int pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size
         return error;
     error = record_adopted(key, address, size, prot, prot_before, ret_region);
     library_unlock();
-    return error;
-}
-
-int region_give_back(struct pkeyguard_region *region)
-{
-    int error = library_lock();
-
-    if (error == 0) {
-        error = pages_protect(&region->pages, region->prot_before, 0);
-        if (error == 0)
-            region_end_record(region);
-        library_unlock();
-    }
     return error;
 }

@@ -6,33 +6,11 @@
 
 #include "base/os.h"
 
-int content_open(struct pkeyguard_region *region, struct pkru_change *ret_change)
-{
-    struct pkeyguard_key *key = region->head.key;
-    int prot = region->pages.prot;
-    int error = region_set_prot(region, PROT_READ | PROT_WRITE);
-
-    if (error != 0)
-        return error;
-    error = key->enforcement->enter(key, &region->pages, PKEYGUARD_READ_WRITE, GUARD_WIDENS,
-                                    ret_change);
-    if (error != 0 && region_set_prot(region, prot) != 0)
-        pages_abort_unrestored();
-    return error;
-}
-
-int content_close(struct pkeyguard_region *region, const struct pkru_change *change)
-{
-    struct pkeyguard_key *key = region->head.key;
-
-    return key->enforcement->leave(key, &region->pages, PKEYGUARD_READ_WRITE, GUARD_WIDENS, change);
-}
-
 /*
  * Secret memory cannot be locked and need not be: nothing takes it away once it is there. A region
  * with an annex is locked as it comes into use.
  */
-int content_populate(const struct pkeyguard_region *region)
+static int populate(const struct pkeyguard_region *region)
 {
     const struct pages *pages = &region->pages;
     int error;
@@ -47,25 +25,50 @@ int content_populate(const struct pkeyguard_region *region)
     return error != 0 ? error : os_touch(region_annex(region), pages->length - region->annex);
 }
 
-void content_wipe(const struct pkeyguard_region *region)
+static void wipe_open(const struct pkeyguard_region *region)
 {
     explicit_bzero(region->pages.address, region->used);
     if (region->annex != 0)
         explicit_bzero(region_annex(region), region->annex_used);
 }
 
-/* Only dedicated keys have sealed regions, and their guards do not fail. */
-void content_wipe_sealed(struct pkeyguard_region *region)
+int content_fill(struct pkeyguard_region *region, const void *content, bool *ret_still_open)
+{
+    struct pkru_change change;
+    int error = key_open_pages(region->head.key, &region->pages, &change), not_closed;
+
+    if (error != 0) {
+        *ret_still_open = false;
+        return error;
+    }
+    error = populate(region);
+    if (error == 0 && content != NULL)
+        memcpy(region->head.address, content, region->head.size);
+    not_closed = key_close_pages(region->head.key, &region->pages, &change);
+    if (error == 0 && not_closed != 0)
+        wipe_open(region);
+    *ret_still_open = not_closed != 0;
+    return error != 0 ? error : not_closed;
+}
+
+int content_wipe(struct pkeyguard_region *region, bool *ret_still_open)
 {
     struct pkeyguard_key *key = region->head.key;
     struct pkru_change change;
+    int error;
 
-    if (region->pages.prot & PROT_WRITE &&
-        key->enforcement->enter(key, &region->pages, PKEYGUARD_READ_WRITE, GUARD_WIDENS, &change) ==
-            0) {
-        content_wipe(region);
-        (void)content_close(region, &change);
-    }
+    *ret_still_open = false;
+    if (region->adopted || pages_absent(&region->pages) ||
+        (region->sealed && !(region->pages.prot & PROT_WRITE)))
+        return 0;
+    error = region->sealed ? key->enforcement->enter(key, &region->pages, PKEYGUARD_READ_WRITE,
+                                                     GUARD_WIDENS, &change)
+                           : key_open_pages(key, &region->pages, &change);
+    if (error != 0)
+        return error;
+    wipe_open(region);
+    *ret_still_open = key_close_pages(key, &region->pages, &change) != 0;
+    return 0;
 }
 
 void *region_annex(const struct pkeyguard_region *region)

@@ -6,23 +6,21 @@
 #include "region/region_record.h"
 
 /*
- * Makes the content writable, for this thread at least, whatever the page rights were: they are
- * PROT_READ and PROT_WRITE then. On failure they are as before. content_close() leaves them so; if
- * it fails the content is open still. Both take the lock.
+ * Has all of the memory that SECRET and LOCKED promise, and copies content there, if it is not
+ * NULL. The page rights are PROT_READ and PROT_WRITE afterwards. On failure there is no content,
+ * and *ret_still_open says whether the region could not be closed. Takes the lock.
  */
-int content_open(struct pkeyguard_region *region, struct pkru_change *ret_change);
-int content_close(struct pkeyguard_region *region, const struct pkru_change *change);
+int content_fill(struct pkeyguard_region *region, const void *content, bool *ret_still_open);
 
-/* Has all of the memory that SECRET and LOCKED promise, before anybody uses it. -ENOMEM, -EPERM. */
-int content_populate(const struct pkeyguard_region *region);
+/*
+ * Overwrites what may hold content: not adopted memory, nor memory that this fork child does not
+ * have. The page rights are PROT_READ and PROT_WRITE afterwards, but a sealed region keeps its own,
+ * and its content if they do not let anybody write. Fails as struct enforcement's apply and enter:
+ * nothing has changed. *ret_still_open as above. Takes the lock.
+ */
+int content_wipe(struct pkeyguard_region *region, bool *ret_still_open);
 
-/* Overwrites what may hold content. */
-void content_wipe(const struct pkeyguard_region *region);
-
-/* The same of a sealed region, as far as its page rights let anybody write. */
-void content_wipe_sealed(struct pkeyguard_region *region);
-
-/* The start of the pages that only the library knows of, behind an inaccessible one. */
+/* The start of the annex: pages that only the library knows of, behind an inaccessible one. */
 void *region_annex(const struct pkeyguard_region *region);
 
 /*

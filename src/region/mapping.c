@@ -116,11 +116,20 @@ int mapping_create(struct pkeyguard_region *region, size_t size, size_t annex_si
     }
     error = apply_flags(region, flags, guards_inside);
     if (error != 0)
-        mapping_unmap(region);
+        os_unmap(mapping_start(region), mapping_length(region));
     return error;
 }
 
-int mapping_unmap(const struct pkeyguard_region *region)
+int mapping_seal(const struct pkeyguard_region *region)
 {
+    return os_seal(mapping_start(region), mapping_length(region));
+}
+
+int mapping_give_up(struct pkeyguard_region *region)
+{
+    if (pages_absent(&region->pages))
+        return 0;
+    if (region->adopted)
+        return pages_protect(&region->pages, region->prot_before, 0);
     return os_unmap(mapping_start(region), mapping_length(region));
 }

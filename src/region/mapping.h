@@ -20,8 +20,14 @@
  */
 int mapping_create(struct pkeyguard_region *region, size_t size, size_t annex_size, unsigned flags);
 
-/* -ENOMEM: nothing has changed. */
-int mapping_unmap(const struct pkeyguard_region *region);
+/* Seals it (mseal(2)). -ENOMEM, -ENOTSUP: nothing has changed. */
+int mapping_seal(const struct pkeyguard_region *region);
+
+/*
+ * Gives the memory up: unmaps it; or gives adopted memory back to its owner, as it came; or nothing
+ * where a fork child does not have it. -ENOMEM, -EACCES: nothing has changed.
+ */
+int mapping_give_up(struct pkeyguard_region *region) NEEDS_LIBRARY_LOCK;
 
 /* With the guard pages. */
 static inline char *mapping_start(const struct pkeyguard_region *region)

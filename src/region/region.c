@@ -6,9 +6,7 @@
 #include <sys/mman.h>
 
 #include "base/os.h"
-#include "region/adopt.h"
-#include "region/annexed.h"
-#include "region/content.h"
+#include "region/annexed_region.h"
 #include "region/mapping.h"
 
 enum {
@@ -32,7 +30,8 @@ static int check_flags(unsigned flags, const struct pkeyguard_key *key)
     return 0;
 }
 
-static NEEDS_LIBRARY_LOCK int create_empty(struct pkeyguard_key *key, size_t size,
+/* A region without content. On failure there is none. */
+static NEEDS_LIBRARY_LOCK int map_and_join(struct pkeyguard_key *key, size_t size,
                                            size_t annex_size, int prot, unsigned flags,
                                            struct pkeyguard_region **ret_region)
 {
@@ -48,7 +47,7 @@ static NEEDS_LIBRARY_LOCK int create_empty(struct pkeyguard_key *key, size_t siz
     if (error == 0) {
         error = region_join(region, key);
         if (error != 0)
-            mapping_unmap(region);
+            mapping_give_up(region);
     }
     if (error != 0) {
         registry_give_back(&region_registry, region);
@@ -60,12 +59,12 @@ static NEEDS_LIBRARY_LOCK int create_empty(struct pkeyguard_key *key, size_t siz
 }
 
 /* Ends a region that is empty or wiped. On failure it stands, closed. */
-static int unmap_region(struct pkeyguard_region *region, bool still_open)
+static int end_region(struct pkeyguard_region *region, bool still_open)
 {
     int error = library_lock();
 
     if (error == 0) {
-        error = mapping_unmap(region);
+        error = mapping_give_up(region);
         if (error == 0) {
             if (still_open)
                 guard_counts_remove(&region->pages.guards, PKEYGUARD_READ_WRITE, GUARD_WIDENS);
@@ -78,43 +77,31 @@ static int unmap_region(struct pkeyguard_region *region, bool still_open)
     return error;
 }
 
-static void require_unmapped(int error)
+static void require_ended(int error)
 {
     if (error != 0)
         os_abort("a region can be neither created nor unmapped", NULL);
 }
 
-/* Does what needs a new region open. On failure the region is gone. */
-static int fill_region(struct pkeyguard_region *region, const void *content, int prot)
+/* What a new region needs beside its memory and its key. On failure it is gone. */
+static int finish_region(struct pkeyguard_region *region, const void *content, bool filled,
+                         int prot)
 {
-    struct pkru_change change;
-    int error = content_open(region, &change), not_closed = 0;
+    bool still_open;
+    int error = filled ? content_fill(region, content, &still_open) : 0;
 
-    if (error == 0) {
-        error = content_populate(region);
-        if (error == 0 && content != NULL)
-            memcpy(region->head.address, content, region->head.size);
-        not_closed = content_close(region, &change);
-        if (error == 0 && not_closed == 0) {
-            error = region_set_prot(region, prot);
-            if (error != 0)
-                require_unmapped(pkeyguard_region_destroy(region));
-            return error;
-        }
-        if (error == 0)
-            content_wipe(region);
+    if (error != 0) {
+        require_ended(end_region(region, still_open));
+        return error;
     }
-    require_unmapped(unmap_region(region, not_closed != 0));
-    return error != 0 ? error : not_closed;
-}
-
-static int seal_region(struct pkeyguard_region *region)
-{
-    int error = os_seal(mapping_start(region), mapping_length(region));
-
-    region->sealed = error == 0;
+    if (filled)
+        error = key_set_prot(region->head.key, &region->pages, prot);
+    if (error == 0 && region->flags & PKEYGUARD_REGION_SEALED) {
+        error = mapping_seal(region);
+        region->sealed = error == 0;
+    }
     if (error != 0)
-        require_unmapped(pkeyguard_region_destroy(region));
+        require_ended(pkeyguard_region_destroy(region));
     return error;
 }
 
@@ -134,12 +121,10 @@ static int create_region(struct pkeyguard_key *key, const void *content, size_t 
     if (error != 0)
         return error;
     error =
-        create_empty(key, size, annex_size, filled ? PROT_READ | PROT_WRITE : prot, flags, &region);
+        map_and_join(key, size, annex_size, filled ? PROT_READ | PROT_WRITE : prot, flags, &region);
     library_unlock();
-    if (error == 0 && filled)
-        error = fill_region(region, content, prot);
-    if (error == 0 && flags & PKEYGUARD_REGION_SEALED)
-        error = seal_region(region);
+    if (error == 0)
+        error = finish_region(region, content, filled, prot);
     if (error == 0)
         *ret_region = region;
     return error;
@@ -165,48 +150,26 @@ int region_create_with_annex(struct pkeyguard_key *key, size_t size, size_t anne
     return create_region(key, NULL, size, annex_size, PROT_READ | PROT_WRITE, flags, ret_region);
 }
 
-/* In a fork child that does not have the memory. */
-static int end_absent(struct pkeyguard_region *region)
-{
-    int error = library_lock();
-
-    if (error == 0) {
-        region_end_record(region);
-        library_unlock();
-    }
-    return error;
-}
-
-static int wipe_and_unmap(struct pkeyguard_region *region)
-{
-    int prot = region->pages.prot;
-    struct pkru_change change;
-    int error = content_open(region, &change);
-
-    if (error != 0)
-        return error;
-    content_wipe(region);
-    error = unmap_region(region, content_close(region, &change) != 0);
-    if (error != 0 && region_set_prot(region, prot) != 0)
-        pages_abort_unrestored();
-    return error;
-}
-
 int pkeyguard_region_destroy(struct pkeyguard_region *region)
 {
+    bool still_open;
+    int prot, error;
+
     if (region == NULL)
         return 0;
     if (guard_counts_any(&region->pages.guards))
         return -EBUSY;
-    if (pages_absent(&region->pages))
-        return end_absent(region);
-    if (region->adopted)
-        return region_give_back(region);
-    if (region->sealed) {
-        content_wipe_sealed(region);
+    prot = region->pages.prot;
+    error = content_wipe(region, &still_open);
+    if (region->sealed && !pages_absent(&region->pages))
         return -EPERM;
-    }
-    return wipe_and_unmap(region);
+    if (error != 0)
+        return error;
+    error = end_region(region, still_open);
+    if (error != 0 && region->pages.prot != prot &&
+        key_set_prot(region->head.key, &region->pages, prot) != 0)
+        pages_abort_unrestored();
+    return error;
 }
 
 int pkeyguard_region_associate(struct pkeyguard_region *region, struct pkeyguard_key *key)
@@ -239,7 +202,7 @@ int pkeyguard_region_protect(struct pkeyguard_region *region, int prot)
     if (region->sealed)
         return -EPERM;
     error = region_check_prot(prot, region->head.key);
-    return error != 0 ? error : region_set_prot(region, prot);
+    return error != 0 ? error : key_set_prot(region->head.key, &region->pages, prot);
 }
 
 int pkeyguard_region_name(struct pkeyguard_region *region, const char *name)

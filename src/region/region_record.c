@@ -40,17 +40,6 @@ void region_end_record(struct pkeyguard_region *region)
     registry_give_back(&region_registry, region);
 }
 
-int region_set_prot(struct pkeyguard_region *region, int prot)
-{
-    int error = library_lock();
-
-    if (error != 0)
-        return error;
-    error = key_set_prot(region->head.key, &region->pages, prot);
-    library_unlock();
-    return error;
-}
-
 /* The addresses may belong to something else by now. */
 void region_forget_unmapped(void)
 {

@@ -44,9 +44,6 @@ _Static_assert(sizeof(struct pkeyguard_region_head) == 3 * sizeof(void *) &&
  */
 extern struct registry region_registry;
 
-/* Page rights that are none: -EINVAL; that no region of this key can have: -ENOTSUP; else 0. */
-int region_check_prot(int prot, const struct pkeyguard_key *key);
-
 /*
  * The region joins a key, NULL for its private one, and leaves the key that it had, if any. On
  * failure nothing has changed.
@@ -56,8 +53,8 @@ int region_join(struct pkeyguard_region *region, struct pkeyguard_key *key) NEED
 /* Ends a region whose memory is unmapped, or its owner's again: it leaves its key. */
 void region_end_record(struct pkeyguard_region *region) NEEDS_LIBRARY_LOCK;
 
-/* Changes the page rights, for every thread; on failure they are as before. Takes the lock. */
-int region_set_prot(struct pkeyguard_region *region, int prot);
+/* -EINVAL: not page rights; -ENOTSUP: page rights that no region of this key can have. */
+int region_check_prot(int prot, const struct pkeyguard_key *key);
 
 /* In a fork child: a region that fork did not copy is found by no address any more. */
 void region_forget_unmapped(void) NEEDS_LIBRARY_LOCK;

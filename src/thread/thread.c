@@ -26,7 +26,7 @@ void pkeyguard_thread_save(struct pkeyguard_thread_rights *ret_rights)
     uint64_t bound = pkeys_snapshot();
 
     ret_rights->bound = bound;
-    ret_rights->pkru = pkeys_bits(bound) != 0 ? pkeyguard_pkru_read() : 0;
+    ret_rights->pkru = pkeys_in(bound) != 0 ? pkeyguard_pkru_read() : 0;
     saved_pins_save(ret_rights);
 }
 
