@@ -2,24 +2,35 @@
 /*
  * pkeyguard.h - memory that is reachable only while a guard is open
  *
- * The tour: a key (key.h) is a protection domain. A region (region.h) is memory that belongs to a
- * key. A guard (guard.h) opens a key or region for a scope and closes it at the scope's end, with
- * two writes to the CPU's PKRU register (pkru.h). What threads, longjmp and coroutines need is in
- * thread.h, what a forbidden access was in fault.h. What the machine gives is in platform.h.
+ * The tour. A key (key.h) is a protection domain. A region (region.h) is memory that belongs to a
+ * key. A guard (guard.h) opens a key or a region for a scope and closes it at the scope's end. On a
+ * CPU with protection keys (PKU) that takes two writes to the PKRU register (pkru.h). heap.h
+ * allocates small objects inside a region. thread.h is for threads, longjmp and coroutines. fault.h
+ * explains a forbidden access. platform.h tells what the machine supports.
  *
- * Threat model. It stops stray and linear reads and writes from anywhere in the process, use after
- * the scope, over-reads into secrets, and system calls handed a protected pointer (EFAULT). It is
- * not a sandbox: it does not stop code that can execute WRPKRU or call pkey_mprotect(2), nor
- * process_vm_readv(2), /proc/self/mem, ptrace(2), a fork child (which has a copy), io_uring work
- * queued while a scope is open, stray writes to the library's own records, or rights that a thread
- * keeps by misuse (born inside a scope, longjmp out of one) until it resets them (thread.h). Region
- * flags (region.h) shut out the kernel's ways in and fork children.
+ * What the library stops: stray and linear reads and writes from anywhere in the process, use after
+ * the scope, over-reads into secrets, and system calls that are handed a protected pointer (they
+ * fail with EFAULT).
  *
- * Whose rights. Under PKU rights belong to the thread. Under mprotect, which takes over where the
- * CPU has no PKU, they belong to the process: another thread can reach what one has open.
+ * What it does not stop. It is not a sandbox. These get through:
+ *  - code that can execute WRPKRU or call pkey_mprotect(2)
+ *  - process_vm_readv(2), /proc/self/mem and ptrace(2)
+ *  - a fork child, which has a copy of the memory
+ *  - io_uring work that is queued while a scope is open
+ *  - stray writes to the library's own records
+ *  - a thread that keeps rights by misuse: it was created inside a scope, or left one with longjmp.
+ *    It keeps them until it resets them (thread.h).
  *
- * Errors. int results are 0 or -errno, each function's own closed set; ret_* parameters are
- * untouched on failure. The library never prints, except one line on stderr before it aborts.
+ * Region flags (region.h) keep out fork children and the kernel's ways to read memory.
+ *
+ * Whose rights. Under PKU rights belong to the thread. Under mprotect they belong to the process:
+ * another thread can reach the regions that one thread has open. A key created with no flag is
+ * enforced with mprotect where the CPU has no PKU.
+ *
+ * Errors. A function that returns int returns 0 or -errno, out of a closed set that its comment
+ * lists. A failure leaves ret_* parameters untouched, but for ret_guard and ret_guards, which it
+ * makes empty. The library prints on stderr only: one line before it aborts, and one line for each
+ * fault if the program installs the reporter (fault.h).
  */
 #ifndef PKEYGUARD_H
 #define PKEYGUARD_H
@@ -38,23 +49,23 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-/* The headers' version; pkeyguard_version() is the library's. The build reads it from here. */
+/* The version of these headers. pkeyguard_version() tells the library's. The build reads these. */
 #define PKEYGUARD_VERSION_MAJOR 0
 #define PKEYGUARD_VERSION_MINOR 1
 #define PKEYGUARD_VERSION_PATCH 0
 
 /*
- * pkeyguard_version - "MAJOR.MINOR.PATCH" of the library that is linked
+ * pkeyguard_version - the version of the linked library, "MAJOR.MINOR.PATCH"
  *
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 const char *pkeyguard_version(void);
 
 /*
- * pkeyguard_strerror - an error in this library's terms
+ * pkeyguard_strerror - what an error means in this library
  * @error: 0 or a -errno that this library returned
  *
- * Returns a constant string, never NULL; "unknown error" for what no function here returns.
+ * Returns a constant string, never NULL. For any other number it is "unknown error".
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 const char *pkeyguard_strerror(int error);

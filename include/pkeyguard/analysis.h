@@ -1,20 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * analysis.h - the compile-time half of guards: what Clang's thread safety analysis is told
+ * analysis.h - annotations for Clang's thread safety analysis: guards checked at compile time
  *
- * With -Wthread-safety Clang checks these; to every other compiler, and without the warning, they
- * are nothing.
+ * Clang checks them when it is called with -Wthread-safety. Without that warning, and with other
+ * compilers, they have no effect.
  *
  *     static struct pkeyguard_region *vault;
  *     static struct secret *secret PKEYGUARD_GUARDED_BY(vault);
  *     static void rotate(void) PKEYGUARD_NEEDS_WRITE(vault);
  *
- * Reaching *secret with no scope on vault open, writing it in a read scope, using it after the
- * scope or in try's else branch, and calling rotate() outside a write scope each draw a warning.
- * The analysis compares expressions as they are written: session->vault is not another's vault.
- * Its limits: it takes a region for open from an auto form to the end of the function; in C a
- * member that guards stands for that member of every such struct; and a function that NEEDS_READ
- * draws a warning where it opens a write scope on the same region.
+ * With these declarations Clang warns of:
+ *  - an access to *secret where no scope on vault is open
+ *  - a write to *secret in a read scope
+ *  - an access to *secret after the scope, or in the else branch of a try form
+ *  - a call of rotate() outside a write scope
+ *
+ * The analysis compares expressions as they are written: a scope on first->vault does not cover
+ * second->vault.
+ *
+ * Limits of the analysis:
+ *  - After an auto form it takes the region for open beyond the end of the block: until the end of
+ *    the function, or until a branch joins in which the region is closed.
+ *  - In C it does not tell structs apart in PKEYGUARD_GUARDED_BY_MEMBER(vault): a scope on
+ *    first->vault also permits second->secret.
+ *  - A function marked PKEYGUARD_NEEDS_READ draws a warning where it opens a write scope on the
+ *    same region.
  */
 #ifndef PKEYGUARD_ANALYSIS_H
 #define PKEYGUARD_ANALYSIS_H
@@ -30,21 +40,22 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-/* To the analysis a region is a capability. */
+/* Makes a region a capability, as the analysis calls what must be held for an access. */
 struct PKEYGUARD_ANALYSIS_(capability("region")) pkeyguard_region;
 
-/* On a pointer: what it points at needs the region open. */
+/* For a pointer: the memory it points to may be used only while the region is open. Without `*&`
+ * Clang 22, in C, takes the name of a struct's member for a global variable of that name. */
 #define PKEYGUARD_GUARDED_BY(region) PKEYGUARD_ANALYSIS_(pt_guarded_by(*&region))
 
-/* The same in a struct whose member the region is; before Clang 19 nothing in C, which has no name
- * for the member there. */
+/* The same for a pointer that is a member of a struct, where `region` is another member. In C it
+ * has no effect before Clang 19: an attribute could not name another member. */
 #if !defined(__clang__) || defined(__cplusplus) || __clang_major__ >= 19
 #define PKEYGUARD_GUARDED_BY_MEMBER(region) PKEYGUARD_GUARDED_BY(region)
 #else
 #define PKEYGUARD_GUARDED_BY_MEMBER(region)
 #endif
 
-/* On a function: its caller has the region open. The expression may use the parameters:
+/* For a function: its caller must have the region open. The expression may use parameters, as in
  * PKEYGUARD_NEEDS_READ(session->vault). */
 #define PKEYGUARD_NEEDS_READ(region)  PKEYGUARD_ANALYSIS_(requires_shared_capability(region))
 #define PKEYGUARD_NEEDS_WRITE(region) PKEYGUARD_ANALYSIS_(requires_capability(region))
@@ -52,9 +63,10 @@ struct PKEYGUARD_ANALYSIS_(capability("region")) pkeyguard_region;
 /*
  * pkeyguard_assume_read, pkeyguard_assume_write - tell the analysis that a region is open
  *
- * For what it cannot see: a bare pkeyguard_acquire(), a guard on the whole key, a callback that
- * runs inside somebody's scope. It believes it to the end of the function, or to where a path joins
- * on which it was not told. They check nothing and do nothing; each returns its argument.
+ * For guards that the analysis does not see: a bare pkeyguard_acquire(), a guard on the whole key,
+ * a callback that its caller runs inside a scope. The analysis then takes the region for open until
+ * the end of the function, or until a branch joins in which the macro was not used. At run time
+ * these macros check nothing and do nothing. Each returns its argument.
  *
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
@@ -62,9 +74,13 @@ struct PKEYGUARD_ANALYSIS_(capability("region")) pkeyguard_region;
 #define pkeyguard_assume_write(region) \
     pkeyguard_analysis_exclusive(pkeyguard_analysis_nothing(region))
 
-/* ---- What follows serves the macros above; do not call it yourself. ---- */
+/* ---- For the macros above; do not call these yourself. ---- */
 
-/* Each tells the analysis of the region it is given, which it returns. */
+/*
+ * Each returns its argument and tells the analysis something about it: that the region is closed
+ * (nothing), open for reading (shared), or open for writing (exclusive). An exclusive assertion
+ * does not count while a shared one holds, so pkeyguard_assume_write() makes a "nothing" first.
+ */
 static inline struct pkeyguard_region *pkeyguard_analysis_nothing(struct pkeyguard_region *region)
     PKEYGUARD_ANALYSIS_(assert_shared_capability(region))
         PKEYGUARD_ANALYSIS_(release_generic_capability(region))

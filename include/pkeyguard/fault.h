@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fault.h - what a bad access to guarded memory was, in words
+ * fault.h - explains a forbidden access to guarded memory
  *
- * A forbidden access raises SIGSEGV. pkeyguard_fault_decode() tells in a handler of yours whether
- * it hit a region of this library, and how; pkeyguard_fault_format() says it in a sentence. A
- * program without a handler may have the library's own, the reporter, print that sentence.
+ * A forbidden access raises SIGSEGV. In your own handler pkeyguard_fault_decode() tells whether the
+ * access hit a region of this library, and why it failed. pkeyguard_fault_format() turns that into
+ * a sentence. A program without a handler can install the library's handler, the reporter, which
+ * prints that sentence.
  *
- * System calls that are handed closed memory raise no signal: they fail with EFAULT.
+ * A system call that is handed closed memory raises no signal. It fails with EFAULT.
  */
 #ifndef PKEYGUARD_FAULT_H
 #define PKEYGUARD_FAULT_H
@@ -23,52 +24,55 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-/* What was tried. */
+/* The kind of access. */
 enum pkeyguard_access {
     PKEYGUARD_READ_ACCESS,
     PKEYGUARD_WRITE_ACCESS,
-    PKEYGUARD_EXECUTE_ACCESS /* forbidden by page rights only */
+    PKEYGUARD_EXECUTE_ACCESS /* a pkey never forbids it, the page tables may */
 };
 
-/* What forbade it. */
+/* The reason why the access failed. */
 enum pkeyguard_fault_kind {
-    PKEYGUARD_FAULT_BY_KEY,    /* the thread's rights on the region's pkey */
-    PKEYGUARD_FAULT_BY_PAGE,   /* the region's page rights, or mprotect where it enforces the key or
-                                  closes what a virtual key has no pkey for */
-    PKEYGUARD_FAULT_GUARD_PAGE /* the page before the region or after it */
+    PKEYGUARD_FAULT_BY_KEY,    /* the thread has too few rights on the region's pkey */
+    PKEYGUARD_FAULT_BY_PAGE,   /* the page tables forbid it: by the region's page rights, because
+                                  mprotect enforces the key and no guard has the region open, or
+                                  because the region's virtual key has no pkey */
+    PKEYGUARD_FAULT_GUARD_PAGE /* it hit the inaccessible page before or after the region */
 };
 
 /* A forbidden access. */
 struct pkeyguard_fault {
-    enum pkeyguard_fault_kind kind; /* what forbade it */
-    enum pkeyguard_access access;   /* what was tried */
+    enum pkeyguard_fault_kind kind; /* the reason why it failed */
+    enum pkeyguard_access access;   /* the kind of access */
     enum pkeyguard_rights
-        rights;           /* on the region: the faulting thread's under PKU, else everyone's */
+        rights;           /* on the region: with a pkey the faulting thread's, else the process's */
     int key_number;       /* the pkey, or -1 */
     void *address;        /* the first byte that could not be accessed */
-    ptrdiff_t offset;     /* from the region's start; negative before it */
-    char region_name[64]; /* empty: it has none */
-    size_t region_size;   /* bytes asked for */
-    bool initial_rights;  /* the rights are what the kernel starts handlers with, and what threads
-                             older than the key have: nobody chose them in this thread */
+    ptrdiff_t offset;     /* bytes from the region's start; negative before it */
+    char region_name[64]; /* empty if the region has no name */
+    size_t region_size;   /* bytes asked for at creation */
+    bool initial_rights;  /* the rights are those that the kernel gives to signal handlers and to
+                             threads older than the key; this thread did not choose them */
     uint64_t reserved[8];
 };
 PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_fault) == 152 + 3 * sizeof(void *),
                          "frozen for the ABI");
 
 /*
- * pkeyguard_fault_decode - what a SIGSEGV was
+ * pkeyguard_fault_decode - describe the access that raised a SIGSEGV
  * @info, @ucontext: the handler's second and third argument, as the kernel gave them
  * @ret_fault: set on success only
  *
- * Declared where <signal.h> declares siginfo_t: with -std=c11 after _POSIX_C_SOURCE is defined.
- * Looks at no guarded memory. On CPUs other than x86-64 and aarch64, and in QEMU's user emulation,
- * the signal does not say how memory was accessed: there it is a write if the region may be read,
- * else a read.
+ * It is declared where <signal.h> declares siginfo_t. With -std=c11 that takes _POSIX_C_SOURCE.
  *
- * Returns 0; -ENOENT: no region of this library was hit, or not by the CPU (a signal that was
- * sent), or the region is being destroyed. Thread: any. Signal: async-signal-safe, also in a
- * handler that interrupted this library. Since 0.1.
+ * The function reads no guarded memory. On CPUs other than x86-64 and aarch64, and for aarch64 in
+ * QEMU's user emulation, the kernel does not tell how memory was accessed. The function then
+ * guesses: a write if the region's pages can be read, else a read.
+ *
+ * Returns 0; or -ENOENT: the address is in no region of this library, the signal was sent by a
+ * process instead of raised by an access, or the region is being destroyed.
+ * Thread: any. Signal: async-signal-safe, also in a handler that interrupted this library.
+ * Since 0.1.
  */
 #ifdef SA_SIGINFO
 __attribute__((warn_unused_result, nonnull)) int
@@ -76,19 +80,20 @@ pkeyguard_fault_decode(const siginfo_t *info, const void *ucontext,
                        struct pkeyguard_fault *ret_fault);
 #endif
 
-/* Room for the longest text there is. */
+/* Bytes that hold the longest text, with its NUL. */
 enum { PKEYGUARD_FAULT_TEXT_SIZE = 384 };
 
 /*
- * pkeyguard_fault_format - a fault in words, and what to do about it
- * @buffer: size bytes; holds the text, without a newline, and a NUL
+ * pkeyguard_fault_format - write a sentence that explains a fault and says what to do about it
+ * @buffer: receives the text and a NUL, without a newline
+ * @size: bytes in the buffer; PKEYGUARD_FAULT_TEXT_SIZE is enough
  *
  *     write to region 'session keys' + 0x10: this thread has it read-only; open a write scope
  *     (pkey 1, address 0x7f62b0e01010)
  *
- * The words may change from version to version.
+ * The wording may change from version to version.
  *
- * Returns 0; -ERANGE: the buffer is too small, as much as fits is in it.
+ * Returns 0; or -ERANGE: the buffer is too small and holds as much as fits, with a NUL.
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 __attribute__((nonnull(1))) int pkeyguard_fault_format(const struct pkeyguard_fault *fault,
@@ -96,33 +101,48 @@ __attribute__((nonnull(1))) int pkeyguard_fault_format(const struct pkeyguard_fa
 
 enum {
     /*
-     * Also gives a thread that is older than a key that key's default rights, when it first faults
-     * for want of them, and lets the access go on. Only rights that nobody chose in that thread are
-     * raised: not after pkeyguard_key_set_rights(), inside pkeyguard_restrict() or a guard. System
-     * calls do not fault: handed such memory they fail with EFAULT until then.
+     * A thread that ran before a key was created has no access to that key (key.h). With this flag
+     * the thread's first fault on the key is not printed: the reporter gives the thread the key's
+     * default rights, and the access goes on. A signal handler, which starts without access, too,
+     * gets the default rights until it returns.
+     *
+     * The reporter raises only rights that the thread did not choose: it leaves them alone after
+     * pkeyguard_key_set_rights(), inside pkeyguard_restrict() and inside a guard. A system call
+     * does not fault. Until the thread has faulted once, a system call that is handed such memory
+     * fails with EFAULT.
      */
     PKEYGUARD_REPORTER_GRANT_DEFAULTS = 1
 };
 
 /*
- * pkeyguard_fault_reporter_install - have forbidden accesses explained on stderr
+ * pkeyguard_fault_reporter_install - print a line on stderr for each forbidden access
  * @flags: 0 or PKEYGUARD_REPORTER_GRANT_DEFAULTS
  *
- * Installs a handler of SIGSEGV that writes one line for each forbidden access to a region, as
- * "libpkeyguard: write to region ...", and nothing for any other SIGSEGV. Then it goes on as if it
- * were not there. A handler that was installed before is called with the same arguments, errno and
- * blocked signals; SA_RESETHAND holds. Where there was none the default is restored and the access
- * made again, so core dumps and debuggers see the fault itself.
+ * It installs a handler of SIGSEGV, the reporter. For each forbidden access to a region the
+ * reporter writes one line, "libpkeyguard: write to region ...". For any other SIGSEGV it writes
+ * nothing.
  *
- * It runs on an alternate signal stack, and so does the handler it calls: the calling thread's,
- * which gets one here if it has none, or that of the thread that faults; a thread without one uses
- * its own stack. To be called in front of it, install your handler later and call the one that
- * sigaction(2) gave back. Calling this again only changes the flags. There is no way to remove it.
+ * Then the signal is handled as if the reporter were not there. If a handler was installed before,
+ * the reporter calls it with the same arguments, errno and blocked signals. An earlier handler with
+ * SA_RESETHAND is called once. If there was no handler, the reporter restores the default action
+ * and returns. The access then faults again, so core dumps and debuggers see the fault itself.
  *
- * Returns 0; -EINVAL: unknown flags; -ENOMEM: no alternate stack; -EDEADLK: called from a signal
- * handler that interrupted this library: in each case nothing changed.
- * Thread: any, while no other changes SIGSEGV's handler. Signal: not async-signal-safe; what it
- * installs uses nothing else. Fork: a child inherits it. Since 0.1.
+ * The reporter, and the earlier handler that it calls, run on the alternate signal stack of the
+ * thread that faults. A thread without one uses its own stack. The first call gives the calling
+ * thread an alternate stack if it has none.
+ *
+ * To see a fault before the reporter does, install your handler later and call the one that
+ * sigaction(2) returned to you. Another call of this function only changes the flags. The reporter
+ * cannot be removed. If a thread that blocks SIGSEGV faults, the kernel kills the process and no
+ * line is printed.
+ *
+ * Returns 0; or, with nothing changed:
+ *  - -EINVAL: unknown flags
+ *  - -ENOMEM: no memory for the alternate stack
+ *  - -EDEADLK: called from a signal handler that interrupted this library
+ *
+ * Thread: any, while no other thread changes the handler of SIGSEGV. Signal: not async-signal-safe;
+ * the reporter itself is. Fork: a child inherits the reporter. Since 0.1.
  */
 __attribute__((warn_unused_result)) int pkeyguard_fault_reporter_install(unsigned flags);
 

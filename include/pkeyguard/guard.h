@@ -1,57 +1,78 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * guard.h - guards: rights on a key, given back at the end of a scope
+ * guard.h - guards: rights on a key or a region, given back at the end of a scope
  *
  *     pkeyguard_scoped_write(int, secret, region) {
  *         *secret = 123;
  *     }
  *     pkeyguard_scoped_read(int, secret, region) {
- *         use(*secret);            assigning through it does not compile
+ *         use(*secret);            an assignment to *secret does not compile
  *     }
  *
  * The rules
- *  - Acquire widens, restrict narrows. A guard never takes rights away from one that is open: a
- *    read scope inside a write scope changes nothing.
- *  - A guard gives back exactly what it changed. Guards of any keys may nest and interleave.
- *    Released out of order they end closed: releasing the guard that opened a key closes the key
- *    for this thread, even while a later guard on it is held.
- *  - pkeyguard_restrict(), and pkeyguard_key_set_rights() inside a guard, are last in, first out:
- *    a guard that opened before a restrict and is released inside it would be opened again by the
- *    restrict's end. Where PKEYGUARD_DEBUG is defined before this header, guards abort on the
- *    misuse that can be seen: that one, and a guard released by another thread.
- *  - Count on the guarded region alone. Under PKU a guard opens every region of the key, for this
- *    thread; under mprotect it opens one region (a key guard: every region), for all threads.
+ *  - Acquire widens, restrict narrows. Acquire never takes away what an open guard gave: a read
+ *    scope inside a write scope changes nothing.
+ *  - A guard gives back exactly what it changed. Guards on different keys may nest and interleave.
+ *  - Guards on one key may be released in any order, and the key ends closed. Under PKU the release
+ *    of the guard that opened the key closes it for this thread, even while a later guard on it is
+ *    held. Under mprotect the later guard keeps open what it opened.
+ *  - Release pkeyguard_restrict() guards last in, first out, and undo pkeyguard_key_set_rights()
+ *    inside the guard that it was called in. Otherwise a key can end open: a guard that is acquired
+ *    before a restrict and released inside it closes the key, and the end of the restrict opens the
+ *    key again.
+ *  - Use only the region that the guard names. Under PKU a guard also opens the key's other
+ *    regions, for this thread. Under mprotect it opens that region alone (a guard on a key: every
+ *    region of the key), for all threads.
  *
- * What differs under mprotect: another thread can reach an open region; restrict does not narrow
- * what another guard holds; a signal handler sees what the process sees; a guard that is never
- * released leaves the region open for everyone, for good; a closed region is not executable either.
+ * Debugging. If PKEYGUARD_DEBUG is defined before this header is included, guards abort on misuse
+ * that they can detect: a release out of order around a restrict or a change of rights, a release
+ * by another thread, and a key that is open because the thread was created inside a scope
+ * (thread.h).
  *
- * Signals. Under PKU a handler starts with every key closed, whatever the interrupted code had
- * open, and what it opens ends when it returns. Guards may be opened and released in it. Under
- * mprotect too, but a handler that interrupted this library, or fork, gets -EDEADLK; so does a
- * pthread_atfork handler that fork runs while it holds this library still.
+ * Under mprotect these things differ:
+ *  - Another thread can reach a region while it is open.
+ *  - A restrict guard does not narrow what other guards opened.
+ *  - A signal handler has the rights of the process.
+ *  - A guard that is never released leaves the region open for all threads, for good.
+ *  - A closed region cannot be executed.
  *
- * Leaving a scope. return, break, continue and goto out of it close it; break and continue act on
- * the scope, not on a loop around it. A function whose only return is inside a scope draws
- * -Wreturn-type: use an auto form there. longjmp leaves it open (thread.h). pthread_exit, deferred
- * pthread_cancel and C++ exceptions close it if your file is compiled with -fexceptions, which the
- * CMake target adds for C; without it, and with musl, whose threads end without unwinding, a thread
- * ends with its scopes open. Do not jump into one.
+ * Signals. A handler may acquire and release guards. Under PKU it starts with every key closed,
+ * whatever the interrupted code had open, and what it opens is closed when it returns. For a key
+ * that is not dedicated a guard may need the library's lock. It then fails with -EDEADLK in a
+ * handler that interrupted this library or fork, and in a pthread_atfork(3) handler that runs while
+ * fork holds the lock.
  *
- * Virtual keys. A guard pins its key's pkey: it stays with that key for as long as the guard is
- * open, and a guard that finds all of them pinned fails. The scoped and auto forms then wait for
- * one, but only in a thread that has no virtual key open itself, so that no two threads can wait
- * for each other, and not in a signal handler: there they abort. So they do where a thread that has
- * not registered (thread.h) is in the way for longer than a second. To have several open at once
- * take them with pkeyguard_acquire_all(), or with acquire and its error. A guard on a closed key
- * that is bound to a pkey costs little more than one on a dedicated key; one that must take a pkey
- * from another key costs two system calls for each pair of their regions.
+ * Leaving a scope
+ *  - return, break, continue and goto out of a scope close it. break and continue act on the scope,
+ *    not on a loop around it. Do not jump into a scope.
+ *  - If the only return of a function is inside a scope, compilers warn with -Wreturn-type. Use an
+ *    auto form there.
+ *  - longjmp leaves the scope open (thread.h).
+ *  - pthread_exit, deferred pthread_cancel and C++ exceptions close the scope if your file is
+ *    compiled with -fexceptions, which the CMake target adds for C. Without it a thread ends with
+ *    its scopes open. So do threads with musl, which does not unwind a thread that ends.
  *
- * Clang warns where data is used that no guard has open, if it is told what guards it (analysis.h).
+ * Virtual keys. A guard pins the pkey of its key: the pkey stays with that key while the guard is
+ * open. A guard that needs a pkey fails with -EBUSY when all of them are pinned, and with -EAGAIN
+ * when a thread that has not registered may have one open (thread.h). The scoped and auto forms
+ * wait then, and abort where waiting cannot help:
+ *  - They wait until a pkey is unpinned. They abort at once in a signal handler, and in a thread
+ *    that has a virtual key open itself, because such threads could wait for each other.
+ *  - They wait one second for threads to register. They abort at once if it is the calling thread
+ *    that cannot be registered.
  *
- * A new thread starts with a copy of its creator's PKRU, so with every scope open that its creator
- * had open, until it calls pkeyguard_thread_reset(). A fork child keeps the forking thread's guards
- * and no other thread's.
+ * pkeyguard_scoped_restrict() never waits. To open several virtual keys at once use
+ * pkeyguard_acquire_all(), or pkeyguard_acquire() and handle its error.
+ *
+ * A guard on a virtual key costs little more than one on a dedicated key while its key has a pkey.
+ * If the pkey must be taken from another key, the guard costs one system call for each region of
+ * either key, and sometimes a membarrier(2) and a count of the threads.
+ *
+ * Compile-time checks. Clang can warn where guarded data is used outside a scope (analysis.h).
+ *
+ * Threads and fork. A new thread starts with a copy of its creator's PKRU. So it has every scope
+ * open that its creator had open, until it calls pkeyguard_thread_reset(). A fork child keeps the
+ * guards of the thread that called fork, and no other thread's.
  */
 #ifndef PKEYGUARD_GUARD_H
 #define PKEYGUARD_GUARD_H
@@ -75,35 +96,43 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 /*
- * What a guard has changed. The caller allocates it and leaves its members alone; {0} is an empty
- * guard. It must be released by the thread that acquired it, and may be moved in memory.
+ * A guard: a record of what it changed. The caller allocates it and does not touch its members. {0}
+ * is an empty guard. The thread that acquired a guard must release it. A guard may be moved in
+ * memory.
  */
 struct pkeyguard_guard {
-    uint32_t cleared; /* deny bits to set again in PKRU: all that a widened dedicated key needs */
-    uint32_t how;     /* else how it is undone; 0: nothing to undo */
-    uint32_t changed[2]; /* deny bits that it is to set again, and to clear again */
-    uint32_t thread;     /* who acquired it, where that is checked */
+    uint32_t cleared; /* deny bits to set again in PKRU; enough to undo a widened dedicated key */
+    uint32_t how;     /* how to undo any other change; 0: nothing to undo */
+    uint32_t changed[2]; /* deny bits to set again, and deny bits to clear again */
+    uint32_t thread;     /* id of the thread that acquired it, with PKEYGUARD_DEBUG */
     uint32_t reserved;
-    struct pkeyguard_key *key;       /* what it is on; */
-    struct pkeyguard_region *region; /* NULL: the whole key */
+    struct pkeyguard_key *key;       /* the guarded key */
+    struct pkeyguard_region *region; /* the guarded region; NULL: the whole key */
     uint64_t reserved_too[3];
 };
 PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_guard) == 48 + 2 * sizeof(void *),
                          "frozen for the ABI");
 
 /*
- * pkeyguard_acquire - open a region for at least these rights
+ * pkeyguard_acquire - open a region with at least these rights
  * @rights: PKEYGUARD_NO_ACCESS asks for nothing and succeeds
  * @ret_guard: empty on failure
  *
- * Page rights are not looked at: a write guard on a PROT_READ region opens it for reading only.
+ * The page rights stay in force: a write guard on a PROT_READ region opens it for reading only.
  *
- * Returns 0; -EINVAL: no region or unknown rights; and under mprotect and for virtual keys -ENOMEM
- * or -EACCES when the kernel refuses the page rights, -EDEADLK from a signal handler that
- * interrupted this library. For virtual keys also, and never when the key is bound and the thread
- * registered, -EBUSY: open guards pin every pkey; -EAGAIN: a thread that has not registered
- * (thread.h) may have them open: one that never called, or this one, in a signal handler or on a
- * stack of the program's own making; -ENOSPC: dedicated keys have every pkey.
+ * Returns 0, or -EINVAL: no region, or unknown rights. For a key that is not dedicated also:
+ *  - -ENOMEM, -EACCES: the kernel refuses the page rights, or has no memory
+ *  - -EDEADLK: called from a signal handler that interrupted this library or fork
+ *
+ * For a virtual key also the following; but never when the key has a pkey and the calling thread is
+ * registered (thread.h):
+ *  - -EBUSY: open guards pin every pkey
+ *  - -EAGAIN: a thread that is not registered may have a pkey open, or the threads cannot be
+ *    counted (there is no /proc). That thread can be the calling one: it cannot be registered in a
+ *    signal handler or on a stack that the program made.
+ *  - -ENOSPC: no pkey is left for virtual keys: dedicated keys, or other users of pkey_alloc(2),
+ *    have them all
+ *
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, nonnull(3))) PKEYGUARD_INLINE int
@@ -111,9 +140,11 @@ pkeyguard_acquire(struct pkeyguard_region *region, enum pkeyguard_rights rights,
                   struct pkeyguard_guard *ret_guard);
 
 /*
- * pkeyguard_key_acquire - open every region of a key, also those that join it while it is open
+ * pkeyguard_key_acquire - open every region of a key with at least these rights
  *
- * As pkeyguard_acquire(); -EINVAL: no key or unknown rights.
+ * A region that joins the key while the guard is held is open, too.
+ *
+ * Returns as pkeyguard_acquire(), with -EINVAL: no key, or unknown rights.
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, nonnull(3))) PKEYGUARD_INLINE int
@@ -121,12 +152,12 @@ pkeyguard_key_acquire(struct pkeyguard_key *key, enum pkeyguard_rights rights,
                       struct pkeyguard_guard *ret_guard);
 
 /*
- * pkeyguard_restrict - hold a region to at most these rights
+ * pkeyguard_restrict - narrow a region to at most these rights
  * @ret_guard: empty on failure
  *
- * Under PKU the whole key is narrowed, for the calling thread, whatever other guards it holds.
- * Under mprotect the key's base rights are narrowed for this region, for the process; what open
- * guards hold stays open. Never widens.
+ * Under PKU it narrows the whole key for the calling thread, whatever other guards the thread
+ * holds. Under mprotect it narrows the rights that this region has with no guard open, in every
+ * thread. What other guards opened stays open. It never widens.
  *
  * Returns as pkeyguard_acquire().
  * Thread: any. Signal: async-signal-safe. Since 0.1.
@@ -137,14 +168,16 @@ pkeyguard_restrict(struct pkeyguard_region *region, enum pkeyguard_rights rights
 
 /*
  * pkeyguard_acquire_all - open several regions, all or none
- * @regions, @rights: count of each; a region may occur more than once
- * @ret_guards: count of them, which need not be released in any order; all are empty on failure
+ * @count: how many regions, rights and guards there are
+ * @regions, @rights: a region may occur more than once
+ * @ret_guards: release them one by one, in any order; all are empty on failure
  *
- * Waits while pkeys that other threads pin are all that is missing, unless the calling thread has
- * a virtual key open already or is in a signal handler. Threads that hold nothing but what one such
- * call gave them never wait for one another.
+ * If other threads pin the pkeys that virtual keys need here, the function waits for them. It does
+ * not wait in a signal handler, or if the calling thread already has a virtual key open. So threads
+ * never wait for each other as long as each opens virtual keys by one such call at a time.
  *
- * Returns as pkeyguard_acquire(); -EBUSY: it may not wait, or needs more pkeys than there are.
+ * Returns as pkeyguard_acquire(), with -EBUSY: it may not wait, or the regions need more pkeys than
+ * there are.
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result)) int
@@ -153,22 +186,23 @@ pkeyguard_acquire_all(size_t count, struct pkeyguard_region *const regions[],
 
 /*
  * pkeyguard_release - give back what a guard changed
- * @guard: an empty or already released guard does nothing; a released one is empty
+ * @guard: empty afterwards; an empty or already released guard does nothing
  *
- * Keeps errno. If the rights cannot be taken away again, which is only ever the kernel refusing
- * page rights under mprotect, it prints one line on stderr and aborts.
+ * It keeps errno. Under mprotect it prints one line on stderr and aborts if it cannot take the
+ * rights away: the kernel refuses the page rights, a copy of the guard was released before and no
+ * other guard is open, or the caller is a signal handler that interrupted this library.
  * Thread: the one that acquired. Signal: async-signal-safe. Since 0.1.
  */
 __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard);
 
 /*
- * The scopes. Each takes the type of the object, the name of the pointer to it, and the region.
- * scoped_* and auto_* print one line on stderr and abort if the guard cannot be had; try_* run
- * their else branch with errno set instead. A type larger than the region, or an object that is not
- * wholly inside it, is EINVAL. Every argument is evaluated once. Since 0.1.
+ * The scopes. T is the type of the object and name the pointer to it, which the macro declares. If
+ * the guard cannot be acquired, scoped_* and auto_* print one line on stderr and abort, and try_*
+ * run their else branch with errno set. A type larger than the region, or an object that is not
+ * wholly inside it, is such a failure, with EINVAL. Each argument is evaluated once. Since 0.1.
  */
 
-/* A block; name points to the region's start. */
+/* Opens the region for the block that follows. `name` points to the region's start. */
 #define pkeyguard_scoped_read(T, name, region)    \
     PKEYGUARD_SCOPE_(__typeof__(T) const *, name, \
                      PKEYGUARD_OPEN_(T, name, pkeyguard_assume_read(region), PKEYGUARD_READ_ONLY))
@@ -177,7 +211,8 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
         __typeof__(T) *, name,                  \
         PKEYGUARD_OPEN_(T, name, pkeyguard_assume_write(region), PKEYGUARD_READ_WRITE))
 
-/* A block; name is pointer, which points to a T inside the region. */
+/* Opens the region for the block that follows. `name` is a copy of `pointer`, which must point to a
+ * T in the region. */
 #define pkeyguard_scoped_read_at(T, name, region, pointer) \
     PKEYGUARD_SCOPE_(                                      \
         __typeof__(T) const *, name,                       \
@@ -187,7 +222,7 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
                      PKEYGUARD_OPEN_AT_(T, name, pkeyguard_assume_write(region), pointer, \
                                         PKEYGUARD_READ_WRITE))
 
-/* A block for every region of the key; name is the guard's. */
+/* Opens every region of the key for the block that follows. `name` is the guard's name. */
 #define pkeyguard_scoped_key_read(name, key) \
     PKEYGUARD_GUARD_SCOPE_(                  \
         name, pkeyguard_key_scope_open(&name, key, PKEYGUARD_READ_ONLY, PKEYGUARD_HERE_))
@@ -195,12 +230,12 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
     PKEYGUARD_GUARD_SCOPE_(                   \
         name, pkeyguard_key_scope_open(&name, key, PKEYGUARD_READ_WRITE, PKEYGUARD_HERE_))
 
-/* A block in which the region allows at most rights; name is the guard's. */
+/* Narrows the region to at most `rights` for the block that follows. `name` is the guard's name. */
 #define pkeyguard_scoped_restrict(name, region, rights) \
     PKEYGUARD_GUARD_SCOPE_(name,                        \
                            pkeyguard_restrict_scope_open(&name, region, rights, PKEYGUARD_HERE_))
 
-/* try_scoped_read(...) { opened } else { errno says why not; name is NULL } */
+/* try_scoped_read(...) { the region is open } else { it is not: errno is set, name is NULL } */
 #define pkeyguard_try_scoped_read(T, name, region) \
     PKEYGUARD_TRY_SCOPE_(                          \
         __typeof__(T) const *, name,               \
@@ -218,7 +253,8 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
                          PKEYGUARD_TRY_OPEN_AT_(T, name, pkeyguard_assume_write(region), pointer, \
                                                 PKEYGUARD_READ_WRITE))
 
-/* Two declarations; open until the end of the enclosing block. */
+/* Declares name and opens the region until the end of the enclosing block. Use it where a
+ * declaration may stand. */
 #define pkeyguard_auto_read(T, name, region)     \
     PKEYGUARD_AUTO_(__typeof__(T) const *, name, \
                     PKEYGUARD_OPEN_(T, name, pkeyguard_assume_read(region), PKEYGUARD_READ_ONLY))
@@ -235,11 +271,11 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
                     PKEYGUARD_OPEN_AT_(T, name, pkeyguard_assume_write(region), pointer, \
                                        PKEYGUARD_READ_WRITE))
 
-/* ---- What follows serves the inline code above; do not call it yourself. ---- */
+/* ---- For the inline code above; do not call these yourself. ---- */
 
 enum { PKEYGUARD_GUARD_RESTRICTS = 1, PKEYGUARD_GUARD_CHECKED = 2 };
 
-/* Called without a stop in the procedure linkage table. */
+/* Called through the GOT, not the PLT: one jump less. */
 #if defined(__has_attribute)
 #if __has_attribute(noplt)
 #define PKEYGUARD_NO_PLT_ __attribute__((nothrow, noplt))
@@ -250,15 +286,18 @@ enum { PKEYGUARD_GUARD_RESTRICTS = 1, PKEYGUARD_GUARD_CHECKED = 2 };
 #endif
 
 /*
- * Widen a virtual key that is closed: what nearly every guard on it does. They return 1; -errno; or
- * 0, if that was not it, the rest does it, and nothing changed.
+ * Fast path of virtual keys: write and read open a key that is closed in this thread, close closes
+ * it. Write and read return 1: opened; 0: not handled, the rights are unchanged, and
+ * pkeyguard_guard_enter() must be called; or -errno.
  */
 enum { PKEYGUARD_GUARD_VIRTUAL = 1 << 30 };
 PKEYGUARD_NO_PLT_ int pkeyguard_virtual_write(struct pkeyguard_key *key);
 PKEYGUARD_NO_PLT_ int pkeyguard_virtual_read(struct pkeyguard_key *key);
 PKEYGUARD_NO_PLT_ void pkeyguard_virtual_close(struct pkeyguard_key *key);
 
-/* Whatever these do not serve: other keys, narrowing, bad input, checks. */
+/* Slow path, for everything that the fast paths do not handle: software keys, narrowing, a pkey
+ * with access-disable alone (as in signal handlers), bad arguments, and the checks of
+ * PKEYGUARD_DEBUG. */
 __attribute__((cold, nothrow)) int pkeyguard_guard_enter(struct pkeyguard_key *key,
                                                          struct pkeyguard_region *region,
                                                          enum pkeyguard_rights rights,
@@ -268,23 +307,26 @@ __attribute__((cold, nothrow)) void pkeyguard_guard_leave(struct pkeyguard_key *
                                                           struct pkeyguard_region *region,
                                                           uint32_t how, uint32_t cleared,
                                                           uint32_t set, uint32_t thread);
+
+/* Prints one line on stderr and aborts: `what` cannot be opened at `where`, a file and line. */
 __attribute__((cold, nothrow, noreturn)) void
 pkeyguard_scope_abort(const struct pkeyguard_region *region, const char *what, const char *where,
                       int error);
 
-/* As pkeyguard_scope_abort(), but first waits where another try may succeed after that. */
+/* Waits and returns if another try may then succeed; else it is pkeyguard_scope_abort(). */
 __attribute__((cold, nothrow)) void pkeyguard_scope_wait(const struct pkeyguard_region *region,
                                                          const char *what, const char *where,
                                                          int error);
 
-/* Before anything that could fail, throw or end the thread. */
+/* Empties a guard that is about to be acquired, before anything that could fail, throw or end the
+ * thread: the cleanup releases the guard in any case. */
 static inline struct pkeyguard_guard *pkeyguard_guard_empty(struct pkeyguard_guard *guard)
 {
     guard->cleared = guard->how = 0;
     return guard;
 }
 
-/* Widens a dedicated key in the register: what nearly every guard does. False: the rest does it. */
+/* Fast path of dedicated keys: widens the key in PKRU. False: not handled, nothing changed. */
 static inline bool pkeyguard_guard_widen(const struct pkeyguard_key *key,
                                          enum pkeyguard_rights rights,
                                          struct pkeyguard_guard *empty_guard)
@@ -305,13 +347,18 @@ static inline bool pkeyguard_guard_widen(const struct pkeyguard_key *key,
             empty_guard->cleared = bits->ad;
             return true;
         }
-        /* Access-disable alone: write-disable is to be set, too. */
+        /*
+         * The key is not closed by both bits. With access-disable clear it can be read already.
+         * With access-disable alone, write-disable must be set as well: that is left to the slow
+         * path.
+         */
         return allowed & bits->ad;
     }
     return false;
 }
 
-/* As these, and fills the guard. */
+/* Calls pkeyguard_virtual_write() or _read() as rights ask, fills the guard, and returns the
+ * result. */
 static inline int pkeyguard_virtual_widen(struct pkeyguard_key *key, enum pkeyguard_rights rights,
                                           struct pkeyguard_guard *empty_guard)
 {
@@ -329,7 +376,8 @@ static inline int pkeyguard_virtual_widen(struct pkeyguard_key *key, enum pkeygu
     return opened;
 }
 
-/* On a whole key, or on a region and its key; the guard must be empty. */
+/* Acquires a guard on a region and its key, or on the whole key if region is NULL. The guard must
+ * be empty. */
 __attribute__((always_inline)) static inline int
 pkeyguard_guard_acquire(struct pkeyguard_key *key, struct pkeyguard_region *region,
                         enum pkeyguard_rights rights, unsigned flags,
@@ -349,7 +397,7 @@ pkeyguard_guard_acquire(struct pkeyguard_key *key, struct pkeyguard_region *regi
 #else
     flags |= PKEYGUARD_GUARD_CHECKED;
 #endif
-    /* The address of a copy leaves, so that the guard itself can be in registers. */
+    /* Only the address of a copy is passed on, so the compiler can keep the guard in registers. */
     error = pkeyguard_guard_enter(key, region, rights, flags, &copy);
     *empty_guard = copy;
     return error;
@@ -388,7 +436,8 @@ PKEYGUARD_INLINE int pkeyguard_restrict(struct pkeyguard_region *region,
                                    PKEYGUARD_GUARD_RESTRICTS, pkeyguard_guard_empty(ret_guard));
 }
 
-/* Where `how` says so the members are set; GCC loses sight of that when they are in registers. */
+/* A member is read only where `how` tells that it was set. GCC does not see that when the members
+ * are in registers, and warns. */
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -417,7 +466,8 @@ PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard)
     pkeyguard_guard_release(guard);
 }
 
-/* For [offset, offset + size) of the region; the guard must be empty. */
+/* Acquires a guard on the region if [offset, offset + size) is inside it. The guard must be
+ * empty. */
 static inline int pkeyguard_scope_acquire(struct pkeyguard_guard *guard,
                                           struct pkeyguard_region *region, size_t offset,
                                           size_t size, enum pkeyguard_rights rights)
@@ -455,7 +505,7 @@ static inline void *pkeyguard_scope_try_open(struct pkeyguard_guard *guard,
     return pkeyguard_guard_head(region)->address + offset;
 }
 
-/* Wraps to a huge offset, which no region has, when the pointer lies before the region. */
+/* For a pointer before the region the offset wraps around and is too large for any region. */
 static inline size_t pkeyguard_scope_offset(const struct pkeyguard_region *region,
                                             const void *pointer)
 {
@@ -506,7 +556,8 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
     return guard;
 }
 
-/* Made from the user's name, so that nesting on one line or in another macro shadows nothing. */
+/* Hidden names are made from the user's name, so that scopes can nest on one line or inside another
+ * macro without shadowing a variable. */
 #define PKEYGUARD_PASTE_(a, b)   a##b
 #define PKEYGUARD_HIDDEN_(a, b)  PKEYGUARD_PASTE_(a, b)
 #define PKEYGUARD_NAME_(name)    PKEYGUARD_HIDDEN_(name, _pkeyguard_guard)
@@ -532,9 +583,10 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
             pkeyguard_guard_empty(&PKEYGUARD_NAME_(name))
 
 /*
- * Two loops that run once, because one cannot declare two types; break and continue leave both.
- * The guard opens inside the first, so that the analysis, too, has it open in there alone; and
- * try's condition asks twice, so that there is a way into its else without the guard.
+ * A scope is two for loops that run once: one loop cannot declare variables of two types. break and
+ * continue end both. The region is opened inside the first loop, so Clang's analysis, too, takes it
+ * for open only there. The condition of try_* tests the loop variable again before it opens the
+ * region. So the analysis sees a path to the else branch on which the region is closed.
  */
 #define PKEYGUARD_LOOPS_(pointer_type, name, value)                                             \
     for (PKEYGUARD_DECLARE_(name); PKEYGUARD_ONCE_(name) != NULL; PKEYGUARD_ONCE_(name) = NULL) \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * heap.h - a heap: objects smaller than a page inside one keyed region
+ * heap.h - a heap: objects of any size inside one region
  *
  *     struct session {
  *         struct pkeyguard_region *region;      pkeyguard_heap_region(heap)
@@ -10,31 +10,37 @@
  *         secret->counter++;
  *     }
  *
- * Keep the region in a field beside the pointer, as here, and mark the pointer
- * PKEYGUARD_GUARDED_BY(region): so Clang's thread safety analysis can tell which region a use of it
- * needs. A scope over the region opens every object of the heap.
+ * Keep the region in a field beside the pointer, as in this example, and mark the pointer
+ * PKEYGUARD_GUARDED_BY_MEMBER(region). Then Clang's thread safety analysis knows which region an
+ * access needs (analysis.h). A scope on the region opens every object of the heap.
  *
- * Every function opens the key as it needs to and leaves the caller's rights as they were, so each
- * works inside and outside scopes. Inside a write scope that costs neither a WRPKRU nor a system
- * call; under mprotect outside of one it is two calls of mprotect(2) to open and two to close, so
- * open a scope around many.
+ * Rights. The functions work inside and outside scopes. Each opens the key for itself and leaves
+ * the caller's rights as they were. Inside a write scope that takes no WRPKRU and no system call.
+ * Outside, under mprotect, it takes one or two calls of mprotect(2) to open and as many to close,
+ * so open a scope around a series of calls.
  *
- * Objects lie at multiples of 16. Memory handed out is zero-filled, for it is wiped when it is
- * freed. Up to 2048 bytes an object takes its size rounded up to one of 24 size classes, at most a
- * quarter more (16 bytes more below 128); above that, whole units of 4096 bytes.
+ * Objects. They start at multiples of 16 and lie side by side. Memory is wiped when it is freed, so
+ * a new object is filled with zeros. An object of up to 2048 bytes is rounded up to one of 24 size
+ * classes: by at most 15 bytes up to a size of 128, by at most a quarter above. A larger object is
+ * rounded up to a multiple of 4096 bytes.
  *
- * What the heap knows of its objects lies in pages of its own under the same key, apart from them
- * behind an inaccessible page. Running off the end of the objects faults; it cannot reach those
- * pages, and from outside the key nothing can. Objects themselves lie side by side.
+ * Metadata. The heap's records of its objects are in separate pages under the same key, behind an
+ * inaccessible page. An access that runs off the end of the last object faults before it reaches
+ * them. They cannot be reached while the key is closed.
  *
- * The capacity is address space. Memory is committed as objects are first written to, or wiped, and
- * kept until the heap is destroyed. With vm.overcommit_memory=2 the kernel accounts for all of the
- * capacity at once.
+ * Memory. The capacity is address space. Memory is committed when an object is first written to or
+ * wiped, and is kept until the heap is destroyed. With vm.overcommit_memory=2 the kernel accounts
+ * for the whole capacity when the heap's pages first become writable.
  *
- * Threads: any number on one heap, which they rarely contend for; an object may be freed by another
- * thread than it was allocated by. Signals: only heap_of, owns and region are async-signal-safe: a
- * handler that interrupted one of the others would wait for it for ever. Fork: a child's copy of a
- * heap works like the original, unless a handler that interrupted one of these functions forks.
+ * Threads. Any number of threads may use one heap, and they seldom wait for each other. A thread
+ * may free an object that another thread allocated.
+ *
+ * Signals. Only pkeyguard_heap_of(), _owns() and _region() are async-signal-safe. A handler that
+ * interrupted another function of a heap and calls that heap may never return.
+ *
+ * Fork. A child's copy of a heap works like the original, unless fork was called in a signal
+ * handler that interrupted one of these functions. With PKEYGUARD_REGION_NO_FORK or _SECRET the
+ * child does not have the heap.
  */
 #ifndef PKEYGUARD_HEAP_H
 #define PKEYGUARD_HEAP_H
@@ -53,18 +59,18 @@ struct pkeyguard_heap;
 
 /*
  * pkeyguard_heap_create - a new heap in a region of its own
- * @key: NULL: a private software key, closed by default, guarded with mprotect
- * @capacity: bytes for all objects together, rounded up to whole pages; be generous: each size in
- *            use takes 4096 bytes at a time (above 1024 bytes, 8192) for each thread, or of more
- *            than 16 threads for each 16th
- * @region_flags: 0 or PKEYGUARD_REGION_* together, as for pkeyguard_region_create(), but for
- *                PKEYGUARD_REGION_FORK_WIPE. With _LOCKED memory is locked as it is first handed
- *                out, and where no more may be locked there is no room; _SECRET takes all of the
- *                capacity at once.
+ * @key: NULL: a private software key, closed by default
+ * @capacity: bytes for all objects together, rounded up to whole pages. Be generous: a thread takes
+ *            at least 4096 bytes for each size class that it uses, 8192 for one above 1024 bytes.
+ *            More than 16 threads share 16 such sets.
+ * @region_flags: 0 or PKEYGUARD_REGION_* together, as for pkeyguard_region_create(), without
+ *                PKEYGUARD_REGION_FORK_WIPE. With _LOCKED memory is locked when it is first handed
+ *                out; an allocation whose memory cannot be locked fails with ENOMEM. With _SECRET
+ *                the whole capacity is committed at creation.
  * @ret_heap: set on success only; destroy it with pkeyguard_heap_destroy()
  *
- * Returns 0; -EINVAL: capacity 0 or too large to be rounded or counted (16 TiB), flags unknown or
- * contradictory, or PKEYGUARD_REGION_FORK_WIPE; or an errno of pkeyguard_region_create().
+ * Returns 0, an errno of pkeyguard_region_create(), or -EINVAL also: capacity 0, or about 16 TiB or
+ * more, or PKEYGUARD_REGION_FORK_WIPE.
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, nonnull(4))) int
@@ -72,11 +78,11 @@ pkeyguard_heap_create(struct pkeyguard_key *key, size_t capacity, unsigned regio
                       struct pkeyguard_heap **ret_heap);
 
 /*
- * pkeyguard_heap_destroy - wipe a heap's live objects and give its region up
+ * pkeyguard_heap_destroy - wipe a heap's live objects, destroy its region and the heap
  * @heap: NULL is allowed and does nothing
  *
- * Returns 0; or an errno of pkeyguard_region_destroy(): the heap stands as before but may be wiped,
- * with no object in it: call again.
+ * Returns 0, or an errno of pkeyguard_region_destroy(). The heap then still exists, but may be
+ * wiped and hold no object any more. Call again, unless the region is SEALED.
  * Thread: any, with no other use of this heap or its objects at the same time. Signal: not
  * async-signal-safe. Since 0.1.
  */
@@ -84,10 +90,10 @@ __attribute__((warn_unused_result)) int pkeyguard_heap_destroy(struct pkeyguard_
 
 /*
  * pkeyguard_heap_alloc - a zero-filled object
- * @size: bytes; 0 is as 1
+ * @size: bytes; 0 counts as 1
  *
- * Returns the object, at a multiple of 16; or NULL with errno set: ENOMEM: no room for it, and the
- * heap goes on working; EINVAL: no heap; or an errno of pkeyguard_acquire().
+ * Returns the object, at a multiple of 16; or NULL with errno set to ENOMEM: there is no room, but
+ * the heap keeps working; EINVAL: heap is NULL; or an error of pkeyguard_acquire().
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, malloc, alloc_size(2))) void *
@@ -95,19 +101,19 @@ pkeyguard_heap_alloc(struct pkeyguard_heap *heap, size_t size);
 
 /*
  * pkeyguard_heap_aligned_alloc - a zero-filled object at a multiple of alignment
- * @alignment: a power of two; beyond 4096 it can need alignment bytes more of free room
- * @size: bytes, any number; 0 is as 1
+ * @alignment: a power of two; above 4096 the object can need alignment bytes more of free space
+ * @size: bytes, any number; 0 counts as 1
  *
- * As pkeyguard_heap_alloc(); EINVAL also for an alignment that is not a power of two.
+ * Returns as pkeyguard_heap_alloc(), with EINVAL also if alignment is not a power of two.
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, malloc, alloc_size(3), alloc_align(2))) void *
 pkeyguard_heap_aligned_alloc(struct pkeyguard_heap *heap, size_t alignment, size_t size);
 
 /*
- * pkeyguard_heap_calloc - a zero-filled array
+ * pkeyguard_heap_calloc - a zero-filled array of count * size bytes
  *
- * As pkeyguard_heap_alloc() of count * size bytes; ENOMEM also where that overflows.
+ * Returns as pkeyguard_heap_alloc(), with ENOMEM also if count * size overflows.
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, malloc, alloc_size(2, 3))) void *
@@ -116,14 +122,15 @@ pkeyguard_heap_calloc(struct pkeyguard_heap *heap, size_t count, size_t size);
 /*
  * pkeyguard_heap_realloc - change an object's size
  * @object: a live object of this heap; NULL: as pkeyguard_heap_alloc()
- * @size: bytes; 0 is as 1, and never frees
+ * @size: bytes; 0 counts as 1, and does not free the object
  *
- * The content stays, up to the smaller of both sizes. Where the object's usable size fits well it
- * stays where it is; else it moves to a multiple of 16 and the old place is wiped. A smaller size
- * never fails. Bytes past the old size are zero unless the object wrote there.
+ * The content is kept, up to the smaller of both sizes. The object stays where it is if the new
+ * size fits and does not waste more than about half. Else it moves to a multiple of 16, and its old
+ * memory is wiped. Shrinking an object needs no free space. Bytes past the old size are zero,
+ * unless the program wrote to them before.
  *
- * Returns the object; or NULL with errno set, as pkeyguard_heap_alloc(), and the object is as
- * before; EINVAL also where it is not a live object of this heap.
+ * Returns the object; or NULL with errno set as by pkeyguard_heap_alloc(), and to EINVAL also if it
+ * is not a live object of this heap. Then the object is unchanged.
  * Thread: any, with no other use of the object at the same time. Signal: not async-signal-safe.
  * Since 0.1.
  */
@@ -131,51 +138,53 @@ __attribute__((warn_unused_result, alloc_size(3))) void *
 pkeyguard_heap_realloc(struct pkeyguard_heap *heap, void *object, size_t size);
 
 /*
- * pkeyguard_heap_free - wipe an object and give its place back
+ * pkeyguard_heap_free - wipe and free an object
  * @object: NULL is allowed and does nothing
  *
- * All of the usable size is overwritten with zeros. A pointer that no function here returned, into
- * the middle of an object, of another heap, or freed already, is found out and refused, always,
- * unless its place was handed out again: then it is that new object's.
+ * The function overwrites the object's whole usable size with zeros. It always refuses a pointer
+ * that is no live object of this heap: one into the middle of an object, an object of another heap,
+ * or an object that was freed already. It cannot refuse a freed object whose memory was handed out
+ * again, because the pointer is then that of a live object.
  *
- * Returns 0; -EINVAL: not a live object of this heap, or no heap: nothing changed; or an errno of
- * pkeyguard_acquire(): nothing changed.
+ * Returns 0; or, with nothing changed, -EINVAL: not a live object of this heap, or heap is NULL; or
+ * an errno of pkeyguard_acquire().
  * Thread: any. Signal: not async-signal-safe. Keeps errno. Since 0.1.
  */
 int pkeyguard_heap_free(struct pkeyguard_heap *heap, void *object);
 
 /*
- * pkeyguard_heap_usable_size - bytes that an object may use: what was asked for, or more
+ * pkeyguard_heap_usable_size - bytes that an object may use: as many as asked for, or more
  *
- * Returns 0 with errno set where it cannot tell: EINVAL: not a live object of this heap; or an
- * errno of pkeyguard_acquire().
+ * Returns the size; or 0 with errno set to EINVAL: not a live object of this heap; or to an error
+ * of pkeyguard_acquire().
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 size_t pkeyguard_heap_usable_size(const struct pkeyguard_heap *heap, const void *object);
 
 /*
- * pkeyguard_heap_owns - whether a pointer lies in the heap's capacity, live or not
+ * pkeyguard_heap_owns - whether a pointer points into the heap's capacity, at a live object or not
  *
- * Needs no guard. False for NULL.
+ * It needs no guard. If object or heap is NULL the answer is false.
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 bool pkeyguard_heap_owns(const struct pkeyguard_heap *heap, const void *object);
 
 /*
- * pkeyguard_heap_of - the heap in whose capacity a pointer lies; NULL: none's
+ * pkeyguard_heap_of - the heap that a pointer points into, or NULL
  *
- * For malloc hooks that serve a whole process: takes no lock, and other heaps may come and go
- * meanwhile. The heap itself must not: what is returned is of use while it is not destroyed. Looks
- * at each heap in turn. In a fork child, which does not have every heap, only at its own.
+ * For malloc hooks that serve a whole process. The function takes no lock, and other threads may
+ * create and destroy other heaps meanwhile. The caller must make sure that the heap it gets is not
+ * destroyed while it uses it. The search looks at one heap after the other. In a fork child it
+ * skips the heaps that the child does not have (PKEYGUARD_REGION_NO_FORK, _SECRET).
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 struct pkeyguard_heap *pkeyguard_heap_of(const void *object);
 
 /*
- * pkeyguard_heap_region - the region that the objects lie in
+ * pkeyguard_heap_region - the region that holds the objects; NULL if heap is NULL
  *
- * For guards, pkeyguard_region_name() and pkeyguard_region_associate(); it is destroyed with the
- * heap, never by itself. Its size is the heap's capacity. NULL for NULL.
+ * For guards, pkeyguard_region_name() and pkeyguard_region_associate(). pkeyguard_heap_destroy()
+ * destroys it; do not destroy it yourself. Its size is the heap's capacity.
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 struct pkeyguard_region *pkeyguard_heap_region(const struct pkeyguard_heap *heap);

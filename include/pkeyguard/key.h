@@ -2,20 +2,26 @@
 /*
  * key.h - a key: one protection domain
  *
- * A key is dedicated, owning one of the CPU's 15 pkeys; or virtual, sharing the pkeys that are left
- * with any number of others; or software, enforced with mprotect(2). Regions belong to a key
- * (region.h), guards open it (guard.h).
+ * A key is of one of these kinds:
+ *  - dedicated: it owns one of the CPU's 15 pkeys
+ *  - virtual: it shares the pkeys that are left with any number of other virtual keys
+ *  - software: it is enforced with mprotect(2)
+ *  - unenforced: PKEYGUARD_KEY_OPTIONAL where there is no PKU
  *
- * A virtual key has a pkey while a guard on it is open and for as long after that as no other key
- * needs it. It opens by guards alone: its default rights are PKEYGUARD_NO_ACCESS, and it has no
- * pkeyguard_key_set_rights(). While it has no pkey its regions are inaccessible by their page
- * rights, so that a bad access faults with SEGV_ACCERR, and code in them does not run. Every thread
- * of the process must take part, if only by saying so once (thread.h).
+ * Regions belong to a key (region.h). Guards open a key (guard.h).
  *
- * Under PKU rights belong to threads: what this header says of "the calling thread" holds for no
- * other. A thread that was running when a key was created has no access to it, whatever the default
- * rights, until it opens a guard or sets its own rights (thread.h, fault.h); a thread created later
- * starts with a copy of its creator's rights. Under mprotect rights are the whole process's.
+ * A virtual key has a pkey while a guard on it is open, and keeps it afterwards until another key
+ * needs it. Only guards open a virtual key: its default rights are PKEYGUARD_NO_ACCESS, and
+ * pkeyguard_key_set_rights() refuses it. While the key has no pkey, the page tables make its
+ * regions inaccessible: an access faults with SEGV_ACCERR, and code in them does not run. Every
+ * thread of the process must take part: it opens a virtual key, or calls
+ * pkeyguard_thread_register() once (thread.h).
+ *
+ * Under PKU rights belong to threads: "the calling thread" in this header means that thread and no
+ * other. A thread that already runs when a key is created has no access to it, whatever the default
+ * rights are, until it opens a guard or sets its own rights (thread.h, fault.h). A thread that is
+ * created later starts with a copy of its creator's rights. Under mprotect rights belong to the
+ * process.
  */
 #ifndef PKEYGUARD_KEY_H
 #define PKEYGUARD_KEY_H
@@ -29,7 +35,8 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-/* What a key allows. 0 is no right: a zeroed configuration opens nothing. */
+/* Rights on a key. 0 is not one of them: functions refuse it, so a zeroed variable opens
+ * nothing. */
 enum pkeyguard_rights {
     PKEYGUARD_NO_ACCESS = 1,
     PKEYGUARD_READ_ONLY = 2,
@@ -37,18 +44,18 @@ enum pkeyguard_rights {
 };
 
 enum {
-    PKEYGUARD_KEY_HARDWARE = 1, /* a pkey or nothing: -ENOTSUP rather than mprotect */
-    PKEYGUARD_KEY_SOFTWARE = 2, /* mprotect, even where there is PKU */
-    PKEYGUARD_KEY_VIRTUAL = 4,  /* shares the pkeys left with any number of its kind */
-    PKEYGUARD_KEY_OPTIONAL = 8  /* a pkey, or no enforcement at all and no cost, openly:
-                                   pkeyguard_key_enforcement() says PKEYGUARD_UNENFORCED */
+    PKEYGUARD_KEY_HARDWARE = 1, /* a dedicated key; -ENOTSUP instead of a software key */
+    PKEYGUARD_KEY_SOFTWARE = 2, /* a software key, even where there is PKU */
+    PKEYGUARD_KEY_VIRTUAL = 4,  /* a virtual key */
+    PKEYGUARD_KEY_OPTIONAL = 8  /* a dedicated key; where there is no PKU, an unenforced key: its
+                                   memory is always open and its guards cost nothing */
 };
 
 struct pkeyguard_key;
 
 /*
- * The head of every struct pkeyguard_key, frozen for as long as the soname stands, because the
- * inline guards read it: the key's bits in PKRU. Both are 0 for every key that is not dedicated.
+ * The head of every struct pkeyguard_key: a dedicated key's bits in PKRU. Both are 0 for any other
+ * key. The inline guards read it, so it does not change while the soname stays the same.
  */
 struct pkeyguard_key_head {
     uint32_t ad;    /* access-disable */
@@ -57,93 +64,112 @@ struct pkeyguard_key_head {
 
 /*
  * pkeyguard_key_create - a new key
- * @default_rights: what the calling thread (under mprotect: the process) may do with no guard open;
- *                  PKEYGUARD_NO_ACCESS for a virtual key
+ * @default_rights: the rights with no guard open, of the calling thread (under mprotect: of the
+ *                  process); PKEYGUARD_NO_ACCESS for a virtual key
  * @flags: 0 or one of PKEYGUARD_KEY_*
  * @ret_key: set on success only; destroy it with pkeyguard_key_destroy()
  *
- * With no flag the key is dedicated where the machine has PKU and software where it has none;
- * PKEYGUARD_ENFORCEMENT=mprotect in the environment (read once, with secure_getenv(3)) stands for
- * "has none".
+ * With no flag the key is dedicated where the machine has PKU, else software. The machine counts as
+ * having no PKU if pkey_alloc(2) fails with another error than ENOSPC, as in a sandbox, or if the
+ * environment has PKEYGUARD_ENFORCEMENT=mprotect (read once, with secure_getenv(3)).
  *
- * A pkey that another key of this library used before is handed out again only when the kernel has
- * no other, and when no thread can still hold rights on it: the process has a single thread, or
- * every other thread has called pkeyguard_thread_reset() or pkeyguard_thread_register() since that
- * key was destroyed; or it was closed in all of them by pkeyguard_thread_use_signal()'s signal.
+ * A dedicated key gets a pkey from the kernel, or a pkey of a destroyed key of this library when
+ * the kernel has none left. A destroyed key's pkey is used again only when no thread can still hold
+ * rights on it. That is so in one of these cases:
+ *  - The process has a single thread.
+ *  - Every other thread has called pkeyguard_thread_reset() or pkeyguard_thread_register() since
+ *    the key was destroyed.
+ *  - The signal of pkeyguard_thread_use_signal() has closed the pkey in every thread.
  *
- * PKEYGUARD_KEY_VIRTUAL never runs out. It registers the calling thread (thread.h), and is a
- * software key where the machine has no PKU. The virtual keys together take the pkeys they need,
- * never the last one: the kernel gives that to the first execute-only mapping, which is readable
- * without it.
+ * The number of virtual keys is not limited. Creating one registers the calling thread (thread.h).
+ * Where the machine has no PKU, PKEYGUARD_KEY_VIRTUAL creates a software key. Virtual keys leave
+ * the last pkey to the kernel, which gives it to the first execute-only mapping; without a pkey
+ * such a mapping would be readable.
  *
- * Returns 0; -EINVAL: rights or flags unknown or contradictory; -ENOTSUP: PKEYGUARD_KEY_HARDWARE
- * without PKU, or PKEYGUARD_KEY_VIRTUAL with PKU but without membarrier(2) (Linux 4.14); -ENOSPC:
- * no pkey left, or only used ones that some thread may have open; -ENOMEM; -EDEADLK: called from a
- * signal handler that interrupted this library. Thread: any. Signal: not async-signal-safe. Since
- * 0.1.
+ * Returns 0, or:
+ *  - -EINVAL: unknown rights, unknown or several flags, or a virtual key with other default rights
+ *    than PKEYGUARD_NO_ACCESS
+ *  - -ENOTSUP: PKEYGUARD_KEY_HARDWARE without PKU, or PKEYGUARD_KEY_VIRTUAL with PKU but without
+ *    membarrier(2) (Linux 4.14)
+ *  - -ENOSPC: no pkey is left, or only destroyed keys' pkeys that some thread may have open; not
+ *    for virtual keys
+ *  - -ENOMEM
+ *  - -EDEADLK: called from a signal handler that interrupted this library
+ *
+ * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, nonnull(3))) int
 pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
                      struct pkeyguard_key **ret_key);
 
 /*
- * pkeyguard_key_destroy - give a key up
+ * pkeyguard_key_destroy - destroy a key
  * @key: NULL is allowed and does nothing
  *
- * The pkey stays with the library for its next key: freed into the kernel it would come back with
- * whatever rights other threads still hold on it. No guard of the key may be open in any thread;
- * of a dedicated key that cannot be known, of others it is checked. The key is closed in the
- * calling thread.
+ * No guard on the key may be open in any thread. The library checks that for virtual and software
+ * keys; for a dedicated key it cannot. A dedicated key is closed in the calling thread. The library
+ * keeps its pkey for the next key: if it were freed, the kernel could hand it out again while other
+ * threads still hold rights on it.
  *
- * Returns 0; -EBUSY: a region belongs to the key, or a guard on it is known to be open: nothing
- * changed; -EDEADLK as for create.
+ * Returns 0, or, with nothing changed:
+ *  - -EBUSY: a region belongs to the key, or a guard on it is known to be open
+ *  - -EDEADLK: called from a signal handler that interrupted this library
+ *
  * Thread: any, with no other use of this key at the same time. Signal: not async-signal-safe.
  * Since 0.1.
  */
 __attribute__((warn_unused_result)) int pkeyguard_key_destroy(struct pkeyguard_key *key);
 
 /*
- * pkeyguard_key_enforcement - who stops a bad access to the key's regions
- * @key: NULL stands for a region's private key: PKEYGUARD_MPROTECT
+ * pkeyguard_key_enforcement - how a bad access to the key's regions is stopped
+ * @key: NULL stands for a region's private key, which is PKEYGUARD_MPROTECT
  *
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 enum pkeyguard_enforcement pkeyguard_key_enforcement(const struct pkeyguard_key *key);
 
 /*
- * pkeyguard_key_number - the hardware pkey
+ * pkeyguard_key_number - the key's pkey
  *
- * Returns 1 to 15, or -1 when the key has none (NULL too). That of a virtual key may change or be
- * lost at any time that the calling thread has no guard open on it.
+ * A virtual key's pkey may change or go away at any time while the calling thread has no guard open
+ * on the key.
+ *
+ * Returns 1 to 15, or -1 if the key has none or is NULL.
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 int pkeyguard_key_number(const struct pkeyguard_key *key);
 
 /*
- * pkeyguard_key_rights - what the calling thread may do with the key's regions now
+ * pkeyguard_key_rights - the calling thread's current rights on the key
  *
- * Under PKU it is read from the register; access-disable reads as PKEYGUARD_NO_ACCESS whatever
- * write-disable says. Under mprotect it is what the process may do with every region of the key:
- * the base and the guards on the whole key; guards on single regions do not count. A key without
- * enforcement is always PKEYGUARD_READ_WRITE, NULL always PKEYGUARD_NO_ACCESS. In a signal handler
- * that interrupted this library the answer under mprotect can be one change behind.
+ * Under PKU they are read from PKRU. A pkey with access-disable reads as PKEYGUARD_NO_ACCESS,
+ * whether or not it has write-disable. Under mprotect they are the rights that the process has on
+ * every region of the key: the rights that hold with no guard open, widened by guards on the whole
+ * key. Guards on single regions do not count. An unenforced key is always PKEYGUARD_READ_WRITE,
+ * NULL always PKEYGUARD_NO_ACCESS.
+ *
+ * Under mprotect a signal handler that interrupted this library may see the rights as they were
+ * before the interrupted change.
  *
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 enum pkeyguard_rights pkeyguard_key_rights(const struct pkeyguard_key *key);
 
 /*
- * pkeyguard_key_set_rights - set what is allowed with no guard open
+ * pkeyguard_key_set_rights - set the rights that hold with no guard open
  * @rights: for the calling thread under PKU, for the process under mprotect
  *
- * Has no end of its own: prefer a guard. Inside a guard it must be undone before the guard is
- * released. Under mprotect open guards keep what they opened. A key without enforcement takes any
- * rights and stays open.
+ * The rights stay until they are set again, so prefer a guard. Inside a guard undo the call before
+ * the guard is released. Under mprotect open guards keep open what they opened. An unenforced key
+ * accepts any rights and stays open.
  *
- * Returns 0; -EINVAL: no key, unknown rights or a virtual key; and under mprotect -ENOMEM or
- * -EACCES when the kernel refuses the page rights, -EDEADLK from a handler that interrupted this
- * library: in each case nothing changed. Thread: any. Signal: async-signal-safe; under PKU it lasts
- * until the handler returns. Since 0.1.
+ * Returns 0, or, with nothing changed, -EINVAL: no key, unknown rights, or a virtual key. Under
+ * mprotect also:
+ *  - -ENOMEM, -EACCES: the kernel refuses the page rights
+ *  - -EDEADLK: called from a signal handler that interrupted this library
+ *
+ * Thread: any. Signal: async-signal-safe; under PKU the rights last until the handler returns.
+ * Since 0.1.
  */
 __attribute__((warn_unused_result)) int pkeyguard_key_set_rights(struct pkeyguard_key *key,
                                                                  enum pkeyguard_rights rights);

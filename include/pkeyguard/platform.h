@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * platform.h - what this machine gives
+ * platform.h - what this machine supports
  */
 #ifndef PKEYGUARD_PLATFORM_H
 #define PKEYGUARD_PLATFORM_H
@@ -16,54 +16,62 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-/* Who stops a bad access. */
+/* How a bad access is stopped. */
 enum pkeyguard_enforcement {
-    PKEYGUARD_MPROTECT,  /* the page tables: a guard opens for the whole process */
-    PKEYGUARD_PKU,       /* the CPU's protection keys: a guard opens for its own thread */
-    PKEYGUARD_UNENFORCED /* nobody: a PKEYGUARD_KEY_OPTIONAL key where there is no PKU */
+    PKEYGUARD_MPROTECT,  /* by page tables: a guard opens memory for the whole process */
+    PKEYGUARD_PKU,       /* by the CPU's protection keys: a guard opens it for its own thread */
+    PKEYGUARD_UNENFORCED /* not at all: a PKEYGUARD_KEY_OPTIONAL key where there is no PKU */
 };
 
-/* What pkeyguard_platform_probe() finds. */
+/* The result of pkeyguard_platform_probe(). */
 struct pkeyguard_platform {
-    enum pkeyguard_enforcement enforcement; /* what a key created with no flag gets here */
+    enum pkeyguard_enforcement enforcement; /* of a key created with no flag */
     int pku_error;               /* 0, or the -errno that rules PKU out, as listed below */
-    unsigned hardware_keys_free; /* how many dedicated keys could be created now */
+    unsigned hardware_keys_free; /* number of dedicated keys that could be created now */
     bool secret_memory;          /* memfd_secret(2) works, within RLIMIT_MEMLOCK */
     bool sealing;                /* mseal(2) works */
-    bool guard_madvise;          /* madvise(2) takes MADV_GUARD_INSTALL */
+    bool guard_madvise;          /* madvise(2) accepts MADV_GUARD_INSTALL */
     uint64_t reserved[8];        /* zero */
 };
 
 /*
- * pkeyguard_platform_probe - find out what this machine gives
+ * pkeyguard_platform_probe - find out what this machine supports
  * @ret_platform: filled in on success only
  *
- * Looks from a short-lived child process, so no key, signal handler or memory of the caller is
- * disturbed; the child sends no SIGCHLD and is reaped here. What is free now may be taken a moment
- * later. pku_error is one of:
- *  - 0: keys are enforced by PKU (all may be in use: see hardware_keys_free)
+ * The function tries everything in a short-lived child process, so it disturbs no key, signal
+ * handler or memory of the caller. The child sends no SIGCHLD, and the function reaps it. A pkey
+ * that is free now may be taken a moment later. pku_error is one of:
+ *  - 0: keys are enforced by PKU (hardware_keys_free tells whether one is free)
  *  - -ENOTSUP: the CPU has no PKU or the kernel has not enabled it (CPUID.OSPKE is clear)
  *  - -ECANCELED: PKEYGUARD_ENFORCEMENT=mprotect in the environment asks for mprotect
- *  - -ENOSYS, -EPERM, -EINVAL: what the kernel, or a sandbox's filter, answers to pkey_alloc(2)
+ *  - another error, as -ENOSYS, -EPERM or -EINVAL: the answer of the kernel, or of a sandbox's
+ *    filter, to pkey_alloc(2); -EPERM also if the filter kills the child
  *
- * Returns 0; -EAGAIN or -ENOMEM where a child process cannot be had.
+ * Returns 0, or -EAGAIN or -ENOMEM: fork fails, or there is no memory.
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, nonnull)) int
 pkeyguard_platform_probe(struct pkeyguard_platform *ret_platform);
 
 /*
- * pkeyguard_platform_self_test - see protection keys work before trusting them
+ * pkeyguard_platform_self_test - check that protection keys really work on this machine
  *
- * In a short-lived child process, as above: a closed key stops a read and a write-disabled one a
- * write, each with SEGV_PKUERR, the exact address and the key's number; a signal handler finds the
- * key closed; the thread's PKRU stands in the signal frame and comes back from it unchanged.
- * Kernels before 5.13 (and 5.10.103) could corrupt PKRU around signals, and the first 6.12 releases
- * lost it at sigreturn on some processors: this is where that shows.
+ * In a short-lived child process, as above, the function checks:
+ *  - A closed pkey stops a read and a write, and a write-disabled pkey stops a write. Each raises
+ *    SIGSEGV with SEGV_PKUERR, the exact address and the pkey's number.
+ *  - An open pkey lets a write pass, and a write-disabled pkey a read.
+ *  - A signal handler starts with the pkey closed.
+ *  - The signal frame holds the thread's PKRU, and the register is unchanged after the handler.
  *
- * Returns 0; -EIO when PKU is there and any of this fails; the pku_error of
- * pkeyguard_platform_probe() when PKU is ruled out; -ENOSPC when every pkey is taken; -EAGAIN or
- * -ENOMEM where a child process cannot be had.
+ * It finds two kernel bugs: kernels before 5.13 (and 5.10.103) could corrupt PKRU around signals,
+ * and the first 6.12 releases lost it at sigreturn on some processors.
+ *
+ * Returns 0, or:
+ *  - -EIO: there is PKU, and a check fails or the child is killed
+ *  - the pku_error of pkeyguard_platform_probe(): PKU is ruled out
+ *  - -ENOSPC: every pkey is taken
+ *  - -EAGAIN, -ENOMEM: fork fails, or there is no memory
+ *
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result)) int pkeyguard_platform_self_test(void);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * thread.h - what the kernel does not do for a thread's rights
+ * thread.h - a thread's rights across thread creation, longjmp and coroutine switches
  *
- * The kernel keeps PKRU for each thread and saves it around signal handlers. It does not look at it
- * when a thread is born, when a jump leaves scopes behind, or when coroutines share one thread:
+ * The kernel keeps a PKRU for each thread and saves it around signal handlers. It does not adjust
+ * PKRU for a new thread, after a longjmp out of a scope, or at a coroutine switch. These functions
+ * do:
  *
  *     sigjmp_buf back;                      longjmp and siglongjmp: save before, restore after
  *     struct pkeyguard_thread_rights rights;
@@ -15,38 +16,40 @@
  *     pkeyguard_thread_switch(&from->rights, &to->rights);    coroutines: before each switch
  *     swapcontext(&from->context, &to->context);
  *
- *     static void *thread(void *argument)   threads, and a pool's worker before each task
+ *     static void *thread(void *argument)   a new thread, and a pool's worker before each task
  *     {
  *         pkeyguard_thread_reset();
  *
- * Threads born inside a scope. A thread starts with a copy of its creator's PKRU, so it has
- * everything open that its creator has open at that moment, and no guard to close it. Either create
- * threads outside every scope, or call pkeyguard_thread_reset() first in the thread. Where
- * PKEYGUARD_DEBUG is defined before guard.h, acquiring a guard in a thread aborts if the key is
- * open wider than its default although nothing in this thread opened it; what opens it must be
- * compiled with PKEYGUARD_DEBUG, too.
+ * Threads created inside a scope. A thread starts with a copy of its creator's PKRU. So it can
+ * reach whatever its creator has open at that moment, and it has no guard that would close it.
+ * Create threads outside every scope, or call pkeyguard_thread_reset() first in the thread. If
+ * PKEYGUARD_DEBUG is defined before guard.h is included, a guard on a dedicated key aborts if the
+ * key is open wider than its default and nothing in this thread opened it. The code that opens keys
+ * must be compiled with PKEYGUARD_DEBUG, too.
  *
- * Threads older than a key. When a key is created only the calling thread gets its default rights;
- * threads that run already have no access, even to a key that everyone may read or write by
- * default. They must call pkeyguard_thread_reset() or pkeyguard_key_set_rights() once, or use
- * guards; or let PKEYGUARD_REPORTER_GRANT_DEFAULTS (fault.h) give them the default when they first
- * fault. System calls that they hand such memory get EFAULT without a fault.
+ * Threads older than a key. When a key is created, only the calling thread gets the default rights.
+ * Threads that already run have no access to the key, even if every thread may read or write it by
+ * default. Such a thread can use guards, or call pkeyguard_thread_reset() or
+ * pkeyguard_key_set_rights() once. Or PKEYGUARD_REPORTER_GRANT_DEFAULTS (fault.h) gives it the
+ * default rights at its first fault. A system call that it hands such memory does not fault: it
+ * fails with EFAULT.
  *
- * Virtual keys share the CPU's pkeys, and a pkey goes to another key only when every thread of the
- * process is known to have it closed. A thread is known once it is registered, which its first
- * guard on a virtual key does. A thread that never opens one must say so, or it is in the way: it
- * may have been born inside a scope.
+ * Virtual keys share the CPU's pkeys. A pkey goes to another key only when the library knows that
+ * every thread of the process has it closed. It knows that only of registered threads. A thread's
+ * first guard on a virtual key registers it. A thread that never opens a virtual key must call
+ * pkeyguard_thread_register() or pkeyguard_thread_reset() once. Until then no key can take a pkey
+ * from another, because the thread may have been created inside a scope.
  *
- * While a guard on a virtual key is open no other key can have its pkey. A coroutine that is not
- * running keeps no pkey from others: the switch that leaves it gives them up, and the switch back
- * to it takes one for each of its keys, which may be another one than before.
+ * While a guard on a virtual key is open, no other key can get its pkey. A coroutine that is not
+ * running pins no pkey: the switch away from it gives its pkeys up. The switch back to it takes a
+ * pkey for each of its keys, not always the same pkey as before.
  *
- * All of this is about PKU. Under mprotect rights are the whole process's and follow no thread:
- * these functions leave them alone, and a guard that a longjmp has skipped stays open for everyone,
- * for good. Release it yourself before the jump.
+ * All of this is about PKU. Under mprotect rights belong to the process and not to a thread, and
+ * these functions do not change them. A guard that a longjmp skips then stays open for every
+ * thread, for good. Release it yourself before the jump.
  *
- * The pkeys of other libraries are never touched: each function changes the bits of this library's
- * keys in PKRU as it is at that moment.
+ * The functions never touch the pkeys of other libraries: they read PKRU, change the bits of this
+ * library's keys and write it back.
  */
 #ifndef PKEYGUARD_THREAD_H
 #define PKEYGUARD_THREAD_H
@@ -60,133 +63,150 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-/* A virtual key that guards were open on. */
+/* Saved rights on one virtual key with open guards. */
 struct pkeyguard_virtual_rights {
     uint64_t serial; /* of the key */
-    uint32_t pins;   /* how many guards */
-    uint32_t denied; /* its deny bits in PKRU */
+    uint32_t pins;   /* number of open guards */
+    uint32_t denied; /* the pkey's deny bits: 1 access-disable, 2 write-disable */
 };
 
 /*
- * What a thread may do with each key. The caller allocates it and leaves its members alone; {0} is
- * the rights on no key.
+ * Saved rights of a thread on every key. The caller allocates it and does not touch its members.
+ * {0} stands for rights on no key.
  */
 struct pkeyguard_thread_rights {
-    uint64_t bound;                                   /* the dedicated keys that there were, */
-    uint32_t pkru;                                    /* with their rights */
-    uint32_t virtual_count;                           /* how many virtual keys had guards open */
-    struct pkeyguard_virtual_rights virtual_keys[15]; /* which ones */
+    uint64_t bound;                                   /* the dedicated keys that existed */
+    uint32_t pkru;                                    /* PKRU, with the rights on those keys */
+    uint32_t virtual_count;                           /* number of virtual keys with open guards */
+    struct pkeyguard_virtual_rights virtual_keys[15]; /* these keys */
     uint64_t reserved[32];
 };
 PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_thread_rights) == 512, "frozen for the ABI");
 
 /*
- * pkeyguard_thread_save - the calling thread's rights on every key
+ * pkeyguard_thread_save - save the calling thread's rights on every key
  *
- * Thread: any. Signal: async-signal-safe; a handler sees its own rights, not the interrupted
+ * Thread: any. Signal: async-signal-safe; a handler saves its own rights, not the interrupted
  * code's. Since 0.1.
  */
 __attribute__((nonnull)) void pkeyguard_thread_save(struct pkeyguard_thread_rights *ret_rights);
 
 /*
- * pkeyguard_thread_restore - give the calling thread the rights that it saved
+ * pkeyguard_thread_restore - restore the rights that the calling thread saved
  *
- * Closes what was opened since and not closed, and opens what was open then. Guards that the jump
- * skipped are undone by that, and must not be released any more; guards acquired before the save
- * are released as ever. Dedicated keys created or destroyed since the save are left as they are.
- * Of a virtual key it opens what a guard still has open, and closes every other; where it cannot be
- * seen that the thread is not in a signal handler, which is so on the stack of a coroutine after a
- * siglongjmp out of a handler, guards that were skipped keep their pkeys from other keys.
+ * It closes keys that were opened since the save, and opens keys that were open then. So it undoes
+ * the guards that a jump skipped: do not release them any more. Guards that were acquired before
+ * the save are released as usual. Dedicated keys that were created or destroyed since the save keep
+ * their present rights.
  *
- * Thread: the one that saved. Signal: async-signal-safe; in a handler it lasts until the handler
- * returns. Fork: a child may restore what its parent saved. Since 0.1.
+ * A virtual key is opened only if the guard that had it open at the save is still open. Every other
+ * virtual key is closed, and the pins of skipped guards are dropped. The pins stay, and keep their
+ * pkeys from other keys, if the function cannot tell that the thread is outside signal handlers.
+ * That is so on a coroutine's stack after a siglongjmp out of a handler.
+ *
+ * Thread: the one that saved. Signal: async-signal-safe; in a handler the rights last until the
+ * handler returns. Fork: a child may restore what its parent saved. Since 0.1.
  */
 __attribute__((nonnull)) void
 pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights);
 
 /*
- * pkeyguard_thread_switch - from one coroutine's rights to another's
- * @ret_from: set to the rights of the coroutine that is left
- * @to: the rights of the one that is entered, as its last switch left them; NULL or {0}: it is new
+ * pkeyguard_thread_switch - change from one coroutine's rights to another's
+ * @ret_from: set to the rights of the coroutine that stops running
+ * @to: the rights of the coroutine that runs next, as an earlier switch stored them; NULL or {0}
+ *      for a new one
  *
- * Call it immediately before the switch of stacks. Guards may be open on both sides: each coroutine
- * has open what its own guards opened. A new one starts with the defaults of all keys, and so does
- * every one on keys created since it was left. Virtual keys destroyed since then are closed, as if
- * there had been no guard. ret_from and to may be the same.
+ * Call it immediately before the switch of stacks. Both coroutines may have guards open: each has
+ * open what its own guards opened. A new coroutine starts with the default rights on every key. So
+ * does an old one on keys that were created since it last ran. Virtual keys that were destroyed
+ * since then are closed, and guards on them need no release. ret_from and to may be the same.
  *
- * It can fail only if `to` has guards open on virtual keys, and then nothing has changed, and
- * ret_from is as it was. The pkeys of the coroutine that is left are free for others only
- * afterwards.
+ * The call can fail only if `to` has guards open on virtual keys. The pkeys of the coroutine that
+ * stops become free for other keys only after the call.
  *
- * Returns 0; -EBUSY: every pkey is taken by open guards; -EAGAIN: a thread that is not registered
- * is in the way, or the calling one is not and it cannot be seen that it is outside signal
- * handlers; -ENOSPC: there is no pkey for virtual keys; -ENOMEM, -EACCES: the kernel refuses to
- * change the pages; -EDEADLK: in a signal handler that interrupted this library. Thread: any; a
- * coroutine may go on in another thread. Signal: async-signal-safe, but do not switch coroutines in
- * a handler. Since 0.1.
+ * Returns 0, or, with nothing changed:
+ *  - -EBUSY: open guards pin every pkey
+ *  - -EAGAIN: a thread is not registered; or the calling thread is not, and the function cannot
+ *    tell that it is outside signal handlers
+ *  - -ENOSPC: no pkey is left for virtual keys
+ *  - -ENOMEM, -EACCES: the kernel refuses the page rights, or has no memory
+ *  - -EDEADLK: called from a signal handler that interrupted this library
+ *
+ * Thread: any; a coroutine may continue in another thread. Signal: async-signal-safe, but do not
+ * switch coroutines in a handler. Since 0.1.
  */
 __attribute__((warn_unused_result, nonnull(1))) int
 pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
                         const struct pkeyguard_thread_rights *to);
 
 /*
- * pkeyguard_thread_reset - every key back to its default rights, in the calling thread
+ * pkeyguard_thread_reset - set every key to its default rights in the calling thread
  *
- * The first thing a new thread should do, and a pool's worker between tasks. Guards of this thread
- * that are open then are undone and must not be released any more. It does what
- * pkeyguard_thread_register() does, too, where there are virtual keys or destroyed ones and it can
- * be seen that the thread is in no signal handler, which it cannot on the stack of a coroutine.
+ * A new thread should call it first, and a pool's worker between tasks. It undoes the guards that
+ * this thread has open: do not release them any more.
  *
- * Thread: any. Signal: async-signal-safe; in a handler it lasts until the handler returns, and it
- * registers nothing.
- * Since 0.1.
+ * If the program has used virtual keys or destroyed dedicated ones, it also does what
+ * pkeyguard_thread_register() does. It does not register the thread if it cannot tell that the
+ * thread is outside signal handlers. That can happen on a coroutine's stack.
+ *
+ * Thread: any. Signal: async-signal-safe; in a handler the rights last until the handler returns,
+ * and nothing is registered. Since 0.1.
  */
 void pkeyguard_thread_reset(void);
 
 /*
- * pkeyguard_thread_register - take part in virtual keys, and in handing on destroyed keys' pkeys
+ * pkeyguard_thread_register - let pkeys that this thread does not use go to other keys
  *
- * Closes every virtual key in the calling thread, if it is not registered yet, and never again; and
- * each time the pkeys of the dedicated keys that are destroyed by now (pkeyguard_key_create()). A
- * thread that has ended is forgotten by itself, however it ended.
+ * The first call in a thread closes every virtual key in it and registers the thread. Later calls
+ * leave virtual keys alone. Every call closes the pkeys of dedicated keys that were destroyed
+ * before, so that new keys can use them (pkeyguard_key_create()). The library finds out by itself
+ * that a thread has ended, in whatever way.
  *
- * It must not be called from a signal handler: what it closes, the return from there would open
- * again. Where PKU does not enforce there is nothing to do.
+ * Do not call it from a signal handler: the return from the handler would open again what the call
+ * closed. Where there is no PKU the function does nothing.
  *
- * Returns 0; -ENOMEM; -EDEADLK: called from a signal handler that interrupted this library.
- * Thread: any. Signal: not async-signal-safe. Fork: the child's thread is as registered as its
- * parent. Since 0.1.
+ * Returns 0; -ENOMEM; or -EDEADLK: called from a signal handler that interrupted this library.
+ * Thread: any. Signal: not async-signal-safe. Fork: the child's thread is registered if the thread
+ * that called fork was. Since 0.1.
  */
 __attribute__((warn_unused_result)) int pkeyguard_thread_register(void);
 
 /*
- * pkeyguard_thread_use_signal - let the library close destroyed keys in other threads by a signal
- * @signal: one that the program does not use and no thread blocks; SIGURG, say, which does no harm
- *          if it comes late, after an exec
+ * pkeyguard_thread_use_signal - let the library close destroyed keys' pkeys by a signal
+ * @signal: a signal that the program does not use and no thread blocks; SIGURG is a good choice:
+ *          its default action is to be ignored, so it does no harm if it arrives late, after an
+ *          exec
  *
- * From now on pkeyguard_key_create() need not wait for every thread to say that it has closed the
- * pkeys of destroyed keys. When a new dedicated key needs one, it sends the signal to the process's
- * other threads, stops them for as long as that takes, and closes those pkeys in each. Nothing is
- * ever sent for another reason, or without this call, and nothing where PKU does not enforce.
+ * Without a signal, pkeyguard_key_create() can use a destroyed key's pkey again only after every
+ * thread has closed it by a call of its own. With a signal, pkeyguard_key_create() closes it in the
+ * other threads: it sends them the signal, stops them until each has closed the pkey, and lets them
+ * go on. The library sends the signal for no other reason, and never where there is no PKU.
  *
- * The signal costs each thread a few microseconds, and interrupts some system calls, although it
- * restarts those that can be: nanosleep(2), poll(2), epoll_wait(2), a futex(2) wait with a time
- * limit as in sem_timedwait(3), and recv(2) with SO_RCVTIMEO end with EINTR.
+ * The signal costs each thread a few microseconds. Its handler has SA_RESTART, but some system
+ * calls cannot be restarted and end with EINTR: nanosleep(2), poll(2), epoll_wait(2), a futex(2)
+ * wait with a time limit as in sem_timedwait(3), and recv(2) with SO_RCVTIMEO.
  *
- * Where half a second passes in which no further thread closes them, or two seconds in all, every
- * thread goes on as it was, and create returns -ENOSPC; another try may succeed. So it is with a
- * thread that blocks the signal, sleeps in the kernel where signals do not wake it, is in another
- * signal handler (what that closes its return opens again) or has what looks like one's frame on
- * its stack, runs on a stack whose end cannot be found, as a coroutine's, or is the kernel's own,
- * as io_uring's. Handlers need room for another one on the thread's stack, or its alternate one.
+ * The attempt fails when no further thread has closed the pkeys for half a second, or after two
+ * seconds in all. Then all threads go on, and pkeyguard_key_create() returns -ENOSPC; a later try
+ * may succeed. These threads make it fail:
+ *  - a thread that blocks the signal, or sleeps in the kernel where signals do not wake it
+ *  - a thread that is in another signal handler, whose return would open the pkeys again, or that
+ *    has on its stack what looks like a signal frame
+ *  - a thread whose stack's end cannot be found, as on a coroutine's stack
+ *  - a kernel thread of the process, as io_uring has
  *
- * A program that keeps a value of PKRU of its own and writes it back later undoes what was closed
- * meanwhile; guards do not, nor this header's functions, nor pkey_set(3).
+ * Each thread needs room for one more signal frame on its stack, or on its alternate signal stack.
  *
- * Returns 0; -EINVAL: no signal, one that cannot be handled, one that reports faults, or one of the
- * C library's own; -EBUSY: it has a handler or is ignored already, or another one was chosen
- * before; -EDEADLK: called from a signal handler that interrupted this library. Thread: any.
- * Signal: not async-signal-safe. Fork: a child has it, too. Since 0.1.
+ * A program that reads PKRU and writes the value back later opens the pkeys again that were closed
+ * in between. Guards, the functions of this header and pkey_set(3) do not.
+ *
+ * Returns 0, or:
+ *  - -EINVAL: not a signal, or one that cannot be handled, reports faults or belongs to the C
+ *    library
+ *  - -EBUSY: the signal has a handler or is ignored, or another signal was chosen before
+ *  - -EDEADLK: called from a signal handler that interrupted this library
+ *
+ * Thread: any. Signal: not async-signal-safe. Fork: a child keeps the choice. Since 0.1.
  */
 __attribute__((warn_unused_result)) int pkeyguard_thread_use_signal(int signal);
 

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* arch/none.h - a CPU without PKRU: these are never reached, for no key has bits in it. */
+/*
+ * arch/none.h - a CPU without PKRU; private to pkru.h, which describes these functions
+ *
+ * No key has bits in PKRU here, so the library never accesses the register. Only the two counting
+ * functions are called.
+ */
 
 PKEYGUARD_INLINE uint32_t pkeyguard_pkru_read(void)
 {

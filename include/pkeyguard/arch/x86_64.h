@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* arch/x86_64.h - PKRU on x86-64; private to pkru.h, which describes what stands here. */
+/* arch/x86_64.h - PKRU on x86-64; private to pkru.h, which describes these functions */
 
 PKEYGUARD_INLINE uint32_t pkeyguard_pkru_read(void)
 {
     uint32_t pkru, zero;
 
-    /* RDPKRU wants ECX = 0 and clears EDX. */
+    /* RDPKRU needs ECX = 0 and sets EDX to 0 (SDM vol. 2). */
     __asm__ volatile("rdpkru" : "=a"(pkru), "=d"(zero) : "c"(0));
     return pkru;
 }
 
 PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru)
 {
-    /* WRPKRU wants ECX = EDX = 0. Without the clobber compilers move guarded accesses across it. */
+    /* WRPKRU needs ECX = EDX = 0 (SDM vol. 2). Without the memory clobber compilers move guarded
+     * accesses across it. */
     __asm__ volatile("wrpkru" : : "a"(pkru), "c"(0), "d"(0) : "memory");
 }
 
-/* One block each: RDPKRU's zero in EDX serves WRPKRU. {AT&T|Intel} syntax, for -masm=intel. */
+/*
+ * Each function is one block of assembly, so that WRPKRU can use the zero that RDPKRU leaves in
+ * EDX. {AT&T|Intel} gives both syntaxes, for users who compile with -masm=intel.
+ */
 static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits)
 {
     uint32_t cleared = bits;
@@ -48,7 +52,7 @@ static inline bool pkeyguard_pkru_allow_reads(uint32_t ad_wd, uint32_t ad, uint3
     uint32_t allowed;
     bool closed;
 
-    /* Neither LEA nor WRPKRU changes the flags. */
+    /* `closed` is the zero flag that TEST sets. LEA and WRPKRU do not change it. */
     __asm__ volatile("rdpkru\n\t"
                      "{xorl %2, %%eax|xor eax, %2}\n\t"
                      "{testl %2, %%eax|test eax, %2}\n\t"
