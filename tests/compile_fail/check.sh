@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# One mistake, and what each compiler says of it.
+# Checks that each compiler refuses one mistake with the expected message.
 #
 # usage: check.sh INCLUDE FILE COMPILER...
 #
-# FILE compiles without a word. With MISTAKE defined it is refused with a message that matches what
-# its head says of the compiler, on a line "// gcc: PATTERN", by name (clang-14) or family (clang).
-# Where the head says nothing, or "-", the compiler does not see the mistake: it compiles then, too.
+# FILE must compile without a warning. With MISTAKE defined it must fail with a message that matches
+# the pattern for that compiler. Lines at the head of FILE give the patterns: "// gcc: PATTERN", for
+# a compiler (clang-14) or a family (clang). If there is no pattern, or "-", the compiler does not
+# detect the mistake, and FILE must compile with MISTAKE, too.
 set -eu
 export LC_ALL=C
 
@@ -15,7 +16,7 @@ file=$2
 shift 2
 wrong=0
 
-# Really compiles, for what only the optimiser sees.
+# Compiles with optimisation: -fsyntax-only does not give all warnings.
 compile() {
     case $compiler in
     *++*) set -- -x c++ -std=c++17 "$@" ;;
@@ -41,11 +42,11 @@ for compiler in "$@"; do
     if ! said=$(compile 2>&1); then
         complain "the control does not compile"
     elif [ -z "$expected" ] || [ "$expected" = - ]; then
-        said=$(compile -DMISTAKE 2>&1) || complain "sees the mistake, which its head does not know"
+        said=$(compile -DMISTAKE 2>&1) || complain "detects it, but the file has no pattern"
     elif said=$(compile -DMISTAKE 2>&1); then
-        complain "does not see the mistake"
+        complain "does not detect the mistake"
     elif ! echo "$said" | grep -qE "$expected"; then
-        complain "refuses it for another reason than '$expected'"
+        complain "the message does not match '$expected'"
     fi
 done
 exit $wrong

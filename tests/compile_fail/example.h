@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the mistakes are made with. */
+/* example.h - the declarations that the files with mistakes use */
 #include <sys/mman.h>
 
 #include <pkeyguard.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* No mistake, so no compiler may see one: the shapes that an analysis could stumble over. */
+/* Correct code that an analysis could take for wrong. No compiler may warn. */
 #include "example.h"
 
 void leave_early(int how);
@@ -106,7 +106,7 @@ void region_in_a_struct(struct session *session)
         use(*session->secret);
 }
 
-/* What the analysis cannot see it is told. */
+/* The analysis does not see these guards, so the code tells it. */
 void whole_key(void);
 void whole_key(void)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A binding of another language: no header, so the inline functions' real symbols. */
+/* A binding of another language: it has no header, so it calls the exported symbols of the inline
+ * functions. */
 struct guard {
     _Alignas(8) char bytes[64];
 };

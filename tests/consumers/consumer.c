@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Uses the installed library the way its users do. */
+/* A user's program in C. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>

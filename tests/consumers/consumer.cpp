@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The header as C++17; an exception closes the scope that it leaves.
+// A user's program in C++17. An exception closes the scope that it leaves.
 #include <cerrno>
 #include <cstdio>
 #include <stdexcept>
@@ -21,7 +21,7 @@ void throw_inside(pkeyguard_region *region)
     }
 }
 
-// A system call says whether the region is open, without a fault: EFAULT.
+// Asks the kernel: a system call on a closed region fails with EFAULT and does not fault.
 bool is_open(pkeyguard_region *region)
 {
     FILE *null = std::fopen("/dev/zero", "r");

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Links programs against the library as its users do.
+# Builds and runs programs against the library in the ways that its users do.
 #
-# usage: run.sh install BUILD WORK          installs BUILD into a prefix under WORK, and moves it
-#        run.sh find_package WORK           each of these builds and runs against that
-#        run.sh pkg-config WORK
-#        run.sh plain WORK
-#        run.sh add_subdirectory WORK       this one against the source tree
+# usage: run.sh install BUILD WORK          installs BUILD into a prefix under WORK and moves it
+#        run.sh find_package WORK           uses the moved prefix, by CMake
+#        run.sh pkg-config WORK             uses it by pkg-config
+#        run.sh plain WORK                  uses it by -I and -L
+#        run.sh add_subdirectory WORK       uses the source tree
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -23,13 +23,13 @@ if [ "$1" = install ]; then
     cmake --install "$2" --prefix "$3/first"
     mv "$3/first" "$3/moved"
     cd "$3/moved"
-    # Exactly the public names, and nothing of where it was built or first installed.
+    # The library exports exactly the public names. No file has the path of the first prefix.
     nm -D --defined-only "$(find . -name 'libpkeyguard.so.0')" | sed -n 's/.* T \(.*\)@@.*/\1/p' |
         sort > ../exported
     sed -n 's/^ *\(pkeyguard_[a-z_]*\);$/\1/p' "$source/src/pkeyguard.map" | sort > ../expected
     diff ../expected ../exported
     if grep -rl -e "$3/first" .; then
-        echo "these files know the prefix that the tree was moved from" >&2
+        echo "run.sh: these files have the path of the first prefix" >&2
         exit 1
     fi
     exit 0
@@ -59,16 +59,16 @@ plain)
     ;;
 add_subdirectory)
     configure_and_build add_subdirectory "-DPKEYGUARD_SOURCE=$source"
-    # Our tests and install rules stay off.
+    # In a parent project the library's tests and install rules are off.
     (cd "$work/add_subdirectory" && ctest -N) | grep 'Total Tests: 0'
     cmake --install "$work/add_subdirectory" --prefix "$work/nothing"
     if find "$work/nothing" -type f 2> /dev/null | grep .; then
-        echo "a parent project's install took these along" >&2
+        echo "run.sh: a parent project's install installed these files" >&2
         exit 1
     fi
     ;;
 *)
-    echo "run.sh: $1?" >&2
+    echo "run.sh: unknown step $1" >&2
     exit 2
     ;;
 esac

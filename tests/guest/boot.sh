@@ -3,24 +3,28 @@
 #
 # boot.sh WORKDIR JOBS [FILE...]
 #
-# Runs programs in an emulated machine whose processor has protection keys, or in one of another
-# architecture, which gets no other libraries than the FILEs. WORKDIR must
-# have vmlinuz (fetch-kernel.sh) and init (init.c, linked statically).
+# Runs programs in an emulated machine, the guest, whose CPU has protection keys, or in an aarch64
+# guest. WORKDIR must contain vmlinuz (fetch-kernel.sh) and init (init.c, linked statically).
 #
-# Each line of JOBS is a job: NAME, TIMEOUT in seconds, ENVIRONMENT and COMMAND, with tabs between.
-# ENVIRONMENT is VAR=value words or -. COMMAND is words without quoting, the first of them a
-# program's absolute path. The programs and every FILE (absolute paths too) are in the guest at the
-# same paths, with the shared libraries they need.
+# Each line of JOBS is a job: NAME, TIMEOUT in seconds, ENVIRONMENT and COMMAND, separated by tabs.
+# ENVIRONMENT is a list of VAR=value words, or -. COMMAND is a list of words without quoting; the
+# first is the absolute path of a program. The guest has the programs and every FILE, also an
+# absolute path, at the same paths. It has the shared libraries that they need; an aarch64 guest has
+# only those that are given as FILEs.
 #
-# Leaves WORKDIR/results/NAME.log, what the job wrote to stdout and stderr; NAME.status, which is
-# "exit N", "signal N", "timeout", or "lost" when the guest stopped meanwhile; and
-# WORKDIR/console.log. Succeeds when the guest has run all jobs, however they ended. See result.sh.
+# boot.sh writes, for each job, WORKDIR/results/NAME.log: the job's stdout and stderr; and
+# NAME.status: "exit N", "signal N", "timeout", or "lost" if the guest stopped during the job. It
+# writes the guest's console to WORKDIR/console.log. It succeeds if the guest has run all jobs,
+# however they ended. result.sh shows the result of a job.
 #
-# GUEST_TIMEOUT  seconds for all of it (300)
+# Environment, with defaults in parentheses:
+#
+# GUEST_TIMEOUT  seconds for the whole boot (300)
 # GUEST_MEMORY   MiB (512)
-# GUEST_CPU      x86_64 or aarch64 (x86_64); the latter has one processor: they would wait for each
-#                other whenever a fork changes page tables
-# GUEST_ICOUNT   1: one processor whose clock counts instructions, one a nanosecond, repeatably
+# GUEST_CPU      x86_64 or aarch64 (x86_64); an aarch64 guest has one processor: several would
+#                wait for each other whenever a fork changes page tables
+# GUEST_ICOUNT   1: one processor whose clock counts instructions, one per nanosecond. A run can be
+#                repeated exactly.
 set -eu
 export LC_ALL=C
 
@@ -48,17 +52,17 @@ mkdir -p "$work/results" "$work/root"
 
 # The initial file system.
 programs=$(awk -F '\t' 'NF != 4 { exit 1 } { split($4, word, " "); print word[1] }' "$jobs") ||
-    fail "$jobs: lines must be NAME, TIMEOUT, ENVIRONMENT and COMMAND with tabs between"
+    fail "$jobs: lines must be NAME, TIMEOUT, ENVIRONMENT and COMMAND, separated by tabs"
 files=$(printf '%s\n' "$@" "$programs" | sort -u)
 if echo "$files" | grep -v '^/' >&2; then
     fail "these are not absolute paths"
 fi
-# ldd fails for what is not a dynamic program, which is fine.
+# ldd fails for files that are no dynamic programs. That is fine.
 needed=$(echo "$files" | xargs -d '\n' ldd 2>/dev/null) || :
 if echo "$needed" | grep ' => not found' >&2; then
     fail "these libraries are missing"
 fi
-# Besides what ldd names: libgcc_s, which pthread_cancel loads, and the loader's cache.
+# The guest also needs libgcc_s, which pthread_cancel loads, and the loader's cache.
 {
     echo "$files"
     echo "$needed" | sed -n 's|^[^/]*\(/.*\) (0x[0-9a-f]*)$|\1|p'
@@ -77,7 +81,8 @@ if [ "${GUEST_ICOUNT:-0}" = 1 ]; then
     set -- -accel tcg -icount shift=0 -smp 1
     options="$options nokaslr norandmaps randomize_kstack_offset=off"
 elif [ "$qemu" = qemu-system-aarch64 ]; then
-    # Pointer authentication takes most of the time when it is emulated as the CPU does it.
+    # By default the emulator computes pointer authentication as the CPU does, which takes most of
+    # the time.
     set -- -accel tcg -machine virt -smp 1 -cpu max,pauth-impdef=on \
         -chardev "file,id=console,path=$work/console.log" -device pci-serial,chardev=console \
         -chardev "file,id=output,path=$work/output" -device pci-serial,chardev=output
@@ -93,8 +98,8 @@ timeout --foreground -k 5 "$limit" "$qemu" "$@" -m "${GUEST_MEMORY:-512}" \
     -kernel "$work/vmlinuz" -initrd "$work/initramfs" -append "$options -- $token" \
     </dev/null || ended=$?
 
-# The results: each is what lies between a start marker and an end marker or the end of everything.
-# save BEGIN END STATUS: the log is the output's bytes from BEGIN up to END.
+# The results. A job's output is between its start marker and its end marker or the end of the file.
+# save BEGIN END STATUS: writes the bytes from BEGIN up to END to the job's log.
 save() {
     mkdir -p "$(dirname "$work/results/$running")"
     dd if="$work/output" of="$work/results/$running.log" bs=64k status=none \
@@ -127,7 +132,7 @@ if ! grep -qx "$token${tab}done" "$work/console.log"; then
     0) reason="stopped before it was done" ;;
     *) reason="was lost: QEMU's status is $ended" ;;
     esac
-    echo "boot.sh: the guest $reason; job that was running: ${running:-none}; its console:" >&2
+    echo "boot.sh: the guest $reason; running job: ${running:-none}; the guest's console:" >&2
     tail -n 40 "$work/console.log" >&2
     exit 1
 fi

@@ -3,8 +3,8 @@
 #
 # fetch-kernel.sh DIR [ARCHITECTURE]
 #
-# Makes DIR/vmlinuz exist: Debian's newest cloud kernel, for amd64 or this architecture, downloaded
-# but never installed.
+# Downloads Debian's newest cloud kernel for ARCHITECTURE (amd64) to DIR/vmlinuz, unless it is
+# there. Installs nothing.
 set -eu
 export LC_ALL=C
 
@@ -26,7 +26,7 @@ fail() {
     exit 1
 }
 
-# Prints the package that has the newest kernel; nothing when the package lists do not know it.
+# Prints the name of the newest kernel's package, or nothing if the package lists do not have it.
 newest_package() {
     apt-cache depends "linux-image-cloud-$architecture" 2>/dev/null |
         sed -n 's/.*Depends: \(linux-image-[0-9].*-cloud-'"$architecture"'\)$/\1/p'
@@ -46,14 +46,15 @@ if [ "$architecture" != "$(dpkg --print-architecture)" ]; then
         fail "apt-get update for $architecture failed" "check the network"
 fi
 
-# Root's apt would download as the user _apt, who cannot write here; for others the option is void.
+# As root, apt downloads as the user _apt, which cannot write here: the option prevents that. For
+# other users it has no effect.
 download() {
     package=$(newest_package)
     [ -n "$package" ] && echo "fetching Debian's package $package" &&
         error=$(cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root download "$package" 2>&1)
 }
 
-# The package lists may be missing, or too old to name a kernel that is still there.
+# The package lists may be missing, or so old that they name a kernel which Debian no longer has.
 error="apt does not know linux-image-cloud-$architecture"
 if ! download; then
     update=$(apt-get -qq update 2>&1) || fail "apt-get update: $update" "run it as root"

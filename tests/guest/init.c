@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The test guest's only service: runs the jobs that /jobs names, one after the other, and powers
- * off. See boot.sh for the form of /jobs and for what becomes of the output.
+ * The guest's init: runs the jobs in /jobs, one after the other, and powers off. boot.sh describes
+ * the format of /jobs and reads the output.
  *
- * A job's output goes to ttyS1 between two marker lines. Markers start with a token that boot.sh
- * makes up for each boot, so that no output looks like a marker. It is the last argument: before it
- * come kernel options that the kernel takes for init's, such as nokaslr.
+ * A job's output goes to ttyS1 between two marker lines. A marker starts with a token that boot.sh
+ * makes up for each boot, so that no output looks like a marker. The token is the last argument.
+ * The arguments before it are options that the kernel does not know as its own, such as nokaslr.
  */
 #define _GNU_SOURCE 1
 
@@ -40,10 +40,10 @@ static _Noreturn void power_off(void)
     tcdrain(output);
     tcdrain(console);
     reboot(RB_POWER_OFF);
-    _exit(1); /* The kernel panics: QEMU ends then too. */
+    _exit(1); /* The kernel panics, which ends QEMU, too. */
 }
 
-/* Without the final marker, which makes the boot a failure on the host. */
+/* Powers off without the final marker, so that boot.sh fails on the host. */
 static _Noreturn void fail(const char *what)
 {
     dprintf(console, "init: %s: %s\n", what, strerror(errno));
@@ -67,7 +67,7 @@ static void set_aside_huge_pages(void)
     close(fd);
 }
 
-/* Raw, so that what is written arrives byte for byte. */
+/* Opens a terminal in raw mode, so that the output arrives byte for byte. */
 static int open_tty(const char *path)
 {
     int fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
@@ -82,8 +82,8 @@ static int open_tty(const char *path)
 }
 
 /*
- * The newline ends an unfinished line of output; boot.sh takes exactly one newline off again.
- * Draining keeps the marker from being lost in a panic.
+ * Writes a marker line. The newline before it ends an unfinished line of output; boot.sh removes
+ * exactly one. tcdrain() makes sure that a panic cannot lose the marker.
  */
 static __attribute__((format(printf, 2, 3))) void mark(int fd, const char *format, ...)
 {
@@ -98,7 +98,7 @@ static __attribute__((format(printf, 2, 3))) void mark(int fd, const char *forma
         fail("tcdrain");
 }
 
-/* As the first process, this reaches everything else that runs, whatever its session. */
+/* Kills every other process, whatever its session: this is process 1. */
 static void kill_all(void)
 {
     kill(-1, SIGKILL);
@@ -202,7 +202,8 @@ int main(int argc, char *argv[])
     mount_at("proc", "/proc");
     mount_at("sysfs", "/sys");
     set_aside_huge_pages();
-    /* No mount on /tmp: it would hide programs that were built there, and / is a tmpfs anyway. */
+    /* /tmp stays a plain directory: a mount would hide programs that were built there. The root is
+     * a tmpfs anyway. */
     if ((mkdir("/tmp", 0777) != 0 && errno != EEXIST) || chmod("/tmp", 01777) != 0)
         fail("/tmp");
 

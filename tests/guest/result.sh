@@ -3,7 +3,8 @@
 #
 # result.sh WORKDIR NAME
 #
-# Repeats what the job NAME of boot.sh's last run in WORKDIR wrote, and ends as the job ended.
+# Prints the output of the job NAME from boot.sh's last run in WORKDIR, and exits with the job's
+# status: for a signal N that is 128 + N.
 set -eu
 
 if [ $# -ne 2 ]; then

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Calls from another file: with link-time optimization the functions are inlined here. */
+/* Calls the functions of guarded.c. With link-time optimization they are inlined here. */
 #include "guarded.h"
 
 #include <unistd.h>
@@ -13,7 +13,7 @@ FUNCTIONS(DEFINE_CALLER)
 
 int main(int argc, char *argv[])
 {
-    struct vault vault; /* the compiler must not know it */
+    struct vault vault; /* read from a file, so that the compiler does not know its content */
     int sum = 0;
 
     (void)argv;

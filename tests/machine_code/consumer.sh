@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Compiles functions that use guards, and examines what became of them; see paths.awk.
+# Compiles functions that use guards, and checks their machine code with paths.awk.
 #
 # usage: consumer.sh COMPILER INCLUDE LIBRARY WORK
 set -eu

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The comment over each function says what all of its paths may do, as paths.awk reads it. The
- * accesses are plain ones, which compilers may move wherever nothing forbids it.
+ * The comment above each function says what its paths may do. paths.awk reads it. The functions
+ * access guarded data without volatile, so compilers move the accesses wherever they may.
  */
 #include "guarded.h"
 
@@ -155,10 +155,10 @@ int one_after_another(const struct vault *vault, int value)
 }
 
 /*
- * What guards are made of, bare. Here compilers see straight-line code: between the ends of a guard
- * are calls of the library, on paths that are seldom taken, and they move nothing over those. Each
- * change of the register might be about another key. Without its memory clobber the store before it
- * is dead, as the next one overwrites it, and the load before the last one sinks below it.
+ * The register functions that guards use, called directly. Between the ends of a guard there are
+ * calls of the library, on paths that are seldom taken, and compilers move no access across a call.
+ * Here they see straight-line code, so a missing memory clobber shows: a store is dropped because
+ * the next one overwrites it, and the last load sinks below the last write of the register.
  */
 
 /* paths: R W access R W access R W access R W */

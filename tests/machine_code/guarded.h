@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* guarded.h - functions whose machine code is examined; they never run */
+/* guarded.h - functions whose machine code is checked; they never run */
 #ifndef GUARDED_H
 #define GUARDED_H
 
 #include <pkeyguard.h>
 
-/* Guarded data is recognised by its offset: no other instruction mentions 0x5ec0XX. */
+/* paths.awk recognises guarded data by its offset: no other instruction contains 0x5ec0XX. */
 struct secret {
     char before[0x5ec000];
     int number, other;

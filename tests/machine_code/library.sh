@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# WRPKRU stands only where it is listed here in the library, and nothing else in it can load PKRU.
+# Checks that the library has WRPKRU only in the functions listed here, and no other instruction
+# that can load PKRU.
 #
 # usage: library.sh LIBRARY OBJECT...
 #   OBJECT  each object file that LIBRARY was linked from
 set -eu
 
-# Source file, and the functions in which it may stand there.
+# A source file, and the functions of it that may have WRPKRU.
 allowed='
 inline pkeyguard_acquire pkeyguard_key_acquire pkeyguard_pkru_write pkeyguard_release
 own_pkru own_pkru_change
@@ -48,9 +49,10 @@ wrong=$(echo "$stand" | ALLOWED=$allowed awk '
         }
     }
     !(($1, $2) in may)')
-[ -z "$wrong" ] || fail "WRPKRU stands where it should not: $wrong"
+[ -z "$wrong" ] || fail "WRPKRU in functions that are not listed: $wrong"
 
-# Linking has added none, and jumping into the middle of an instruction finds none.
+# Linking adds no WRPKRU, and no other instruction has its bytes inside, where a jump could run
+# them.
 expected=$(echo "$stand" | wc -l)
 linked=$(disassemble "$library" | grep -c 'wrpkru')
 hidden=$(objdump -s -j .plt -j .text -j .init -j .fini "$library" |
@@ -59,12 +61,13 @@ hidden=$(objdump -s -j .plt -j .text -j .init -j .fini "$library" |
 [ "$linked" = "$expected" ] || fail "$linked WRPKRU in the library, $expected in its objects"
 [ "$hidden" = "$expected" ] || fail "$hidden byte sequences of WRPKRU, $expected instructions"
 if disassemble "$library" | grep xrstor; then
-    fail "XRSTOR loads PKRU, too"
+    fail "XRSTOR can load PKRU"
 fi
 
-# Where it is written as it was read before, the one follows the other in a straight line and within
-# the reach of pkru_write_pending(). Elsewhere nobody revokes meanwhile: by an account of it
-# (own_pkru.h), under the library's lock, or alone in a child process.
+# Code that reads PKRU and writes a changed value back has RDPKRU and WRPKRU in a straight line, near
+# enough for pkru_write_pending() to find both. The functions in `elsewhere` need not, because no
+# pkey is revoked in between: the function counts its change (own_pkru.h), holds the library's lock,
+# or runs alone in a child process. pkeyguard_pkru_write() writes a value that its caller made.
 elsewhere='own_pkru_change take_spare pkey_take_for_pool self_test faults pkeyguard_pkru_write'
 bent=$(disassemble "$library" | awk -v elsewhere=" $elsewhere " '
     function number(hex,    i, value) {
@@ -81,4 +84,4 @@ bent=$(disassemble "$library" | awk -v elsewhere=" $elsewhere " '
             print name, address
         straight = 0
     }')
-[ -z "$bent" ] || fail "WRPKRU far from RDPKRU: $bent"
+[ -z "$bent" ] || fail "WRPKRU too far from RDPKRU, or not in a straight line: $bent"

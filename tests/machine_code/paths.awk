@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: MIT
-# paths.awk - checks that guarded data is accessed only while it is open, in machine code
+# paths.awk - checks in machine code that guarded data is accessed only while a guard has it open
 #
 # usage: awk -v prefix=PREFIX -f paths.awk guarded.c DISASSEMBLY
 #
-# DISASSEMBLY is objdump -d --no-show-raw-insn of a program. Each function that guarded.c describes
-# is looked for with PREFIX before its name, and followed along all of its paths. What happens on a
-# path is a word of these letters:
+# DISASSEMBLY is the output of objdump -d --no-show-raw-insn for a program. The script finds each
+# function that guarded.c describes, with PREFIX before its name, and follows all of its paths. It
+# writes what happens on a path as a word of these letters:
 #
-#   R  RDPKRU                       E  the library's out-of-line half opens, in one call or two
-#   W  WRPKRU                       L  and closes
-#   A  access to guarded data       X  the scope aborts, or waits and starts anew, which ends the path
+#   R  RDPKRU                       E  a call of the library opens (in one call or two)
+#   W  WRPKRU                       L  a call of the library closes
+#   A  access to guarded data       X  the scope aborts, or waits and tries again: end of path
 #
-# A guard reads PKRU and writes it if that changes it. Whether it did, and whether a scope has run, is
-# kept in variables, so there are paths in the code that no execution takes: one opens and does not
-# close. On every path each access must have its opening before it and no closing, and the path on
-# which all guards open, their data is accessed and they close must be there.
+# A guard reads PKRU, and writes it if the value changes. The code keeps in variables whether a
+# guard changed PKRU and whether a scope has run. So it has paths that no execution takes, such as
+# one that opens and does not close. The script checks:
+#
+#  - On every path each access comes after the opening that it needs and before any closing.
+#  - There is a path on which all guards open, the data is accessed, and all guards close.
 
 function fail(message)
 {
@@ -22,7 +24,8 @@ function fail(message)
     failed = 1
 }
 
-# The words that the paths of a function may be: complete ones, and those on which a guard fails.
+# A pattern of the words that a function's paths may make: complete paths, and paths on which a
+# guard fails.
 function allowed(description,    tokens, count, i, whole, alternatives)
 {
     count = split(description, tokens, " ")
@@ -34,6 +37,7 @@ function allowed(description,    tokens, count, i, whole, alternatives)
     return "^(" alternatives whole ")$"
 }
 
+# The word of the path on which every guard takes its fast path.
 function hot(description)
 {
     gsub(/open|close/, "RW", description)
@@ -42,7 +46,7 @@ function hot(description)
     return description
 }
 
-# The letter of what an instruction does; none for most.
+# An instruction's letter, or an empty string.
 function event(text)
 {
     if (text ~ /^rdpkru/)
@@ -68,7 +72,8 @@ function visit(address, word)
     work[++pending] = address " " word
 }
 
-# Collects in words[] the word of each path from an address.
+# Collects in words[] the word of each path that begins at an address. Returns 0 if a path cannot be
+# followed.
 function follow(start,    item, address, word, text)
 {
     split("", words)

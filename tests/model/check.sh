@@ -3,8 +3,8 @@
 #
 # check.sh WORKDIR [BREAK]
 #
-# Lets spin search every state of multiplexer.pml. Without BREAK there must be no violation, and the
-# search must be complete; with one of the definitions that the model names there must be one.
+# Has spin search every state of multiplexer.pml. Without BREAK the search must be complete and find
+# no violation. BREAK is one of the definitions that the model lists: then spin must find one.
 set -eu
 export LC_ALL=C
 
@@ -19,7 +19,7 @@ mkdir -p "$work"
 cd "$work"
 spin ${2:+-D"$2"} -a "$model"
 if [ -n "${2:-}" ]; then
-    optimisation=-O0 # what is broken is found soon
+    optimisation=-O0 # a violation is found soon, so compile fast
 else
     optimisation=-O1
 fi

@@ -1,28 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The protocol of src/key/virtual_pool.c, for spin: two virtual keys share one pkey.
+ * The protocol of src/key/virtual_pool.c, as a model for spin: two virtual keys share one pkey.
  *
- * Two threads open scopes, one of them gives birth to a third inside one; that one may register, in
- * a signal handler or outside, open scopes, and end at any moment, also inside a scope. Whatever the
- * order, no thread may ever reach the pages of a key that it has no scope on. (A thread that is not
- * registered may reach those of the scope that it was born in.)
+ * Two threads open scopes. One of them creates a third thread inside a scope. The third thread may
+ * register, in a signal handler or outside, may open scopes, and may end at any moment, also inside
+ * a scope. The property: in every order of events, no thread can access the pages of a key on which
+ * it has no scope. A thread that is not registered is an exception: it can access the pages of the
+ * scope that it was created in.
  *
- * Writes of pins pass through a store buffer, as they do on x86: others see one later, at any time,
- * or at the next barrier. Each of these definitions breaks the protocol in one place, and must make
- * spin find a violation:
+ * Writes of pins pass through a store buffer, as they do on x86: other threads see a write at any
+ * later time, at the latest at the next barrier. Each of these definitions breaks the protocol in
+ * one place, and spin must then find a violation:
  *
- *   CENSUS_FIRST            the threads are counted before the pins are looked at
- *   NO_CENSUS               they are not counted
- *   NO_BARRIER              there is no membarrier between taking the binding and looking at pins
- *   PIN_AFTER_CHECK         a guard looks at the binding once more, then pins
+ *   CENSUS_FIRST            the threads are counted before the pins are read
+ *   NO_CENSUS               the threads are not counted
+ *   NO_BARRIER              no membarrier between taking the binding away and reading the pins
+ *   PIN_AFTER_CHECK         a guard pins after it has read the binding for the last time
  *   UNPIN_BEFORE_CLOSE      a guard unpins, then closes
- *   REGISTER_KEEPS_RIGHTS   registering closes nothing
+ *   REGISTER_KEEPS_RIGHTS   registering a thread closes nothing
  *   REGISTER_IN_HANDLER     a thread may register in a signal handler
- *   ALIVE_BEFORE_COUNT      who of the registered lives is asked before all are counted
+ *   ALIVE_BEFORE_COUNT      ended threads are dropped before all threads are counted
  *   END_DROPS_EARLY         a thread that ends drops its pins while it still runs
- *   TAG_BEFORE_UNTAG        the new owner gets the pkey before the old one's pages lose it
- *   STAYS_CLOSED            a pkey that was closed once is taken for closed when it is bound again
- *   CLOSE_WHERE_BOUND       a guard on a key that it finds unbound closes and unpins nothing
+ *   TAG_BEFORE_UNTAG        the new owner gets the pkey before the old owner's pages lose it
+ *   STAYS_CLOSED            a closed pkey still counts as closed after it is bound again
+ *   CLOSE_WHERE_BOUND       a guard whose key is unbound at its end closes and unpins nothing
  */
 #define THREADS 3
 #define NEWBORN 2
@@ -31,25 +32,25 @@
 #define NOBODY  3
 
 byte lock = NOBODY;       /* the library's lock */
-bool bound[KEYS];         /* key->bound: to the one pkey or to none */
-bool pkey_bits[KEYS];     /* key->pkey_bits: those of the one pkey or of none */
+bool bound[KEYS];         /* key->bound_bits: true: the pkey's bits; false: UNBOUND */
+bool pkey_bits[KEYS];     /* key->pkey_bits: true: the pkey's bits; false: UNBOUND */
 byte owner = NO_KEY;
-bool closed = true;       /* in every thread: no key has had it yet, or it is taken from its owner */
-bool carries[KEYS];       /* the key's pages carry the pkey; else they are PROT_NONE */
+bool closed = true;       /* every thread has the pkey closed and no binding names it */
+bool carries[KEYS];       /* true: the key's pages carry the pkey; false: they are PROT_NONE */
 
-bool running[THREADS];    /* executes instructions */
-bool dead[THREADS];       /* its mutex says so */
-bool counted[THREADS];    /* by the kernel */
+bool running[THREADS];    /* the thread executes instructions */
+bool dead[THREADS];       /* its robust mutex tells that it has ended */
+bool counted[THREADS];    /* it is in the kernel's count */
 bool registered[THREADS];
-bool open[THREADS];       /* the pkey, in PKRU */
-bool frame[THREADS];      /* the same, in the signal frame that it will return to */
+bool open[THREADS];       /* it has the pkey open in PKRU */
+bool frame[THREADS];      /* it will return to a signal frame whose PKRU has the pkey open */
 bool in_handler[THREADS];
-byte pins[THREADS];       /* as the thread itself sees it */
-byte seen_pins[THREADS];  /* as it is in memory */
+byte pins[THREADS];       /* the thread's own view */
+byte seen_pins[THREADS];  /* the view of other threads: the value in memory */
 
-/* What the specification allows; no code looks at these. */
-byte scope[THREADS];
-byte inherited[THREADS];
+/* The specification's view of what a thread may access. The protocol does not read these. */
+byte scope[THREADS];      /* the key on which it has a scope */
+byte inherited[THREADS];  /* the key of the scope that it was created in, until it registers */
 
 #define reaches(t, k) (running[t] && open[t] && carries[k] && scope[t] != k && inherited[t] != k)
 #define reaches_any(t) (reaches(t, 0) || reaches(t, 1))
@@ -63,7 +64,7 @@ end:
     }
 }
 
-/* Stores arrive in memory when they like. */
+/* A store reaches memory at any time. */
 active proctype store_buffers()
 {
 end:
@@ -86,20 +87,20 @@ inline membarrier() {
 #endif
 }
 
-#define in_the_way(t) (registered[t] && seen_pins[t] != 0)
+#define pin_visible(t) (registered[t] && seen_pins[t] != 0)
 
 inline look_at_pins(ok) {
-    /* One by one, for the scan is not atomic. */
+    /* One thread at a time: the scan is not atomic. */
     if
-    :: in_the_way(0) -> ok = false
+    :: pin_visible(0) -> ok = false
     :: else
     fi;
     if
-    :: in_the_way(1) -> ok = false
+    :: pin_visible(1) -> ok = false
     :: else
     fi;
     if
-    :: in_the_way(2) -> ok = false
+    :: pin_visible(2) -> ok = false
     :: else
     fi
 }
@@ -139,8 +140,8 @@ inline census(ok) {
 }
 
 /*
- * Under the lock: gives the pkey to this key, if it can be had now. Once it is closed that may also
- * be left for later, as for a key that gets another of several.
+ * Gives the pkey to this key, if every thread has it closed. The lock is held. Once the pkey is
+ * closed the model may also stop there, as if the key got another one of several pkeys.
  */
 inline bind(t, k, ok) {
     ok = true;
@@ -217,7 +218,7 @@ inline become_registered(t) {
     }
 }
 
-/* Outside handlers, for what a handler opens ends with it. */
+/* Not called in handlers: what a handler opens is closed when it returns. */
 inline acquire(t, k, ok) {
     ok = false;
     if
@@ -250,7 +251,7 @@ inline acquire(t, k, ok) {
             :: ok -> pins[t]++
             :: else
             fi;
-            /* Whoever sees the lock free sees what was written before. */
+            /* A thread that sees the lock free also sees earlier writes of its last holder. */
             seen_pins[t] = pins[t];
             lock = NOBODY
         }
@@ -268,7 +269,7 @@ inline acquire(t, k, ok) {
 #define pkey_to_close(k) pkey_bits[k]
 #endif
 
-/* The scope is over, whatever comes of it. */
+/* The scope ends in any case, whether or not the guard closes something. */
 inline release(t) {
     if
     :: pkey_to_close(scope[t]) ->
@@ -291,7 +292,8 @@ inline end_thread(t) {
     counted[t] = false
 }
 
-/* A handler of a thread that may hold a scope: it starts closed, may evict, and restores. */
+/* A signal handler. Its thread may have a scope open. It starts with the pkey closed, may take the
+ * pkey for another key, and its return restores the thread's PKRU. */
 inline handler(t, k, ok) {
     d_step { in_handler[t] = true; frame[t] = open[t]; open[t] = false };
     atomic { lock == NOBODY -> lock = t };
@@ -325,7 +327,7 @@ proctype newborn(byte t)
         :: ok ->
             if
             :: release(t)
-            :: skip /* ends inside the scope */
+            :: skip /* the thread ends inside the scope */
             fi
         :: else
         fi

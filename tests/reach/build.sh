@@ -3,11 +3,11 @@
 #
 # build.sh SOURCE BUILD CHECK COMPILER LINK_OPTION [CMAKE_OPTION...]
 #
-# Builds everything for another C library or processor, without a warning: the library, the
-# command, the examples, and the suites with libcheck from its source in CHECK.
+# Builds everything for another C library or CPU and fails on a warning: the library, the command,
+# the examples, and the suites. libcheck is built from its source in CHECK.
 set -eu
 export LC_ALL=C
-# Libraries of this machine are none of the other's.
+# pkg-config must not find this machine's libraries.
 export PKG_CONFIG_LIBDIR=/nonexistent
 
 source=$1

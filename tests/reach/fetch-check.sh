@@ -3,7 +3,7 @@
 #
 # fetch-check.sh DIR
 #
-# Makes DIR/check exist: libcheck's source, from Debian's source package.
+# Downloads libcheck's source, from Debian's source package, to DIR/check, unless it is there.
 set -eu
 export LC_ALL=C
 
@@ -20,7 +20,7 @@ trap 'exit 1' HUP INT TERM
 
 echo "fetching Debian's source package check"
 foreign_apt "$tmp" deb-src "$(dpkg --print-architecture)"
-# Its patches are for its documentation and its packaging.
+# Debian's patches are left out: they change only documentation and packaging.
 (cd "$tmp" && apt-get -qq --download-only source check && mkdir check &&
     tar -xf check_*.orig.tar.* -C check --strip-components 1)
 mv "$tmp/check" "$dir/check"

@@ -3,13 +3,14 @@
 #
 # programs.sh COMMAND...
 #
-# What the programs that build.sh built do in another place, where COMMAND NAME runs each.
+# Checks the output of the programs that build.sh built. `COMMAND NAME` runs one of them on the
+# other C library or CPU.
 set -eux
 export LC_ALL=C
 tool_tests=$(dirname "$0")/../tool
 
 "$@" vault | grep 'the secret is 123'
-# 139 is 128 and SIGSEGV.
+# 139 is 128 + SIGSEGV.
 ended=0
 "$@" vault-crash || ended=$?
 test "$ended" = 139

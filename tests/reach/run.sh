@@ -3,7 +3,7 @@
 #
 # run.sh JOBS NAME
 #
-# Runs a job of those that boot.sh would run in a guest (tests/guest/) on this machine.
+# Runs a job of the file JOBS, in the format of tests/guest/boot.sh, on this machine.
 set -eu
 
 awk -F '\t' -v name="$2" '$1 == name { print $3, $4; found = 1 } END { exit !found }' "$1" |

@@ -3,9 +3,9 @@
 #
 # suite.sh CHECKS COMMAND...
 #
-# COMMAND runs a suite in another place. Beyond passing it must account for this many checks at
-# least, which it has run, or left to the PKU guest, or left out by name: for what the place lacks
-# (tests/place.h) or its kernel does.
+# COMMAND runs a suite on another C library or CPU. The suite must pass and account for at least
+# CHECKS checks. A check counts if it was run, is left to the PKU guest, or was skipped by name
+# because the place (tests/place.h) or its kernel lacks something.
 set -eu
 
 checks=$1
@@ -14,7 +14,7 @@ ended=0
 said=$("$@" 2>&1) || ended=$?
 echo "$said"
 if echo "$said" | grep '^not run: ' | grep -Ev ': (not here: |the kernel has no |no huge pages )'; then
-    echo "suite.sh: that was not to be left out" >&2
+    echo "suite.sh: these checks must not be skipped" >&2
     exit 1
 fi
 echo "$said" | awk -F '; ' -v least="$checks" '

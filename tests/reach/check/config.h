@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* config.h - what libcheck's configure would find, with glibc and with musl */
+/* config.h - the results of libcheck's configure script; the same with glibc and musl */
 #define HAVE_DECL_ALARM       1
 #define HAVE_DECL_LOCALTIME_R 1
 #define HAVE_DECL_SETENV      1
