@@ -28,12 +28,20 @@
 
 #include <stdint.h>
 
-#include <pkeyguard/platform.h>
-
 #ifdef __cplusplus
+#define PKEYGUARD_STATIC_ASSERT_ static_assert
 extern "C" {
+#else
+#define PKEYGUARD_STATIC_ASSERT_ _Static_assert
 #endif
 #pragma GCC visibility push(default)
+
+/* How a bad access is stopped. */
+enum pkeyguard_enforcement {
+    PKEYGUARD_MPROTECT,  /* by page tables: a guard opens memory for the whole process */
+    PKEYGUARD_PKU,       /* by the CPU's protection keys: a guard opens it for its own thread */
+    PKEYGUARD_UNENFORCED /* not at all: a PKEYGUARD_KEY_OPTIONAL key where there is no PKU */
+};
 
 /* Rights on a key. 0 is not one of them: functions refuse it, so a zeroed variable opens
  * nothing. */
