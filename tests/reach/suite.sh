@@ -5,7 +5,7 @@
 #
 # COMMAND runs a suite on another C library or CPU. The suite must pass and account for at least
 # CHECKS checks. A check counts if it was run, is left to the PKU guest, or was skipped by name
-# because the place (tests/place.h) or its kernel lacks something.
+# because the place (tests/support/place.h) or its kernel lacks something.
 set -eu
 
 checks=$1
