@@ -21,39 +21,41 @@ macro(pkeyguard_suite name)
     set(${name}_checks ${suite_CHECKS})
 endmacro()
 
-pkeyguard_suite(pkeyguard FILES test_pkeyguard.c
-    CHECKS 3 IN sanitizers valgrind reach)
-pkeyguard_suite(pkru FILES test_pkru.c
-    CHECKS 4 IN sanitizers valgrind reach)
-pkeyguard_suite(platform FILES test_platform.c
-    CHECKS 13 IN sanitizers valgrind guest-mprotect reach)
-pkeyguard_suite(key FILES test_key.c
-    CHECKS 22 IN sanitizers valgrind guest-mprotect reach)
-pkeyguard_suite(region FILES test_region.c
-    CHECKS 124 IN sanitizers valgrind guest-mprotect reach)
-pkeyguard_suite(guard FILES test_guard.c
-    CHECKS 102 IN sanitizers valgrind guest-mprotect reach)
-pkeyguard_suite(heap FILES test_heap.c
-    CHECKS 96 IN sanitizers valgrind reach)
-pkeyguard_suite(thread FILES test_thread.c
-    CHECKS 41 IN sanitizers valgrind reach)
-pkeyguard_suite(fault FILES test_fault.c
-    CHECKS 49 IN sanitizers valgrind reach)
-pkeyguard_suite(pitfalls FILES test_pitfalls.c
-    CHECKS 14 IN sanitizers valgrind reach)
-pkeyguard_suite(debug FILES test_debug.c
-    CHECKS 4 IN sanitizers valgrind reach)
+pkeyguard_suite(pkeyguard CHECKS 3 IN sanitizers valgrind reach
+    FILES test_pkeyguard.c)
+pkeyguard_suite(pkru CHECKS 4 IN sanitizers valgrind reach
+    FILES test_pkru.c)
+pkeyguard_suite(platform CHECKS 13 IN sanitizers valgrind guest-mprotect reach
+    FILES test_platform.c)
+pkeyguard_suite(key CHECKS 22 IN sanitizers valgrind guest-mprotect reach
+    FILES test_key.c)
+pkeyguard_suite(region CHECKS 124 IN sanitizers valgrind guest-mprotect reach
+    FILES test_region.c)
+pkeyguard_suite(guard CHECKS 102 IN sanitizers valgrind guest-mprotect reach
+    FILES test_guard.c)
+pkeyguard_suite(heap CHECKS 96 IN sanitizers valgrind reach
+    FILES test_heap.c)
+pkeyguard_suite(thread CHECKS 41 IN sanitizers valgrind reach
+    FILES test_thread.c)
+pkeyguard_suite(fault CHECKS 49 IN sanitizers valgrind reach
+    FILES test_fault.c)
+pkeyguard_suite(pitfalls CHECKS 14 IN sanitizers valgrind reach
+    FILES test_pitfalls.c)
+pkeyguard_suite(debug CHECKS 4 IN sanitizers valgrind reach
+    FILES test_debug.c)
 # Not under valgrind: it takes long there, and the sanitizers have seen the same.
-pkeyguard_suite(failures FILES test_failures.c
-    CHECKS 48 IN sanitizers reach)
-pkeyguard_suite(virtual FILES test_virtual.c
-    CHECKS 173 IN sanitizers valgrind reach)
-pkeyguard_suite(virtual_stress FILES test_virtual_stress.c
-    CHECKS 2 IN sanitizers valgrind reach)
-pkeyguard_suite(revocation FILES test_revocation.c
-    CHECKS 43 IN sanitizers valgrind guest-mprotect reach)
+pkeyguard_suite(failures CHECKS 48 IN sanitizers reach
+    FILES test_failures.c)
+pkeyguard_suite(virtual CHECKS 173 IN sanitizers valgrind reach
+    FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c
+        handlers.c fork.c failures.c)
+pkeyguard_suite(virtual_stress CHECKS 2 IN sanitizers valgrind reach
+    FILES test_virtual_stress.c)
+pkeyguard_suite(revocation CHECKS 43 IN sanitizers valgrind guest-mprotect reach
+    FILES test_revocation.c fixture.c resets.c signal_choice.c signals.c races.c)
 # Neither with sanitizers nor valgrind: they replace malloc, as jemalloc does.
-pkeyguard_suite(jemalloc FILES test_jemalloc.c)
+pkeyguard_suite(jemalloc
+    FILES test_jemalloc.c)
 
 # The functions that support/failing.c stands in for.
 set(wrapped calloc mmap mremap munmap mprotect madvise mlock ftruncate fopen syscall

@@ -9,10 +9,10 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 
-/* From <linux/futex.h>, which not every libc comes with: FUTEX_WAIT_PRIVATE. */
+/* FUTEX_WAIT_PRIVATE of <linux/futex.h>, which musl does not come with. */
 enum { NUMBER_OF_FUTEX_WAIT = 128 };
 
-/* Newer than Debian 12's headers. */
+/* System calls that Debian 12's headers do not know yet. */
 enum { NUMBER_OF_MEMFD_SECRET = 447, NUMBER_OF_MSEAL = 462 };
 
 static enum call failing_call;
@@ -201,7 +201,7 @@ static enum call call_of(long number)
     }
 }
 
-/* What a CPU is pretended to have. */
+/* The pkey of the CPU that pretend_call(CALL_PKEY_ALLOC) stands for. */
 static long the_one_pkey(void)
 {
     static bool taken;
@@ -214,7 +214,7 @@ static long the_one_pkey(void)
     return 1;
 }
 
-/* The calls that libc has no function for, or not every libc. */
+/* System calls that not every libc has a function for. */
 long __wrap_syscall(long number, ...);
 long __wrap_syscall(long number, ...)
 {

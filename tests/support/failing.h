@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * failing.h - makes one of the library's calls to the system fail, or runs something in its stead
+ * failing.h - makes a system call of the library fail, or runs a function before it
  *
- * The linker sends these calls through here (--wrap).
+ * The linker option --wrap sends these calls to failing.c. It catches calls between object files
+ * only.
  */
 #ifndef FAILING_H
 #define FAILING_H
@@ -34,31 +35,33 @@ enum call {
 };
 
 /*
- * The call after `skip` more of its kind returns this error, and the `times - 1` next ones too.
- * With error 0 a pkey call does nothing and says that it succeeded.
+ * Lets the next `skip` calls of this kind pass and makes the `times` calls after them fail with
+ * this error. With error 0 a pkey call does nothing and reports success instead.
  */
 void fail_call(enum call call, int skip, int error, int times);
 
-/* The same for the next madvise with this advice. */
+/* Makes the next madvise(2) with this advice fail with this error. */
 void fail_advice(int advice, int error);
 
 /*
- * From now on this call, one made through syscall(2), does nothing and says that it succeeded,
- * unless it is to fail; with CALL_PKEY_ALLOC the CPU is said to have PKU, with one pkey that
- * protects nothing.
+ * From now on this call, one of those made through syscall(2), does nothing and reports success,
+ * unless fail_call() makes it fail. With CALL_PKEY_ALLOC the library is told that the CPU has PKU,
+ * and gets one pkey, which protects nothing.
  */
 void pretend_call(enum call call);
 
-/* Ends failing; whether any call failed. */
+/* Lets every call pass again. Returns true if a call was made to fail. */
 bool stop_failing(void);
 
 /*
- * Before the next call of this kind, once; after it with LOOK_AT_PINS, the library's own look at
- * whether a thread pins a pkey, which is no call to the system.
+ * Runs this function once, before the next call of this kind. LOOK_AT_PINS is not a system call but
+ * the library's own check whether a thread pins a pkey: there the function runs after it.
  */
 void before_call(enum call call, void (*run)(void *address, unsigned long length));
 
-/* From now on the library waits until it is woken, for however long. */
+/*
+ * From now on the library's waits have no time limit: they end only when another thread wakes them.
+ */
 void wait_without_limit(void);
 
 #endif

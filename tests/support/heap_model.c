@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CAPACITY = 64 * 4096, LIVE_MAX = 96, DEAD_MAX = 8, ENDS = 32 };
+enum { CAPACITY = 64 * 4096, LIVE_MAX = 96, FREED_MAX = 8, ENDS = 32 };
 
 #define agree(condition)                                                                \
     do {                                                                                \
@@ -25,11 +25,11 @@ struct object {
 };
 
 static struct pkeyguard_heap *heap, *other;
-static void *of_other;
+static void *object_of_other;
 static struct object live[LIVE_MAX];
 static size_t live_count;
-static void *dead[DEAD_MAX]; /* the last ones freed; NULL: handed out again */
-static size_t dead_next;
+static void *freed[FREED_MAX]; /* the objects freed last; NULL: handed out again */
+static size_t freed_next;
 static const uint8_t *input, *input_end;
 static size_t steps;
 static unsigned char next_seed;
@@ -43,7 +43,7 @@ static size_t take(int bytes)
     return number;
 }
 
-/* Mostly small ones. */
+/* Most sizes are small, some are near a whole number of blocks, some are impossible. */
 static size_t take_size(void)
 {
     switch (take(1) % 8) {
@@ -101,8 +101,8 @@ static bool is_live(const void *address)
     return false;
 }
 
-/* The blocks that the live objects and their slabs can take up. */
-static size_t blocks_at_most(void)
+/* An upper limit of the blocks that the live objects and their slabs take up. */
+static size_t most_blocks_in_use(void)
 {
     size_t blocks = 0;
 
@@ -115,22 +115,22 @@ static size_t blocks_at_most(void)
     return blocks;
 }
 
-static bool may_be_out_of_room(size_t size, size_t alignment)
+static bool may_run_out_of_room(size_t size, size_t alignment)
 {
     if (size > CAPACITY)
         return true;
     if (live_count == 0)
         return alignment > 4096;
-    return size > 1024 || alignment > 1024 || blocks_at_most() >= CAPACITY / 4096;
+    return size > 1024 || alignment > 1024 || most_blocks_in_use() >= CAPACITY / 4096;
 }
 
-static void born(void *address, size_t size, size_t alignment, bool zeroed)
+static void record_new(void *address, size_t size, size_t alignment, bool zeroed)
 {
     struct object *object = &live[live_count];
 
     if (address == NULL) {
         agree(errno == ENOMEM);
-        agree(may_be_out_of_room(size, alignment));
+        agree(may_run_out_of_room(size, alignment));
         return;
     }
     *object = (struct object){.address = address, .size = size};
@@ -144,9 +144,9 @@ static void born(void *address, size_t size, size_t alignment, bool zeroed)
         agree(live[i].address + live[i].usable <= object->address ||
               object->address + object->usable <= live[i].address);
     }
-    for (size_t i = 0; i < DEAD_MAX; i++) {
-        if (dead[i] == address)
-            dead[i] = NULL;
+    for (size_t i = 0; i < FREED_MAX; i++) {
+        if (freed[i] == address)
+            freed[i] = NULL;
     }
     if (zeroed)
         assert_zero(object->address, object->usable);
@@ -154,10 +154,10 @@ static void born(void *address, size_t size, size_t alignment, bool zeroed)
     live_count++;
 }
 
-static void buried(struct object *object)
+static void record_freed(struct object *object)
 {
     assert_zero(object->address, object->usable);
-    dead[dead_next++ % DEAD_MAX] = object->address;
+    freed[freed_next++ % FREED_MAX] = object->address;
     *object = live[--live_count];
 }
 
@@ -179,7 +179,7 @@ static void resize(struct object *object, size_t size)
         return;
     }
     *object = live[--live_count];
-    born(moved, size, 16, false);
+    record_new(moved, size, 16, false);
     for (size_t i = 0; i < live_count; i++)
         agree(live[i].address != before.address);
     if ((unsigned char *)moved + live[live_count - 1].usable <= before.address ||
@@ -188,7 +188,7 @@ static void resize(struct object *object, size_t size)
     agree(pkeyguard_heap_free(heap, before.address) == -EINVAL);
 }
 
-static void refuse(void *address)
+static void assert_refused(void *address)
 {
     agree(!is_live(address));
     agree(pkeyguard_heap_free(heap, address) == -EINVAL);
@@ -196,7 +196,7 @@ static void refuse(void *address)
     agree(pkeyguard_heap_realloc(heap, address, 1 + take(1)) == NULL && errno == EINVAL);
 }
 
-static void refuse_something(void)
+static void try_bad_pointer(void)
 {
     unsigned char *start = pkeyguard_region_unsafe_address(pkeyguard_heap_region(heap));
     size_t where = take(3);
@@ -207,26 +207,26 @@ static void refuse_something(void)
         if (live_count != 0) {
             struct object *object = &live[where % live_count];
 
-            refuse(object->address + 1 + take(3) % (object->usable - 1));
+            assert_refused(object->address + 1 + take(3) % (object->usable - 1));
         }
         break;
     case 1:
-        if (dead[where % DEAD_MAX] != NULL)
-            refuse(dead[where % DEAD_MAX]);
+        if (freed[where % FREED_MAX] != NULL)
+            assert_refused(freed[where % FREED_MAX]);
         break;
     case 2:
-        refuse(&local);
+        assert_refused(&local);
         break;
     case 3:
-        refuse(of_other);
-        agree(pkeyguard_heap_of(of_other) == other);
+        assert_refused(object_of_other);
+        agree(pkeyguard_heap_of(object_of_other) == other);
         break;
     case 4:
-        refuse(where % 2 == 0 ? start - 1 - where : start + CAPACITY + where);
+        assert_refused(where % 2 == 0 ? start - 1 - where : start + CAPACITY + where);
         break;
     default:
         if (!is_live(start + where % CAPACITY))
-            refuse(start + where % CAPACITY);
+            assert_refused(start + where % CAPACITY);
     }
 }
 
@@ -246,7 +246,7 @@ static void make_heap(struct pkeyguard_key *key)
 {
     agree(pkeyguard_heap_create(key, CAPACITY - 1, 0, &heap) == 0);
     live_count = 0;
-    memset(dead, 0, sizeof(dead));
+    memset(freed, 0, sizeof(freed));
 }
 
 static void step(void)
@@ -263,16 +263,16 @@ static void step(void)
     case 1:
     case 2:
     case 3:
-        born(pkeyguard_heap_alloc(heap, size), size, 16, true);
+        record_new(pkeyguard_heap_alloc(heap, size), size, 16, true);
         break;
     case 4:
         count = 1 + take(1);
-        born(pkeyguard_heap_calloc(heap, count, size),
-             size > SIZE_MAX / count ? SIZE_MAX : count * size, 16, true);
+        record_new(pkeyguard_heap_calloc(heap, count, size),
+                   size > SIZE_MAX / count ? SIZE_MAX : count * size, 16, true);
         break;
     case 5:
         alignment = (size_t)1 << take(1) % 18;
-        born(pkeyguard_heap_aligned_alloc(heap, alignment, size), size, alignment, true);
+        record_new(pkeyguard_heap_aligned_alloc(heap, alignment, size), size, alignment, true);
         break;
     case 6:
         alignment = take(2);
@@ -280,7 +280,7 @@ static void step(void)
             agree(pkeyguard_heap_aligned_alloc(heap, alignment, size) == NULL && errno == EINVAL);
         break;
     case 7:
-        born(pkeyguard_heap_realloc(heap, NULL, size), size, 16, true);
+        record_new(pkeyguard_heap_realloc(heap, NULL, size), size, 16, true);
         break;
     case 8:
     case 9:
@@ -289,7 +289,7 @@ static void step(void)
             assert_filled(object, 0, object->usable);
             agree(pkeyguard_heap_free(heap, object->address) == 0);
             agree(errno == 0);
-            buried(object);
+            record_freed(object);
         }
         break;
     case 11:
@@ -299,14 +299,14 @@ static void step(void)
         break;
     case 13:
     case 14:
-        refuse_something();
+        try_bad_pointer();
         break;
     default:
         agree(pkeyguard_heap_free(heap, NULL) == 0);
     }
 }
 
-/* For half of the steps the heap is open already, for the others it opens itself. */
+/* Half of the steps run inside an open scope; in the others the heap opens itself. */
 size_t heap_model_run(struct pkeyguard_key *key, const uint8_t *bytes, size_t count)
 {
     input = bytes;
@@ -314,8 +314,8 @@ size_t heap_model_run(struct pkeyguard_key *key, const uint8_t *bytes, size_t co
     steps = 0;
     make_heap(key);
     agree(pkeyguard_heap_create(key, 1, 0, &other) == 0);
-    of_other = pkeyguard_heap_alloc(other, 100);
-    agree(of_other != NULL);
+    object_of_other = pkeyguard_heap_alloc(other, 100);
+    agree(object_of_other != NULL);
     for (; input < input_end; steps++) {
         size_t how = take(1);
         struct pkeyguard_guard guard = {0};

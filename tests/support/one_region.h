@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* one_region.h - a fixture: one region under a key of its own, closed */
+/* one_region.h - a test fixture: one closed region of one page, with a key of its own */
 #ifndef ONE_REGION_H
 #define ONE_REGION_H
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * place.h - what not every C library and processor has that the suites are built for
+ * place.h - what is missing from some C libraries and processors that the suites are built for
  *
- * What needs it is left out where it is missing: by name, and with the reason given here.
+ * A test that needs it is left out there, and run_suite()'s output names the test and the reason
+ * given here.
  */
 #ifndef PLACE_H
 #define PLACE_H
@@ -14,13 +15,13 @@
 #ifdef __GLIBC__
 #define HAS_UNWINDING   1
 #define HAS_SWAPCONTEXT 1
-/* malloc takes the little that the library asks of it from the one mapping named [heap]. */
+/* malloc serves the library's few small requests from the one mapping named [heap]. */
 #define MALLOC_IS_IN_HEAP 1
 #else
 #define HAS_UNWINDING                    0
 #define HAS_SWAPCONTEXT                  0
 #define MALLOC_IS_IN_HEAP                0
-/* Declared at best. Some here fail if they are called. */
+/* At best these are declared. The stand-ins let the tests compile; most fail if they are called. */
 #define getcontext(context)              ((void)(context), -1)
 #define makecontext(context, start, ...) ((void)(context), (void)(start))
 #define swapcontext(from, to)            ((void)(from), (void)(to), -1)
@@ -52,7 +53,7 @@ static inline int pkey_mprotect(void *memory, size_t length, int prot, int pkey)
 #define NO_UNWINDING   "not here: this C library ends a thread without unwinding its stack"
 #define NO_SWAPCONTEXT "not here: this C library has no swapcontext(3)"
 
-/* The build tells: a compiler for another processor may find the header, too. */
+/* Defined by the build: a compiler for another processor may find this machine's header. */
 #ifdef HAS_PCL
 #include <pcl.h>
 #else
@@ -67,7 +68,7 @@ typedef void *coroutine_t;
 #endif
 #define NO_PCL "not here: there is no Portable Coroutine Library"
 
-/* Or can pretend to have them: the library knows how they are used. */
+/* The library can use pkeys on this architecture, or a test can pretend that the CPU has them. */
 #ifdef __x86_64__
 #define HAS_PKEYS 1
 #else

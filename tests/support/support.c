@@ -14,7 +14,10 @@
 
 static int left_to_guest, not_run;
 
-/* In a child, because the library reads the environment once and some tests set it. */
+/*
+ * Asks in a child process: the library reads the environment once, and some tests change it before
+ * they use the library.
+ */
 const struct pkeyguard_platform *test_platform(void)
 {
     static struct pkeyguard_platform platform;
@@ -52,6 +55,17 @@ bool pku(void)
     return test_enforcement() == PKEYGUARD_PKU;
 }
 
+TCase *add_case(Suite *suite, const char *name, void (*set_up)(void), void (*tear_down)(void),
+                int seconds)
+{
+    TCase *tests = tcase_create(name);
+
+    suite_add_tcase(suite, tests);
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_set_timeout(tests, seconds);
+    return tests;
+}
+
 void add_pku_loop_test(TCase *tcase, const TTest *test, int start, int end)
 {
     if (pku())
@@ -73,13 +87,12 @@ void add_loop_test_if(bool possible, const char *why_not, TCase *tcase, const TT
 
 int run_suite(Suite *suite)
 {
-    bool under_pku = pku(); /* known before any test has threads */
+    bool under_pku = pku(); /* asked now, because it forks and tests start threads */
     const char *expected = getenv("PKEYGUARD_TEST_EXPECT");
     SRunner *runner = srunner_create(suite);
     int failed;
 
-    /* Faults are part of the tests: a failed check in a forked test must not be lost in a buffer.
-     */
+    /* Unbuffered: a test that crashes must not lose what it printed. */
     setvbuf(stdout, NULL, _IONBF, 0);
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);
@@ -126,7 +139,7 @@ struct fault try_access(enum access access, const volatile void *address)
     if (sigsetjmp(after_fault, 1) == 0) {
         access_byte(access, address);
     } else {
-        /* The handler's PKRU stays after siglongjmp; the test's is wanted back. */
+        /* After siglongjmp PKRU is still the handler's: bring the test's back. */
         if (pkeyguard_pkru_supported())
             pkeyguard_pkru_write(pkru);
         fault.happened = true;
@@ -158,8 +171,10 @@ struct resources count_resources(void)
 
     ck_assert_ptr_nonnull(maps);
     while (fgets(line, sizeof(line), maps) != NULL) {
-        /* The heap and the stack are the test's own; a sanitizer, valgrind or another malloc maps
-         * what it likes. */
+        /*
+         * The heap and the stack grow for the test's own needs. Sanitizers, valgrind and other
+         * mallocs map memory at any time: count no mappings then.
+         */
         if (MALLOC_IS_IN_HEAP && getenv("PKEYGUARD_TEST_TOOL") == NULL &&
             strstr(line, "[heap]") == NULL && strstr(line, "[stack]") == NULL)
             count.mappings++;
@@ -208,7 +223,7 @@ int pkey_of_mapping(const void *address)
     return text[0] == '\0' ? -1 : atoi(text);
 }
 
-int last_words(void (*call)(void *argument), void *argument, char *ret_said, size_t size)
+int run_in_child(void (*call)(void *argument), void *argument, char *ret_said, size_t size)
 {
     size_t length = 0;
     ssize_t got;
@@ -237,7 +252,7 @@ int last_words(void (*call)(void *argument), void *argument, char *ret_said, siz
 void assert_ends(void (*call)(void *argument), void *argument, const char *line, int signal)
 {
     char said[1024];
-    int status = last_words(call, argument, said, sizeof(said));
+    int status = run_in_child(call, argument, said, sizeof(said));
 
     ck_assert_str_eq(said, line);
     ck_assert_int_eq(WIFSIGNALED(status) ? WTERMSIG(status) : 0, signal);

@@ -11,32 +11,49 @@
 
 enum { PAGE_RW = 3, PAGE_BYTES = 4096 }; /* PROT_READ | PROT_WRITE */
 
-/* What this machine gives, and what a key with no flag gets in this run. */
+/* What this machine supports, and how a key without flags is enforced in this run. */
 const struct pkeyguard_platform *test_platform(void);
 enum pkeyguard_enforcement test_enforcement(void);
-bool pku(void); /* whether it is PKEYGUARD_PKU */
+bool pku(void); /* test_enforcement() is PKEYGUARD_PKU */
 
-/* Adds a test that means something under PKU only; elsewhere it is counted as left to the guest. */
+/*
+ * Adds a test case. Each of its tests runs in a process of its own, after set_up and before
+ * tear_down, which may be NULL, and for at most this many seconds.
+ */
+TCase *add_case(Suite *suite, const char *name, void (*set_up)(void), void (*tear_down)(void),
+                int seconds);
+enum { DEFAULT_SECONDS = 4 }; /* libcheck's own */
+
+/*
+ * Adds a test that needs PKU. In a run without PKU it is not run, but counted as left to the PKU
+ * guest.
+ */
 void add_pku_loop_test(TCase *tcase, const TTest *test, int start, int end);
 #define add_pku_test(tcase, test) add_pku_loop_test(tcase, test, 0, 1)
 
-/* Adds a test that this machine, or this run of it, may not allow; otherwise it says so. */
+/*
+ * Adds a test if it is possible on this machine and in this run; otherwise prints `why_not` and
+ * counts it as not run.
+ */
 void add_loop_test_if(bool possible, const char *why_not, TCase *tcase, const TTest *test,
                       int start, int end);
 #define add_test_if(possible, why_not, tcase, test) \
     add_loop_test_if(possible, why_not, tcase, test, 0, 1)
 
 /*
- * Runs the suite and returns the exit status. PKEYGUARD_TEST_EXPECT, pku or mprotect, says what
- * enforcement the run must have; under pku no test may be left out.
+ * Runs the suite and returns the exit status. PKEYGUARD_TEST_EXPECT in the environment is the
+ * enforcement that the run must have, pku or mprotect; a run with another one fails.
  */
 int run_suite(Suite *suite);
 
-/* One access to a byte. */
+/* Accesses one byte. */
 enum access { READ_BYTE, WRITE_BYTE, EXECUTE };
 __attribute__((noinline)) void access_byte(enum access access, const volatile void *address);
 
-/* The fault that it drew, if any. The calling thread's rights are as before. */
+/*
+ * The fault that an access caused, if any. try_access() leaves the calling thread's rights as they
+ * were.
+ */
 struct fault {
     bool happened;
     int code; /* si_code */
@@ -45,8 +62,11 @@ struct fault {
 };
 struct fault try_access(enum access access, const volatile void *address);
 
-/* The access succeeds; or it draws exactly the fault that the key's enforcement, the page rights or
- * a missing mapping draws. */
+/*
+ * The access succeeds (assert_allowed), or causes exactly the fault of the key's enforcement
+ * (assert_denied), or exactly the fault of page rights (assert_page_denied): si_code, address and
+ * pkey are checked.
+ */
 #define assert_allowed(access, address) assert_fault_(access, address, 0, -1)
 #define assert_denied(access, address, key) \
     assert_fault_(access, address, denial_code(key), denial_pkey(key))
@@ -67,7 +87,7 @@ struct fault try_access(enum access access, const volatile void *address);
 int denial_code(const struct pkeyguard_key *key);
 int denial_pkey(const struct pkeyguard_key *key);
 
-/* What the process has: mappings, and pkeys that can still be had. */
+/* Counts that show a leak: the process's mappings, and the pkeys that are still free. */
 struct resources {
     int mappings;
     int pkeys;
@@ -75,21 +95,30 @@ struct resources {
 struct resources count_resources(void);
 void assert_resources(struct resources before);
 
-/* A line of /proc/self/smaps about the mapping that holds an address, as "ProtectionKey:". */
+/*
+ * Reads what /proc/self/smaps says after `field`, such as "ProtectionKey:", of the mapping that
+ * holds an address; with a NULL field, the mapping's first line. pkey_of_mapping() is -1 if the
+ * kernel shows no pkey.
+ */
 void read_smaps(const void *address, const char *field, char *buffer, size_t size);
 int pkey_of_mapping(const void *address);
 
-/* What the call, in a child process, writes to stderr, and the child's status. */
-int last_words(void (*call)(void *argument), void *argument, char *ret_said, size_t size);
+/*
+ * Makes the call in a child process, copies what the child writes to stderr, and returns the
+ * child's wait status.
+ */
+int run_in_child(void (*call)(void *argument), void *argument, char *ret_said, size_t size);
 
-/* The call, in a child process that it ends or that then exits with 0, writes exactly this line to
- * stderr and ends by this signal; 0: by none. */
+/*
+ * The call, made in a child process, writes exactly this text to stderr, and the child ends by this
+ * signal; with signal 0 it exits with status 0.
+ */
 void assert_ends(void (*call)(void *argument), void *argument, const char *line, int signal);
 
-/* The call, in a child process, aborts with exactly this line on stderr. */
+/* The call, made in a child process, writes exactly this line to stderr and aborts. */
 void assert_aborts(void (*call)(void *argument), void *argument, const char *line);
 
-/* The child process that the caller forked exits with this status. */
+/* Waits for a child process that the caller forked, which must exit with this status. */
 void assert_exits(int child, int status);
 
 struct pkeyguard_key *new_key(enum pkeyguard_rights default_rights, unsigned flags);

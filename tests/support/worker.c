@@ -7,7 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static void *obey(void *argument)
+static void *run_orders(void *argument)
 {
     struct worker *worker = argument;
     int last = 0;
@@ -24,36 +24,36 @@ static void *obey(void *argument)
     }
 }
 
-void start(struct worker *worker)
+void start_worker(struct worker *worker)
 {
     *worker = (struct worker){.id = 0};
     worker->done = -1;
-    ck_assert_int_eq(pthread_create(&worker->thread, NULL, obey, worker), 0);
+    ck_assert_int_eq(pthread_create(&worker->thread, NULL, run_orders, worker), 0);
     while (worker->done != 0)
         sched_yield();
 }
 
-void begin(struct worker *worker, void (*work)(void *), void *argument)
+void begin_on(struct worker *worker, void (*work)(void *), void *argument)
 {
     worker->work = work;
     worker->argument = argument;
     worker->order++;
 }
 
-void finish(struct worker *worker)
+void wait_for(struct worker *worker)
 {
     while (worker->done != worker->order)
         sched_yield();
 }
 
-void tell(struct worker *worker, void (*work)(void *), void *argument)
+void run_on(struct worker *worker, void (*work)(void *), void *argument)
 {
-    begin(worker, work, argument);
-    finish(worker);
+    begin_on(worker, work, argument);
+    wait_for(worker);
 }
 
-void end(struct worker *worker)
+void end_worker(struct worker *worker)
 {
-    begin(worker, NULL, NULL);
+    begin_on(worker, NULL, NULL);
     ck_assert_int_eq(pthread_join(worker->thread, NULL), 0);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* worker.h - a thread that does what it is told, step by step */
+/* worker.h - a thread that runs one function after the other, as the test tells it */
 #ifndef WORKER_H
 #define WORKER_H
 
@@ -10,19 +10,22 @@
 struct worker {
     pthread_t thread;
     pid_t id;
-    atomic_int order, done;
+    atomic_int order, done; /* numbers of the last function that it was given, and has run */
     void (*work)(void *argument);
     void *argument;
 };
 
-void start(struct worker *worker);
+void start_worker(struct worker *worker);
 
-/* Gives it something to do; waits until it has done that; both. */
-void begin(struct worker *worker, void (*work)(void *argument), void *argument);
-void finish(struct worker *worker);
-void tell(struct worker *worker, void (*work)(void *argument), void *argument);
+/*
+ * begin_on() has the worker call work(argument); wait_for() returns when the worker has done so.
+ * run_on() is both.
+ */
+void begin_on(struct worker *worker, void (*work)(void *argument), void *argument);
+void wait_for(struct worker *worker);
+void run_on(struct worker *worker, void (*work)(void *argument), void *argument);
 
-/* Ends the thread, and waits for that. */
-void end(struct worker *worker);
+/* Ends the thread and joins it. */
+void end_worker(struct worker *worker);
 
 #endif
