@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 
-/* FUTEX_WAIT_PRIVATE of <linux/futex.h>, which musl does not come with. */
+/* FUTEX_WAIT_PRIVATE of <linux/futex.h>, a kernel header, which musl-gcc does not find. */
 enum { NUMBER_OF_FUTEX_WAIT = 128 };
 
 /* System calls that Debian 12's headers do not know yet. */

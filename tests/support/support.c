@@ -55,6 +55,13 @@ bool pku(void)
     return test_enforcement() == PKEYGUARD_PKU;
 }
 
+bool under_tool(const char *tool)
+{
+    const char *current = getenv("PKEYGUARD_TEST_TOOL");
+
+    return current != NULL && (tool == NULL || strcmp(current, tool) == 0);
+}
+
 TCase *add_case(Suite *suite, const char *name, void (*set_up)(void), void (*tear_down)(void),
                 int seconds)
 {
@@ -175,8 +182,8 @@ struct resources count_resources(void)
          * The heap and the stack grow for the test's own needs. Sanitizers, valgrind and other
          * mallocs map memory at any time: count no mappings then.
          */
-        if (MALLOC_IS_IN_HEAP && getenv("PKEYGUARD_TEST_TOOL") == NULL &&
-            strstr(line, "[heap]") == NULL && strstr(line, "[stack]") == NULL)
+        if (MALLOC_IS_IN_HEAP && !under_tool(NULL) && strstr(line, "[heap]") == NULL &&
+            strstr(line, "[stack]") == NULL)
             count.mappings++;
     }
     fclose(maps);

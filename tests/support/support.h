@@ -16,6 +16,9 @@ const struct pkeyguard_platform *test_platform(void);
 enum pkeyguard_enforcement test_enforcement(void);
 bool pku(void); /* test_enforcement() is PKEYGUARD_PKU */
 
+/* Whether the suite runs under "asan", "tsan" or "valgrind"; NULL: under any of them. */
+bool under_tool(const char *tool);
+
 /*
  * Adds a test case. Each of its tests runs in a process of its own, after set_up and before
  * tear_down, which may be NULL, and for at most this many seconds.
