@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The misuse that guards see where PKEYGUARD_DEBUG is defined. */
+/* With PKEYGUARD_DEBUG defined, guards abort on misuse that they can see. */
 #define PKEYGUARD_DEBUG
 
 #include <pthread.h>
@@ -25,7 +25,7 @@ static void release_on_another_thread(void *unused)
     pthread_join(thread, NULL);
 }
 
-START_TEST(a_guard_released_on_another_thread)
+START_TEST(release_by_another_thread_aborts)
 {
     assert_aborts(release_on_another_thread, NULL,
                   "libpkeyguard: a guard released by a thread that did not acquire it\n");
@@ -51,7 +51,7 @@ static void release_restrict_inside_acquire(void *unused)
     pkeyguard_release(&first);
 }
 
-START_TEST(guards_released_out_of_order_around_a_restrict)
+START_TEST(release_out_of_order_around_a_restrict_aborts)
 {
     static const char line[] =
         "libpkeyguard: a guard released out of order around a restrict guard "
@@ -63,7 +63,7 @@ START_TEST(guards_released_out_of_order_around_a_restrict)
 }
 END_TEST
 
-static void *acquire_first(void *reset)
+static void *acquire_in_new_thread(void *reset)
 {
     if (reset != NULL)
         pkeyguard_thread_reset();
@@ -77,13 +77,17 @@ static void create_thread_inside_a_scope(void *reset)
     pthread_t thread;
 
     pkeyguard_scoped_write (int, number, region) {
-        ck_assert_int_eq(pthread_create(&thread, NULL, acquire_first, reset), 0);
+        ck_assert_int_eq(pthread_create(&thread, NULL, acquire_in_new_thread, reset), 0);
         pthread_join(thread, NULL);
         *number = 1;
     }
 }
 
-START_TEST(a_thread_born_inside_a_scope)
+/*
+ * Surprise: a new thread inherits the scopes that are open when it is created. Debug builds abort,
+ * unless it calls pkeyguard_thread_reset() first.
+ */
+START_TEST(guard_in_a_thread_created_inside_a_scope_aborts)
 {
     create_thread_inside_a_scope(&key);
     assert_aborts(create_thread_inside_a_scope, NULL,
@@ -92,7 +96,7 @@ START_TEST(a_thread_born_inside_a_scope)
 }
 END_TEST
 
-START_TEST(what_is_allowed_passes)
+START_TEST(allowed_use_does_not_abort)
 {
     struct pkeyguard_guard third;
 
@@ -115,13 +119,11 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("debug");
-    TCase *tests = tcase_create("debug");
+    TCase *tests = add_case(suite, "debug", set_up, tear_down, DEFAULT_SECONDS);
 
-    suite_add_tcase(suite, tests);
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, a_guard_released_on_another_thread);
-    add_pku_test(tests, guards_released_out_of_order_around_a_restrict);
-    add_pku_test(tests, a_thread_born_inside_a_scope);
-    tcase_add_test(tests, what_is_allowed_passes);
+    tcase_add_test(tests, release_by_another_thread_aborts);
+    add_pku_test(tests, release_out_of_order_around_a_restrict_aborts);
+    add_pku_test(tests, guard_in_a_thread_created_inside_a_scope_aborts);
+    tcase_add_test(tests, allowed_use_does_not_abort);
     return run_suite(suite);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Each call to the system fails once, at each place where the library makes one. */
+/* Each system call fails once, at each place where the library makes one. */
 #include <errno.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -8,7 +8,7 @@
 #include "failing.h"
 #include "support.h"
 
-/* key is a plain one with a region; software has two regions. All are closed. */
+/* key has one region, and software, which mprotect enforces, has two. All are closed. */
 static struct pkeyguard_key *key, *software;
 static struct pkeyguard_region *region, *second, *third;
 
@@ -39,22 +39,22 @@ static void assert_all_closed(void)
     assert_denied(READ_BYTE, address_of(third), software);
 }
 
-/* What the operations make. */
+/* What the operations below create. */
 static struct pkeyguard_key *made_key;
-static struct pkeyguard_region *made;
+static struct pkeyguard_region *made_region;
 static struct pkeyguard_guard guard;
 
 static void assert_nothing_made(void)
 {
     ck_assert_ptr_null(made_key);
-    ck_assert_ptr_null(made);
+    ck_assert_ptr_null(made_region);
     assert_all_closed();
 }
 
-static void unmake(void)
+static void destroy_made(void)
 {
-    destroy(made, made_key);
-    made = NULL;
+    destroy(made_region, made_key);
+    made_region = NULL;
     made_key = NULL;
 }
 
@@ -65,35 +65,35 @@ static int create_plain_key(void)
 
 static int create_region(void)
 {
-    return pkeyguard_region_create(key, 3 * PAGE_BYTES, PAGE_RW, 0, &made);
+    return pkeyguard_region_create(key, 3 * PAGE_BYTES, PAGE_RW, 0, &made_region);
 }
 
 static int create_private_region_with(void)
 {
-    return pkeyguard_region_create_with(NULL, "content", 8, PROT_READ, 0, &made);
+    return pkeyguard_region_create_with(NULL, "content", 8, PROT_READ, 0, &made_region);
 }
 
 static int create_region_with(void)
 {
-    return pkeyguard_region_create_with(key, "content", 8, PROT_READ, 0, &made);
+    return pkeyguard_region_create_with(key, "content", 8, PROT_READ, 0, &made_region);
 }
 
 static int create_locked_region(void)
 {
-    return pkeyguard_region_create(key, 8, PROT_READ,
-                                   PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_NO_FORK, &made);
+    return pkeyguard_region_create(
+        key, 8, PROT_READ, PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_NO_FORK, &made_region);
 }
 
 static int create_wiped_region(void)
 {
     return pkeyguard_region_create_with(key, "content", 8, PROT_READ, PKEYGUARD_REGION_FORK_WIPE,
-                                        &made);
+                                        &made_region);
 }
 
 static int create_secret_region(void)
 {
     return pkeyguard_region_create_with(key, "content", 8, PROT_READ, PKEYGUARD_REGION_SECRET,
-                                        &made);
+                                        &made_region);
 }
 
 static void open_software(void)
@@ -108,24 +108,25 @@ static void close_software(void)
 
 static int create_open_region(void)
 {
-    return pkeyguard_region_create(software, 1, PAGE_RW, PKEYGUARD_REGION_NO_GUARD_PAGES, &made);
+    return pkeyguard_region_create(software, 1, PAGE_RW, PKEYGUARD_REGION_NO_GUARD_PAGES,
+                                   &made_region);
 }
 
 static int create_open_guarded_region(void)
 {
     open_software();
-    return pkeyguard_region_create(software, 1, PAGE_RW, 0, &made);
+    return pkeyguard_region_create(software, 1, PAGE_RW, 0, &made_region);
 }
 
 static void assert_nothing_made_but_open(void)
 {
-    ck_assert_ptr_null(made);
+    ck_assert_ptr_null(made_region);
     assert_allowed(WRITE_BYTE, address_of(second));
 }
 
-static void unmake_and_close(void)
+static void destroy_made_and_close(void)
 {
-    unmake();
+    destroy_made();
     close_software();
 }
 
@@ -136,23 +137,23 @@ static void make_read_only(void)
 
 static int destroy_read_only(void)
 {
-    return pkeyguard_region_destroy(made);
+    return pkeyguard_region_destroy(made_region);
 }
 
-static void forget(void)
+static void forget_made(void)
 {
-    made = NULL;
+    made_region = NULL;
 }
 
 static void assert_still_read_only(void)
 {
     struct pkeyguard_guard reading;
 
-    ck_assert_int_eq(pkeyguard_region_prot(made), PROT_READ);
-    assert_denied(READ_BYTE, address_of(made), key);
-    ck_assert_int_eq(pkeyguard_acquire(made, PKEYGUARD_READ_WRITE, &reading), 0);
-    assert_allowed(READ_BYTE, address_of(made));
-    assert_page_denied(WRITE_BYTE, address_of(made));
+    ck_assert_int_eq(pkeyguard_region_prot(made_region), PROT_READ);
+    assert_denied(READ_BYTE, address_of(made_region), key);
+    ck_assert_int_eq(pkeyguard_acquire(made_region, PKEYGUARD_READ_WRITE, &reading), 0);
+    assert_allowed(READ_BYTE, address_of(made_region));
+    assert_page_denied(WRITE_BYTE, address_of(made_region));
     pkeyguard_release(&reading);
 }
 
@@ -197,29 +198,29 @@ static void close_key(void)
     ck_assert_int_eq(pkeyguard_key_set_rights(key, PKEYGUARD_NO_ACCESS), 0);
 }
 
-static char *foreign;
+static char *foreign_page;
 
 static void map_foreign(void)
 {
-    foreign = mmap(NULL, PAGE_BYTES, PAGE_RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    ck_assert(foreign != MAP_FAILED);
+    foreign_page = mmap(NULL, PAGE_BYTES, PAGE_RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert(foreign_page != MAP_FAILED);
 }
 
 static int adopt(void)
 {
-    return pkeyguard_region_adopt(key, foreign, PAGE_BYTES, PROT_READ, 0, &made);
+    return pkeyguard_region_adopt(key, foreign_page, PAGE_BYTES, PROT_READ, 0, &made_region);
 }
 
 static void assert_not_adopted(void)
 {
-    ck_assert_ptr_null(made);
-    assert_allowed(WRITE_BYTE, foreign);
+    ck_assert_ptr_null(made_region);
+    assert_allowed(WRITE_BYTE, foreign_page);
 }
 
-static void leave(void)
+static void destroy_made_and_unmap(void)
 {
-    unmake();
-    munmap(foreign, PAGE_BYTES);
+    destroy_made();
+    munmap(foreign_page, PAGE_BYTES);
 }
 
 static void adopt_foreign(void)
@@ -231,14 +232,14 @@ static void adopt_foreign(void)
 static void assert_still_adopted(void)
 {
     assert_still_read_only();
-    ck_assert_ptr_eq(address_of(made), foreign);
+    ck_assert_ptr_eq(address_of(made_region), foreign_page);
 }
 
-static void forget_foreign(void)
+static void forget_made_and_unmap(void)
 {
-    made = NULL;
-    assert_allowed(WRITE_BYTE, foreign);
-    munmap(foreign, PAGE_BYTES);
+    made_region = NULL;
+    assert_allowed(WRITE_BYTE, foreign_page);
+    munmap(foreign_page, PAGE_BYTES);
 }
 
 static int protect(void)
@@ -295,15 +296,15 @@ static void release_and_close(void)
     close_software();
 }
 
-static void nothing(void)
+static void do_nothing(void)
 {
 }
 
 /*
- * run fails at its first call to the system, then at its second, and so on until it makes no more.
- * least is how many it makes at least, for a test of nothing proves nothing; absorbed is how many
- * of them may fail without failing it, in the mprotect run and under PKU: where the kernel is not
- * known to have guard pages, a region does without them.
+ * `run` is made to fail at its first system call, then at its second, and so on, until it makes no
+ * more. `least` is the least number of calls that it makes, because a test of no call proves
+ * nothing. `absorbed` is the number of those calls that may fail without failing it, under mprotect
+ * and under PKU. For example, a region can do without guard pages inside its mapping.
  */
 static const struct operation {
     void (*prepare)(void);
@@ -312,29 +313,31 @@ static const struct operation {
     void (*undo)(void);
     int least, absorbed, absorbed_pku;
 } operations[] = {
-    {nothing, create_plain_key, assert_nothing_made, unmake, 1, 0, 1},
-    {nothing, create_region, assert_nothing_made, unmake, 3, 1, 1},
-    {nothing, create_region_with, assert_nothing_made, unmake, 5, 1, 1},
-    {nothing, create_private_region_with, assert_nothing_made, unmake, 5, 1, 1},
-    {nothing, create_locked_region, assert_nothing_made, unmake, 4, 0, 0},
-    {nothing, create_wiped_region, assert_nothing_made, unmake, 5, 0, 0},
-    {open_software, create_open_region, assert_nothing_made_but_open, unmake_and_close, 2, 0, 0},
-    {make_read_only, destroy_read_only, assert_still_read_only, forget, 2, 1, 0},
-    {map_foreign, adopt, assert_not_adopted, leave, 2, 0, 0},
-    {adopt_foreign, destroy_read_only, assert_still_adopted, forget_foreign, 1, 0, 0},
+    {do_nothing, create_plain_key, assert_nothing_made, destroy_made, 1, 0, 1},
+    {do_nothing, create_region, assert_nothing_made, destroy_made, 3, 1, 1},
+    {do_nothing, create_region_with, assert_nothing_made, destroy_made, 5, 1, 1},
+    {do_nothing, create_private_region_with, assert_nothing_made, destroy_made, 5, 1, 1},
+    {do_nothing, create_locked_region, assert_nothing_made, destroy_made, 4, 0, 0},
+    {do_nothing, create_wiped_region, assert_nothing_made, destroy_made, 5, 0, 0},
+    {open_software, create_open_region, assert_nothing_made_but_open, destroy_made_and_close, 2, 0,
+     0},
+    {make_read_only, destroy_read_only, assert_still_read_only, forget_made, 2, 1, 0},
+    {map_foreign, adopt, assert_not_adopted, destroy_made_and_unmap, 2, 0, 0},
+    {adopt_foreign, destroy_read_only, assert_still_adopted, forget_made_and_unmap, 1, 0, 0},
     {open_software, associate_with_open_software, assert_not_associated, associate_back, 1, 0, 0},
     {open_key, associate_with_none, assert_key_still_open, close_key, 1, 0, 0},
     {open_key, protect, assert_key_still_open, close_key, 1, 0, 0},
-    {nothing, acquire, assert_guard_empty, release, 1, 0, 0},
-    {nothing, acquire_key, assert_guard_empty, release, 2, 0, 0},
-    {nothing, set_rights, assert_all_closed, close_software, 2, 0, 0},
-    {open_software, take_rights_back, assert_software_still_open, nothing, 2, 0, 0},
+    {do_nothing, acquire, assert_guard_empty, release, 1, 0, 0},
+    {do_nothing, acquire_key, assert_guard_empty, release, 2, 0, 0},
+    {do_nothing, set_rights, assert_all_closed, close_software, 2, 0, 0},
+    {open_software, take_rights_back, assert_software_still_open, do_nothing, 2, 0, 0},
     {open_software, restrict_open, assert_software_still_open, release_and_close, 1, 0, 0},
-    {nothing, create_secret_region, assert_nothing_made, unmake, 7, 0, 0}, /* last: see main() */
+    {do_nothing, create_secret_region, assert_nothing_made, destroy_made, 7, 0,
+     0}, /* last, because main() leaves it out without secret memory */
 };
 enum { OPERATIONS = sizeof(operations) / sizeof(*operations) };
 
-START_TEST(an_operation_that_fails_changes_nothing)
+START_TEST(failed_operation_changes_nothing)
 {
     const struct operation *operation = &operations[_i / 2];
     int error = _i % 2 == 0 ? ENOMEM : EACCES, calls = 0, absorbed = 0;
@@ -370,22 +373,22 @@ START_TEST(an_operation_that_fails_changes_nothing)
 }
 END_TEST
 
-/* The first region wants memory for the records of regions. */
-START_TEST(records_that_cannot_be_had)
+/* The first region of a process needs memory for the records of regions. */
+START_TEST(region_without_memory_for_records_is_refused)
 {
     fail_call(CALL_CALLOC, 0, ENOMEM, 1);
-    ck_assert_int_eq(pkeyguard_region_create(NULL, 1, PAGE_RW, 0, &made), -ENOMEM);
+    ck_assert_int_eq(pkeyguard_region_create(NULL, 1, PAGE_RW, 0, &made_region), -ENOMEM);
     ck_assert(stop_failing());
-    ck_assert_ptr_null(made);
+    ck_assert_ptr_null(made_region);
     destroy(new_region(NULL), NULL);
 }
 END_TEST
 
 /*
- * The account of what a thread holds moves into a page when it is many, and then grows; a guard
- * that it has no room for is refused. The pages are gone with the last guard.
+ * The records of a thread's guards move into a page of their own when there are many, and then
+ * grow. A guard that they have no room for is refused. The pages are unmapped after the last guard.
  */
-START_TEST(an_account_that_cannot_grow)
+START_TEST(guard_without_memory_for_its_record_is_refused)
 {
     enum { MANY = 400 };
     static struct pkeyguard_region *regions[MANY];
@@ -425,39 +428,45 @@ START_TEST(an_account_that_cannot_grow)
 }
 END_TEST
 
-/* Nothing is left after many rounds of everything, either. */
-START_TEST(nothing_leaks)
+/* Operations that succeed leave nothing behind either. */
+START_TEST(operations_leak_nothing)
 {
     struct resources before = count_resources();
 
     for (int i = 0; i < 200; i++) {
         ck_assert_int_eq(create_plain_key(), 0);
         ck_assert_int_eq(create_region_with(), 0);
-        ck_assert_int_eq(pkeyguard_region_associate(made, made_key), 0);
-        ck_assert_int_eq(pkeyguard_region_associate(made, NULL), 0);
-        unmake();
+        ck_assert_int_eq(pkeyguard_region_associate(made_region, made_key), 0);
+        ck_assert_int_eq(pkeyguard_region_associate(made_region, NULL), 0);
+        destroy_made();
     }
     assert_resources(before);
 }
 END_TEST
 
-static void fail_for_good(void *unused)
+static void set_rights_with_failing_undo(void *unused)
 {
     (void)unused;
     fail_call(CALL_MPROTECT, 1, ENOMEM, 1000);
     (void)!pkeyguard_key_set_rights(software, PKEYGUARD_READ_WRITE);
 }
 
-/* One region opened, the second refused, and the first refused when it is to be closed again. */
-START_TEST(a_change_that_cannot_be_undone_aborts)
+/*
+ * The kernel lets the first region be opened, refuses the second, and then refuses to close the
+ * first again.
+ */
+START_TEST(change_that_cannot_be_undone_aborts)
 {
-    assert_aborts(fail_for_good, NULL,
+    assert_aborts(set_rights_with_failing_undo, NULL,
                   "libpkeyguard: cannot restore page rights after a failed change\n");
 }
 END_TEST
 
-/* The pages around a region are inaccessible, too, where the kernel refuses guard pages in it. */
-START_TEST(guard_pages_that_are_refused)
+/*
+ * Where the kernel refuses guard pages inside the mapping, the pages around the region are mapped
+ * inaccessible.
+ */
+START_TEST(refused_guard_pages_are_replaced)
 {
     static const struct {
         int from_kernel, expected;
@@ -470,12 +479,12 @@ START_TEST(guard_pages_that_are_refused)
             ck_assert_int_eq(create_open_guarded_region(), errors[i].expected);
             ck_assert(stop_failing());
             if (errors[i].expected != 0) {
-                ck_assert_ptr_null(made);
+                ck_assert_ptr_null(made_region);
                 continue;
             }
-            assert_page_denied(READ_BYTE, address_of(made) - 1);
-            assert_page_denied(READ_BYTE, address_of(made) + PAGE_BYTES);
-            unmake();
+            assert_page_denied(READ_BYTE, address_of(made_region) - 1);
+            assert_page_denied(READ_BYTE, address_of(made_region) + PAGE_BYTES);
+            destroy_made();
         }
     }
     close_software();
@@ -485,25 +494,28 @@ END_TEST
 
 static char *next_to_region;
 
-static void take_next_page(void *address, unsigned long length)
+static void map_next_page(void *address, unsigned long length)
 {
     (void)length;
     next_to_region = mmap((char *)address + 3 * PAGE_BYTES, PAGE_BYTES, PAGE_RW,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 }
 
-static void wait_for_first_guard(void *address, unsigned long length)
+static void map_next_page_after_one_call(void *address, unsigned long length)
 {
     (void)address, (void)length;
-    before_call(CALL_MADVISE, take_next_page);
+    before_call(CALL_MADVISE, map_next_page);
 }
 
-/* The page that keeps a region from its neighbour is anyone's, also while a creation fails. */
-START_TEST(the_next_page_is_not_the_regions)
+/*
+ * While a creation fails, another thread may map the page after the region. The library must leave
+ * it alone.
+ */
+START_TEST(failed_creation_leaves_the_next_page_alone)
 {
     fail_call(CALL_MADVISE, 1, ENOMEM, 1);
-    before_call(CALL_MADVISE, wait_for_first_guard);
-    ck_assert_int_eq(pkeyguard_region_create(key, 1, PAGE_RW, 0, &made), -ENOMEM);
+    before_call(CALL_MADVISE, map_next_page_after_one_call);
+    ck_assert_int_eq(pkeyguard_region_create(key, 1, PAGE_RW, 0, &made_region), -ENOMEM);
     ck_assert(stop_failing());
     ck_assert(next_to_region != NULL && next_to_region != MAP_FAILED);
     assert_allowed(WRITE_BYTE, next_to_region);
@@ -511,8 +523,8 @@ START_TEST(the_next_page_is_not_the_regions)
 }
 END_TEST
 
-/* What the kernel may say to each call, beside what every call may meet. */
-START_TEST(flags_that_the_kernel_refuses)
+/* Errors of single system calls, and what the library makes of them. */
+START_TEST(refused_flags_create_nothing)
 {
     static const struct {
         unsigned flag;
@@ -530,9 +542,9 @@ START_TEST(flags_that_the_kernel_refuses)
 
     for (size_t i = 0; i < sizeof(refusals) / sizeof(*refusals); i++) {
         fail_call(refusals[i].call, 0, refusals[i].from_kernel, 1);
-        ck_assert_int_eq(
-            pkeyguard_region_create_with(key, "content", 8, PROT_READ, refusals[i].flag, &made),
-            refusals[i].expected);
+        ck_assert_int_eq(pkeyguard_region_create_with(key, "content", 8, PROT_READ,
+                                                      refusals[i].flag, &made_region),
+                         refusals[i].expected);
         ck_assert(stop_failing());
         assert_nothing_made();
     }
@@ -540,9 +552,11 @@ START_TEST(flags_that_the_kernel_refuses)
 }
 END_TEST
 
-/* Beyond RLIMIT_MEMLOCK mmap is EAGAIN, or a write to the page is EFAULT; the descriptor is closed
- * all the same. */
-START_TEST(secret_memory_beyond_the_limit)
+/*
+ * Beyond RLIMIT_MEMLOCK mmap fails with EAGAIN, or a write to the page with EFAULT. The descriptor
+ * is closed all the same.
+ */
+START_TEST(secret_memory_beyond_the_limit_is_refused)
 {
     static const struct {
         enum call call;
@@ -558,13 +572,13 @@ START_TEST(secret_memory_beyond_the_limit)
         assert_nothing_made();
     }
     ck_assert_int_eq(create_secret_region(), 0);
-    unmake();
+    destroy_made();
     ck_assert_int_eq(dup(0), next);
     close(next);
 }
 END_TEST
 
-START_TEST(advice_that_the_kernel_refuses)
+START_TEST(refused_advice_creates_nothing)
 {
     static const struct {
         unsigned flag;
@@ -575,7 +589,8 @@ START_TEST(advice_that_the_kernel_refuses)
 
     for (size_t i = 0; i < sizeof(advices) / sizeof(*advices); i++) {
         fail_advice(advices[i].advice, EINVAL);
-        ck_assert_int_eq(pkeyguard_region_create(key, 1, PAGE_RW, advices[i].flag, &made), -ENOMEM);
+        ck_assert_int_eq(pkeyguard_region_create(key, 1, PAGE_RW, advices[i].flag, &made_region),
+                         -ENOMEM);
         ck_assert(stop_failing());
         assert_nothing_made();
     }
@@ -585,25 +600,23 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("failures");
-    TCase *tests = tcase_create("failures"), *first = tcase_create("the first region");
+    TCase *tests = add_case(suite, "failures", set_up, tear_down, DEFAULT_SECONDS);
+    TCase *first = add_case(suite, "the first region", NULL, NULL, DEFAULT_SECONDS);
     const struct pkeyguard_platform *platform = test_platform();
 
-    suite_add_tcase(suite, tests);
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_loop_test(tests, an_operation_that_fails_changes_nothing, 0,
+    tcase_add_loop_test(tests, failed_operation_changes_nothing, 0,
                         platform->secret_memory ? 2 * OPERATIONS : 2 * (OPERATIONS - 1));
     add_test_if(platform->secret_memory, "the kernel has no secret memory", tests,
-                secret_memory_beyond_the_limit);
+                secret_memory_beyond_the_limit_is_refused);
     add_test_if(platform->guard_madvise, "the kernel has no guard pages", tests,
-                guard_pages_that_are_refused);
+                refused_guard_pages_are_replaced);
     add_test_if(platform->guard_madvise, "the kernel has no guard pages", tests,
-                the_next_page_is_not_the_regions);
-    tcase_add_test(tests, flags_that_the_kernel_refuses);
-    tcase_add_test(tests, advice_that_the_kernel_refuses);
-    tcase_add_loop_test(tests, an_account_that_cannot_grow, 0, 2);
-    tcase_add_test(tests, nothing_leaks);
-    tcase_add_test(tests, a_change_that_cannot_be_undone_aborts);
-    suite_add_tcase(suite, first);
-    tcase_add_test(first, records_that_cannot_be_had);
+                failed_creation_leaves_the_next_page_alone);
+    tcase_add_test(tests, refused_flags_create_nothing);
+    tcase_add_test(tests, refused_advice_creates_nothing);
+    tcase_add_loop_test(tests, guard_without_memory_for_its_record_is_refused, 0, 2);
+    tcase_add_test(tests, operations_leak_nothing);
+    tcase_add_test(tests, change_that_cannot_be_undone_aborts);
+    tcase_add_test(first, region_without_memory_for_records_is_refused);
     return run_suite(suite);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Blocks of another allocator, the one this program is linked with, belong to a key for a while. */
+/* Regions in blocks of jemalloc, the allocator that this program is linked with. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +9,7 @@
 
 enum { BLOCKS = 8, BLOCK = 3 * PAGE_BYTES };
 
-static void *block(size_t size)
+static void *new_block(size_t size)
 {
     void *address = aligned_alloc(PAGE_BYTES, size);
 
@@ -17,21 +17,24 @@ static void *block(size_t size)
     return address;
 }
 
-START_TEST(the_allocator_is_jemalloc)
+START_TEST(allocator_is_jemalloc)
 {
     const char *version = NULL;
     size_t size = sizeof(version);
 
     ck_assert_int_eq(mallctl("version", &version, &size, NULL, 0), 0);
     ck_assert_ptr_nonnull(version);
-    /* It gave what aligned_alloc gives: it knows the block's size class. */
-    ck_assert_uint_ge(malloc_usable_size(block(BLOCK)), BLOCK);
-    ck_assert_uint_eq(sallocx(block(PAGE_BYTES), 0), PAGE_BYTES);
+    /* jemalloc knows the blocks of aligned_alloc: it tells their sizes. */
+    ck_assert_uint_ge(malloc_usable_size(new_block(BLOCK)), BLOCK);
+    ck_assert_uint_eq(sallocx(new_block(PAGE_BYTES), 0), PAGE_BYTES);
 }
 END_TEST
 
-/* Neighbours stay usable, and the allocator takes every block back and hands it out again. */
-START_TEST(blocks_join_a_key_and_leave_it)
+/*
+ * Neighbours of the blocks stay usable, and the allocator can resize and free each block
+ * afterwards.
+ */
+START_TEST(blocks_are_adopted_and_given_back)
 {
     struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, _i);
     struct pkeyguard_region *regions[BLOCKS];
@@ -39,8 +42,8 @@ START_TEST(blocks_join_a_key_and_leave_it)
 
     for (int round = 0; round < 20; round++) {
         for (int i = 0; i < BLOCKS; i++) {
-            blocks[i] = block(BLOCK);
-            between[i] = block(PAGE_BYTES);
+            blocks[i] = new_block(BLOCK);
+            between[i] = new_block(PAGE_BYTES);
             memset(blocks[i], 'b', BLOCK);
             ck_assert_int_eq(pkeyguard_region_adopt(key, blocks[i], BLOCK, PAGE_RW, 0, &regions[i]),
                              0);
@@ -69,8 +72,8 @@ START_TEST(blocks_join_a_key_and_leave_it)
 }
 END_TEST
 
-/* Smaller than a page, or inside one, it is another object's memory too. */
-START_TEST(parts_of_a_page_are_refused)
+/* A block that shares a page with other objects. */
+START_TEST(parts_of_a_page_are_not_adopted)
 {
     struct pkeyguard_region *region = NULL;
     char *small = malloc(100), *odd = aligned_alloc(64, BLOCK);
@@ -88,14 +91,12 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("jemalloc");
-    TCase *tests = tcase_create("jemalloc");
+    TCase *tests = add_case(suite, "jemalloc", NULL, NULL, 20);
 
-    suite_add_tcase(suite, tests);
-    tcase_set_timeout(tests, 20);
-    tcase_add_test(tests, the_allocator_is_jemalloc);
-    /* With no flag and with PKEYGUARD_KEY_SOFTWARE. */
-    tcase_add_test(tests, blocks_join_a_key_and_leave_it);
-    tcase_add_loop_test(tests, blocks_join_a_key_and_leave_it, 2, 3);
-    tcase_add_test(tests, parts_of_a_page_are_refused);
+    tcase_add_test(tests, allocator_is_jemalloc);
+    /* With no flag, and with PKEYGUARD_KEY_SOFTWARE, which is 2. */
+    tcase_add_test(tests, blocks_are_adopted_and_given_back);
+    tcase_add_loop_test(tests, blocks_are_adopted_and_given_back, 2, 3);
+    tcase_add_test(tests, parts_of_a_page_are_not_adopted);
     return run_suite(suite);
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The pkey manager: keys and their pkeys. */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -12,7 +13,7 @@
 static const enum pkeyguard_rights every_right[] = {PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_ONLY,
                                                     PKEYGUARD_READ_WRITE};
 
-/* What a thread with these rights and no guard may do with a region of the key. */
+/* A thread with these rights on the key, and no guard, can access a region as they say. */
 static void assert_rights(const struct pkeyguard_key *key, const struct pkeyguard_region *region,
                           enum pkeyguard_rights rights)
 {
@@ -37,7 +38,7 @@ START_TEST(default_rights_hold_without_a_guard)
 }
 END_TEST
 
-START_TEST(number_is_the_pkey_of_the_pages)
+START_TEST(key_number_is_the_pkey_of_the_pages)
 {
     struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0);
     struct pkeyguard_region *region = new_region(key);
@@ -103,7 +104,7 @@ START_TEST(bad_rights_set_nothing)
 }
 END_TEST
 
-START_TEST(null_stands_for_a_private_key)
+START_TEST(null_key_means_mprotect)
 {
     ck_assert_int_eq(pkeyguard_key_enforcement(NULL), PKEYGUARD_MPROTECT);
     ck_assert_int_eq(pkeyguard_key_number(NULL), -1);
@@ -112,7 +113,7 @@ START_TEST(null_stands_for_a_private_key)
 }
 END_TEST
 
-START_TEST(software_keys_take_no_pkey)
+START_TEST(software_key_takes_no_pkey)
 {
     struct resources before = count_resources();
     struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_SOFTWARE);
@@ -124,7 +125,7 @@ START_TEST(software_keys_take_no_pkey)
 }
 END_TEST
 
-START_TEST(hardware_keys_refuse_to_fall_back)
+START_TEST(hardware_key_does_not_fall_back)
 {
     struct pkeyguard_key *key = NULL;
     int result = pkeyguard_key_create(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_HARDWARE, &key);
@@ -140,7 +141,7 @@ START_TEST(hardware_keys_refuse_to_fall_back)
 }
 END_TEST
 
-START_TEST(optional_keys_are_pku_or_openly_nothing)
+START_TEST(optional_key_is_pku_or_unenforced)
 {
     struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_OPTIONAL);
     struct pkeyguard_region *region = new_region(key);
@@ -158,7 +159,7 @@ START_TEST(optional_keys_are_pku_or_openly_nothing)
         ck_assert_int_eq(pkeyguard_restrict(region, PKEYGUARD_NO_ACCESS, &guard), 0);
         assert_rights(key, region, PKEYGUARD_READ_WRITE);
         pkeyguard_release(&guard);
-        /* Page rights still hold, and scopes still check their bounds. */
+        /* Page rights are still enforced, and scopes still check sizes. */
         ck_assert_int_eq(pkeyguard_region_protect(region, PROT_NONE), 0);
         assert_page_denied(READ_BYTE, address_of(region));
         ck_assert_int_eq(pkeyguard_region_protect(region, PAGE_RW), 0);
@@ -187,7 +188,7 @@ START_TEST(destroy_is_refused_while_a_region_uses_the_key)
 }
 END_TEST
 
-START_TEST(destroy_is_refused_while_a_guard_is_known)
+START_TEST(destroy_is_refused_while_a_guard_is_open)
 {
     struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_SOFTWARE);
     struct pkeyguard_guard guard;
@@ -199,7 +200,7 @@ START_TEST(destroy_is_refused_while_a_guard_is_known)
 }
 END_TEST
 
-START_TEST(the_sixteenth_key_and_recovery)
+START_TEST(sixteenth_key_fails_until_one_is_destroyed)
 {
     struct pkeyguard_key *keys[15], *one_more = NULL;
     int used = 0;
@@ -213,13 +214,16 @@ START_TEST(the_sixteenth_key_and_recovery)
     ck_assert_int_eq(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_OPTIONAL, &one_more),
                      -ENOSPC);
     ck_assert_ptr_null(one_more);
-    /* Where /proc cannot tell how many threads there are, a used pkey is not trusted. */
+    /*
+     * Where /proc does not tell how many threads there are, a used pkey is not given out: another
+     * thread may have it open.
+     */
     destroy(NULL, keys[7]);
     fail_call(CALL_OPENAT, 0, EACCES, 1000);
     ck_assert_int_eq(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &one_more), -ENOSPC);
     ck_assert(stop_failing());
     keys[7] = new_key(PKEYGUARD_NO_ACCESS, 0);
-    /* In turn with every default right: a used pkey starts as a new one does. */
+    /* With each default: a used pkey starts with its new key's default rights. */
     for (int i = 0; i < 3; i++) {
         struct pkeyguard_region *region;
 
@@ -234,8 +238,11 @@ START_TEST(the_sixteenth_key_and_recovery)
 }
 END_TEST
 
-/* The kernel gives pkey 0 to a program that has freed it; no key may own everybody's pages. */
-START_TEST(pkey_0_is_nobodys)
+/*
+ * Surprise: pkey_free(0) succeeds, and then pkey_alloc returns 0, the pkey of all other memory. No
+ * key may own it.
+ */
+START_TEST(pkey_0_never_belongs_to_a_key)
 {
     struct pkeyguard_key *key;
 
@@ -247,7 +254,7 @@ START_TEST(pkey_0_is_nobodys)
 }
 END_TEST
 
-START_TEST(a_destroyed_key_is_closed_in_the_calling_thread)
+START_TEST(destroyed_key_is_closed_in_the_calling_thread)
 {
     struct pkeyguard_key *key = new_key(PKEYGUARD_READ_WRITE, 0);
     int pkey = pkeyguard_key_number(key);
@@ -266,7 +273,11 @@ static void *wait_for_byte(void *file)
     return NULL;
 }
 
-START_TEST(a_used_pkey_waits_for_a_single_thread)
+/*
+ * Surprise: a freed pkey comes back with old rights. Here it is kept back while another thread may
+ * have it open.
+ */
+START_TEST(used_pkey_waits_until_the_process_has_one_thread)
 {
     struct pkeyguard_key *keys[15], *key = NULL;
     pthread_t thread;
@@ -285,7 +296,7 @@ START_TEST(a_used_pkey_waits_for_a_single_thread)
     assert_exits(child, 0);
     ck_assert_int_eq(write(pipe_ends[1], "x", 1), 1);
     ck_assert_int_eq(pthread_join(thread, NULL), 0);
-    /* The kernel may take a moment to drop the ended thread from /proc. */
+    /* The kernel may list the ended thread in /proc for a moment longer. */
     for (int i = 0; i < 1000 && pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &key) != 0; i++)
         usleep(1000);
     ck_assert_ptr_nonnull(key);
@@ -295,7 +306,7 @@ START_TEST(a_used_pkey_waits_for_a_single_thread)
 }
 END_TEST
 
-START_TEST(never_used_pkeys_come_first)
+START_TEST(never_used_pkeys_are_given_first)
 {
     struct pkeyguard_key *first = new_key(PKEYGUARD_NO_ACCESS, 0), *second;
     int number = pkeyguard_key_number(first);
@@ -307,8 +318,11 @@ START_TEST(never_used_pkeys_come_first)
 }
 END_TEST
 
-/* Pages that once carried the pkey are gone or carry another before anyone else owns it. */
-START_TEST(no_page_keeps_a_destroyed_keys_tag)
+/*
+ * Surprise: a freed pkey comes back with old pages. Here pages that carried it are unmapped, or
+ * carry another one, before a new key owns it.
+ */
+START_TEST(no_page_keeps_the_pkey_of_a_destroyed_key)
 {
     struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0), *keys[15];
     struct pkeyguard_region *moved = new_region(key), *gone = new_region(key);
@@ -319,7 +333,7 @@ START_TEST(no_page_keeps_a_destroyed_keys_tag)
     ck_assert_int_eq(pkeyguard_key_destroy(key), -EBUSY);
     destroy(gone, key);
     ck_assert_int_eq(pkey_of_mapping(address_of(moved)), 0);
-    /* Every other pkey first, then that one again, open. */
+    /* Keys take every other pkey, and that one last; it is open by default. */
     while (pkeyguard_key_create(PKEYGUARD_READ_WRITE, 0, &keys[used]) == 0)
         used++;
     ck_assert_int_eq(pkeyguard_key_number(keys[used - 1]), number);
@@ -335,7 +349,7 @@ START_TEST(no_page_keeps_a_destroyed_keys_tag)
 }
 END_TEST
 
-static void *see_rights(void *key)
+static void *read_rights(void *key)
 {
     static enum pkeyguard_rights rights;
 
@@ -343,62 +357,64 @@ static void *see_rights(void *key)
     return &rights;
 }
 
-static struct pkeyguard_key *late_key;
-static int late_pipe[2];
+static struct pkeyguard_key *newer_key;
+static int pipe_to_older_thread[2];
 
-static void *wait_and_see_rights(void *unused)
+static void *wait_and_read_rights(void *unused)
 {
     (void)unused;
-    wait_for_byte(&late_pipe[0]);
-    return see_rights(late_key);
+    wait_for_byte(&pipe_to_older_thread[0]);
+    return read_rights(newer_key);
 }
 
-/* As key.h says of threads: one born later copies its creator, one born before has nothing. */
-START_TEST(rights_are_the_threads_own)
+/*
+ * As key.h says: a thread created later copies its creator's rights, a thread that is older than
+ * the key has none.
+ */
+START_TEST(each_thread_has_its_own_rights)
 {
     pthread_t older, younger;
     void *seen;
 
-    ck_assert_int_eq(pipe(late_pipe), 0);
-    ck_assert_int_eq(pthread_create(&older, NULL, wait_and_see_rights, NULL), 0);
-    late_key = new_key(PKEYGUARD_READ_ONLY, 0);
-    ck_assert_int_eq(pkeyguard_key_set_rights(late_key, PKEYGUARD_READ_WRITE), 0);
-    ck_assert_int_eq(pthread_create(&younger, NULL, see_rights, late_key), 0);
+    ck_assert_int_eq(pipe(pipe_to_older_thread), 0);
+    ck_assert_int_eq(pthread_create(&older, NULL, wait_and_read_rights, NULL), 0);
+    newer_key = new_key(PKEYGUARD_READ_ONLY, 0);
+    ck_assert_int_eq(pkeyguard_key_set_rights(newer_key, PKEYGUARD_READ_WRITE), 0);
+    ck_assert_int_eq(pthread_create(&younger, NULL, read_rights, newer_key), 0);
     ck_assert_int_eq(pthread_join(younger, &seen), 0);
     ck_assert_int_eq(*(enum pkeyguard_rights *)seen, PKEYGUARD_READ_WRITE);
-    ck_assert_int_eq(write(late_pipe[1], "x", 1), 1);
+    ck_assert_int_eq(write(pipe_to_older_thread[1], "x", 1), 1);
     ck_assert_int_eq(pthread_join(older, &seen), 0);
     ck_assert_int_eq(*(enum pkeyguard_rights *)seen, PKEYGUARD_NO_ACCESS);
-    destroy(NULL, late_key);
+    destroy(NULL, newer_key);
 }
 END_TEST
 
 int main(void)
 {
     Suite *suite = suite_create("key");
-    TCase *keys = tcase_create("keys");
+    TCase *keys = add_case(suite, "keys", NULL, NULL, DEFAULT_SECONDS);
 
-    suite_add_tcase(suite, keys);
     tcase_add_loop_test(keys, default_rights_hold_without_a_guard, 0, 3);
-    add_pku_test(keys, number_is_the_pkey_of_the_pages);
-    /* With no flag and with PKEYGUARD_KEY_SOFTWARE. */
+    add_pku_test(keys, key_number_is_the_pkey_of_the_pages);
+    /* With no flag, and with PKEYGUARD_KEY_SOFTWARE, which is 2. */
     add_pku_loop_test(keys, rights_are_set_and_read, 0, 1);
     tcase_add_loop_test(keys, rights_are_set_and_read, 2, 3);
     tcase_add_test(keys, bad_arguments_create_nothing);
     tcase_add_test(keys, bad_rights_set_nothing);
-    tcase_add_test(keys, null_stands_for_a_private_key);
-    tcase_add_test(keys, software_keys_take_no_pkey);
-    tcase_add_test(keys, hardware_keys_refuse_to_fall_back);
-    tcase_add_test(keys, optional_keys_are_pku_or_openly_nothing);
+    tcase_add_test(keys, null_key_means_mprotect);
+    tcase_add_test(keys, software_key_takes_no_pkey);
+    tcase_add_test(keys, hardware_key_does_not_fall_back);
+    tcase_add_test(keys, optional_key_is_pku_or_unenforced);
     add_pku_loop_test(keys, destroy_is_refused_while_a_region_uses_the_key, 0, 1);
     tcase_add_loop_test(keys, destroy_is_refused_while_a_region_uses_the_key, 2, 3);
-    tcase_add_test(keys, destroy_is_refused_while_a_guard_is_known);
-    add_pku_test(keys, the_sixteenth_key_and_recovery);
-    add_pku_test(keys, pkey_0_is_nobodys);
-    add_pku_test(keys, a_destroyed_key_is_closed_in_the_calling_thread);
-    add_pku_test(keys, a_used_pkey_waits_for_a_single_thread);
-    add_pku_test(keys, never_used_pkeys_come_first);
-    add_pku_test(keys, no_page_keeps_a_destroyed_keys_tag);
-    add_pku_test(keys, rights_are_the_threads_own);
+    tcase_add_test(keys, destroy_is_refused_while_a_guard_is_open);
+    add_pku_test(keys, sixteenth_key_fails_until_one_is_destroyed);
+    add_pku_test(keys, pkey_0_never_belongs_to_a_key);
+    add_pku_test(keys, destroyed_key_is_closed_in_the_calling_thread);
+    add_pku_test(keys, used_pkey_waits_until_the_process_has_one_thread);
+    add_pku_test(keys, never_used_pkeys_are_given_first);
+    add_pku_test(keys, no_page_keeps_the_pkey_of_a_destroyed_key);
+    add_pku_test(keys, each_thread_has_its_own_rights);
     return run_suite(suite);
 }

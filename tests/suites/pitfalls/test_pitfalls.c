@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What surprises people about protection keys, one test for each: the surprise itself, where it can
- * be shown, and what becomes of it with this library. Others are in the suites of their modules.
+ * Surprises about protection keys: a test for each shows the surprise, where that is possible, and
+ * what the library does about it. Other suites have more; grep for "Surprise:".
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,11 +24,11 @@
 #include "one_region.h"
 #include "place.h"
 
-/* ---- 1: signal handlers start with the kernel's rights ---- */
+/* ---- signal handlers start with the kernel's rights ---- */
 
 static enum pkeyguard_rights in_outer_handler[2], in_nested_handler;
 
-static void nested(int signal)
+static void handle_nested_signal(int signal)
 {
     struct pkeyguard_guard guard;
 
@@ -40,7 +40,7 @@ static void nested(int signal)
     pkeyguard_release(&guard);
 }
 
-static void outer(int signal)
+static void handle_signal(int signal)
 {
     (void)signal;
     pkeyguard_scoped_key_write (guard, key) {
@@ -53,8 +53,8 @@ static void outer(int signal)
 
 static void raise_nested_signals(void)
 {
-    signal(SIGUSR1, outer);
-    signal(SIGUSR2, nested);
+    signal(SIGUSR1, handle_signal);
+    signal(SIGUSR2, handle_nested_signal);
     raise(SIGUSR1);
     ck_assert_int_eq(in_outer_handler[0], PKEYGUARD_READ_WRITE);
     ck_assert_int_eq(in_nested_handler, pku() ? PKEYGUARD_NO_ACCESS : PKEYGUARD_READ_WRITE);
@@ -62,7 +62,11 @@ static void raise_nested_signals(void)
     assert_denied(READ_BYTE, address, key);
 }
 
-START_TEST(fact_1b_nested_handlers_keep_their_own_rights)
+/*
+ * Surprise: nested handlers each start with the kernel's rights. When one returns, the rights of
+ * the interrupted code come back.
+ */
+START_TEST(nested_handlers_have_their_own_rights)
 {
     raise_nested_signals();
     pkeyguard_scoped_read (char, byte, region) {
@@ -73,14 +77,15 @@ START_TEST(fact_1b_nested_handlers_keep_their_own_rights)
 }
 END_TEST
 
-START_TEST(fact_1c_scopes_open_on_an_alternate_stack)
+/* Surprise: so do handlers on an alternate stack. */
+START_TEST(scope_opens_on_an_alternate_stack)
 {
     static char memory[1 << 16];
     stack_t stack = {.ss_sp = memory, .ss_size = sizeof(memory)};
-    struct sigaction action = {.sa_handler = outer, .sa_flags = SA_ONSTACK};
+    struct sigaction action = {.sa_handler = handle_signal, .sa_flags = SA_ONSTACK};
 
     ck_assert_int_eq(sigaltstack(&stack, NULL), 0);
-    signal(SIGUSR2, nested);
+    signal(SIGUSR2, handle_nested_signal);
     ck_assert_int_eq(sigaction(SIGUSR1, &action, NULL), 0);
     raise(SIGUSR1);
     ck_assert_int_eq(in_outer_handler[1], PKEYGUARD_READ_WRITE);
@@ -88,9 +93,10 @@ START_TEST(fact_1c_scopes_open_on_an_alternate_stack)
 }
 END_TEST
 
-/* ---- 3: fork copies rights, exec does not ---- */
+/* ---- fork copies rights, exec does not ---- */
 
-START_TEST(fact_3_a_fork_child_has_the_scope_open)
+/* Surprise: fork copies rights. pkeyguard_thread_reset() closes the child's copy. */
+START_TEST(fork_child_has_the_scope_open)
 {
     pkeyguard_scoped_write (char, byte, region) {
         pid_t child = fork();
@@ -113,7 +119,7 @@ START_TEST(fact_3_a_fork_child_has_the_scope_open)
 }
 END_TEST
 
-/* This program, run again: whether it starts with every pkey but 0 closed. */
+/* This program, run again, exits with 42 if every pkey but 0 is closed when it starts. */
 static int starts_closed(void)
 {
     for (int pkey = 1; pkey < 16; pkey++) {
@@ -123,25 +129,26 @@ static int starts_closed(void)
     return 42;
 }
 
-static char *const again[] = {(char *)"/proc/self/exe", (char *)"--starts-closed", NULL};
+static char *const run_again[] = {(char *)"/proc/self/exe", (char *)"--starts-closed", NULL};
 
 static pid_t vfork_and_exec(void)
 {
     pid_t child = vfork();
 
     if (child == 0) {
-        execv(again[0], again);
+        execv(run_again[0], run_again);
         _exit(1);
     }
     return child;
 }
 
-START_TEST(fact_3_exec_and_posix_spawn_start_closed)
+/* Surprise: exec and posix_spawn reset rights, also inside a scope. */
+START_TEST(exec_and_posix_spawn_start_closed)
 {
     pkeyguard_scoped_write (char, byte, region) {
         pid_t child;
 
-        ck_assert_int_eq(posix_spawn(&child, again[0], NULL, NULL, again, NULL), 0);
+        ck_assert_int_eq(posix_spawn(&child, run_again[0], NULL, NULL, run_again, NULL), 0);
         assert_exits(child, 42);
         assert_exits(vfork_and_exec(), 42);
         *byte = 's';
@@ -150,10 +157,13 @@ START_TEST(fact_3_exec_and_posix_spawn_start_closed)
 }
 END_TEST
 
-/* ---- 5: what the kernel's pkey calls let happen ---- */
+/* ---- the kernel frees pkey 0 ---- */
 
-/* The kernel frees pkey 0, every page's, and hands it out again. */
-START_TEST(fact_5d_pkey_zero_is_never_a_key)
+/*
+ * Surprise: pkey_free(0) succeeds, although pkey 0 is that of all other memory, and then pkey_alloc
+ * returns 0.
+ */
+START_TEST(pkey_0_is_never_a_key)
 {
     struct pkeyguard_platform platform;
     struct pkeyguard_key *second;
@@ -167,20 +177,20 @@ START_TEST(fact_5d_pkey_zero_is_never_a_key)
     of_second = new_region(second);
     assert_denied(READ_BYTE, address_of(of_second), second);
     destroy(of_second, second);
-    /* It is allocated again, so that pages can be given back to it. */
+    /* The library has allocated pkey 0 again: pages without a key must carry it. */
     ck_assert_int_eq(pkeyguard_region_associate(region, NULL), 0);
     ck_assert_int_eq(pkey_of_mapping(address), 0);
 }
 END_TEST
 
-/* ---- 6h: frames from which PKRU would come back as 0, everything open ---- */
+/* ---- signal frames without PKRU, from which the kernel restores 0: every key open ---- */
 
 #ifdef __x86_64__
 enum frame { UNTOUCHED, WITHOUT_STATE, WITHOUT_PKRU };
 static enum frame frame;
 static struct sigaction reporter;
 
-/* A crash handler that hands the reporter a copy of its frame. */
+/* A handler of SIGSEGV that hands the reporter a changed copy of its frame. */
 static void pass_frame_on(int signal, siginfo_t *info, void *ucontext)
 {
     static char state[1 << 14];
@@ -188,7 +198,10 @@ static void pass_frame_on(int signal, siginfo_t *info, void *ucontext)
     uint32_t size;
 
     if (frame != UNTOUCHED) {
-        /* struct _fpx_sw_bytes says how much there is, XSTATE_BV which of it counts. */
+        /*
+         * struct _fpx_sw_bytes tells the size of the state; the bits of XSTATE_BV tell which parts
+         * of it are valid.
+         */
         memcpy(&size, (char *)context->uc_mcontext.fpregs + 468, sizeof(size));
         if (size > sizeof(state))
             _exit(1);
@@ -210,7 +223,7 @@ static void *read_when_created(void *unused)
     return unused;
 }
 
-static void grant_to_older_thread(void *unused)
+static void grant_through_frame(void *unused)
 {
     struct sigaction action = {.sa_sigaction = pass_frame_on, .sa_flags = SA_SIGINFO};
     pthread_t thread;
@@ -230,23 +243,26 @@ static void grant_to_older_thread(void *unused)
     pthread_join(thread, NULL);
 }
 
-/* No rights are granted through a frame that is not as it should be. */
-START_TEST(fact_6h_frames_without_pkru_grant_nothing)
+/*
+ * Surprise: a signal frame without PKRU means that every key is open. The reporter grants no rights
+ * through one.
+ */
+START_TEST(signal_frame_without_pkru_grants_nothing)
 {
     frame = (enum frame)_i;
-    assert_ends(grant_to_older_thread, NULL, "", frame == UNTOUCHED ? 0 : SIGSEGV);
+    assert_ends(grant_through_frame, NULL, "", frame == UNTOUCHED ? 0 : SIGSEGV);
 }
 END_TEST
 #else
 enum { UNTOUCHED, WITHOUT_PKRU = 2 };
-START_TEST(fact_6h_frames_without_pkru_grant_nothing)
+START_TEST(signal_frame_without_pkru_grants_nothing)
 {
     ck_abort();
 }
 END_TEST
 #endif
 
-/* ---- 6i, 8a: system calls ---- */
+/* ---- system calls ---- */
 
 static atomic_int reader_id;
 static int pipe_ends[2];
@@ -262,7 +278,7 @@ static void *read_into_region(void *unused)
     return NULL;
 }
 
-static bool sleeps(int thread)
+static bool is_asleep(int thread)
 {
     char path[64], state = 0;
     FILE *stat;
@@ -275,15 +291,18 @@ static bool sleeps(int thread)
     return state == 'S';
 }
 
-/* Revoked from everyone, also from a read(2) that is blocked inside an open scope. */
-START_TEST(fact_6i_a_blocked_read_gets_efault)
+/*
+ * Surprise: revoking must reach calls that are blocked. Here a read(2) that began inside an open
+ * scope.
+ */
+START_TEST(blocked_read_gets_efault_after_revocation)
 {
     char bytes[5] = "";
     pthread_t thread;
 
     ck_assert_int_eq(pipe(pipe_ends), 0);
     ck_assert_int_eq(pthread_create(&thread, NULL, read_into_region, NULL), 0);
-    while (reader_id == 0 || !sleeps(reader_id))
+    while (reader_id == 0 || !is_asleep(reader_id))
         sched_yield();
     ck_assert_int_eq(pkeyguard_region_protect(region, PROT_NONE), 0);
     ck_assert_int_eq(write(pipe_ends[1], "data", 4), 4);
@@ -299,8 +318,11 @@ static void assert_efault(long result)
     ck_assert_int_eq(errno, EFAULT);
 }
 
-/* Raw, for sanitizers look at what libc's functions are handed. */
-START_TEST(fact_8a_system_calls_on_closed_memory_lose_nothing)
+/*
+ * Surprise: a system call on closed memory gets EFAULT, not SIGSEGV. What it was to read is not
+ * lost. Raw system calls, because sanitizers check the arguments of libc's functions.
+ */
+START_TEST(system_call_on_closed_memory_loses_nothing)
 {
     struct iovec vector = {.iov_base = address, .iov_len = 4};
     int sockets[2];
@@ -326,7 +348,7 @@ START_TEST(fact_8a_system_calls_on_closed_memory_lose_nothing)
 }
 END_TEST
 
-/* ---- 9: execute-only memory ---- */
+/* ---- execute-only memory ---- */
 
 static const unsigned char return_code[] = {0xc3};
 
@@ -357,7 +379,8 @@ static void destroy_keys(struct pkeyguard_key *keys[16], int count)
         destroy(NULL, keys[--count]);
 }
 
-START_TEST(fact_9a_an_execute_only_mapping_takes_a_key)
+/* Surprise: execute-only memory takes a pkey. */
+START_TEST(execute_only_mapping_takes_a_pkey)
 {
     struct pkeyguard_key *keys[16];
     char *page = map_execute_only();
@@ -365,15 +388,17 @@ START_TEST(fact_9a_an_execute_only_mapping_takes_a_key)
     int count = create_keys(keys);
 
     ck_assert_int_eq(fault.code, SEGV_PKUERR);
-    ck_assert_int_eq(count, 13); /* of 15, for the suite has one */
+    ck_assert_int_eq(count, 13); /* of 15: the suite has one, the kernel took one for the mapping */
     destroy_keys(keys, count);
     munmap(page, PAGE_BYTES);
 }
 END_TEST
 
-/* With every pkey taken the kernel's execute-only is readable, silently; a region of a key is not.
+/*
+ * Surprise: execute-only memory is silently readable when no pkey is left for it. A region with
+ * PROT_EXEC alone is not, because it has its key's pkey.
  */
-START_TEST(fact_9b_execute_only_with_every_key_taken)
+START_TEST(execute_only_mapping_is_readable_without_a_free_pkey)
 {
     struct pkeyguard_key *keys[16];
     int count = create_keys(keys);
@@ -392,8 +417,8 @@ START_TEST(fact_9b_execute_only_with_every_key_taken)
 }
 END_TEST
 
-/* mprotect(PROT_EXEC) replaces a mapping's pkey; the library's protect never does. */
-START_TEST(fact_9c_protect_keeps_the_key)
+/* Surprise: mprotect(PROT_EXEC) replaces a page's pkey. pkeyguard_region_protect() keeps it. */
+START_TEST(protect_keeps_the_pkey)
 {
     static const int prots[] = {PROT_EXEC, PAGE_RW, PROT_NONE, PROT_EXEC, PROT_READ};
     int pkey = pkeyguard_key_number(key);
@@ -411,9 +436,9 @@ START_TEST(fact_9c_protect_keeps_the_key)
 }
 END_TEST
 
-/* ---- 13: what the signal says ---- */
+/* ---- what SIGSEGV says ---- */
 
-static sigjmp_buf back;
+static sigjmp_buf after_fault;
 static struct pkeyguard_fault fault;
 
 static void decode(int signal, siginfo_t *info, void *ucontext)
@@ -421,11 +446,14 @@ static void decode(int signal, siginfo_t *info, void *ucontext)
     (void)signal;
     if (pkeyguard_fault_decode(info, ucontext, &fault) != 0)
         _exit(1);
-    siglongjmp(back, 1);
+    siglongjmp(after_fault, 1);
 }
 
-/* The address is the first byte that is forbidden, not the first one accessed. */
-START_TEST(fact_13_an_access_that_straddles_the_end)
+/*
+ * Surprise: SIGSEGV says little. Its address is the first byte that is forbidden, not the first one
+ * that was accessed.
+ */
+START_TEST(straddling_access_reports_the_first_forbidden_byte)
 {
     struct unaligned {
         uint64_t word;
@@ -435,7 +463,7 @@ START_TEST(fact_13_an_access_that_straddles_the_end)
 
     ck_assert_int_eq(pkeyguard_key_acquire(key, PKEYGUARD_READ_WRITE, &guard), 0);
     sigaction(SIGSEGV, &action, &before);
-    if (sigsetjmp(back, 1) == 0) {
+    if (sigsetjmp(after_fault, 1) == 0) {
         *(volatile struct unaligned *)last = (struct unaligned){UINT64_MAX};
         ck_abort_msg("it did not fault");
     }
@@ -450,34 +478,30 @@ END_TEST
 int main(int argc, char *argv[])
 {
     Suite *suite = suite_create("pitfalls");
-    TCase *tests = tcase_create("pitfalls");
-    const char *tool = getenv("PKEYGUARD_TEST_TOOL");
+    TCase *tests = add_case(suite, "pitfalls", set_up, tear_down, 60);
 
-    if (argc > 1 && strcmp(argv[1], again[1]) == 0)
+    if (argc > 1 && strcmp(argv[1], run_again[1]) == 0)
         return starts_closed();
-    suite_add_tcase(suite, tests);
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_set_timeout(tests, 60);
-    /* ThreadSanitizer does not deliver a signal inside a handler, valgrind reports each system
-     * call. */
-    if (tool == NULL || strcmp(tool, "tsan") != 0)
-        tcase_add_test(tests, fact_1b_nested_handlers_keep_their_own_rights);
-    tcase_add_test(tests, fact_1c_scopes_open_on_an_alternate_stack);
-    tcase_add_test(tests, fact_3_a_fork_child_has_the_scope_open);
-    add_pku_test(tests, fact_3_exec_and_posix_spawn_start_closed);
-    add_pku_test(tests, fact_5d_pkey_zero_is_never_a_key);
+    /* ThreadSanitizer does not deliver a signal inside a handler. */
+    if (!under_tool("tsan"))
+        tcase_add_test(tests, nested_handlers_have_their_own_rights);
+    tcase_add_test(tests, scope_opens_on_an_alternate_stack);
+    tcase_add_test(tests, fork_child_has_the_scope_open);
+    add_pku_test(tests, exec_and_posix_spawn_start_closed);
+    add_pku_test(tests, pkey_0_is_never_a_key);
     if (HAS_PKEYS)
-        add_pku_loop_test(tests, fact_6h_frames_without_pkru_grant_nothing, UNTOUCHED,
+        add_pku_loop_test(tests, signal_frame_without_pkru_grants_nothing, UNTOUCHED,
                           WITHOUT_PKRU + 1);
     else
-        add_loop_test_if(false, NO_PKEYS, tests, fact_6h_frames_without_pkru_grant_nothing,
+        add_loop_test_if(false, NO_PKEYS, tests, signal_frame_without_pkru_grants_nothing,
                          UNTOUCHED, WITHOUT_PKRU + 1);
-    tcase_add_test(tests, fact_6i_a_blocked_read_gets_efault);
-    if (tool == NULL || strcmp(tool, "valgrind") != 0)
-        tcase_add_test(tests, fact_8a_system_calls_on_closed_memory_lose_nothing);
-    add_pku_test(tests, fact_9a_an_execute_only_mapping_takes_a_key);
-    add_pku_test(tests, fact_9b_execute_only_with_every_key_taken);
-    add_pku_test(tests, fact_9c_protect_keeps_the_key);
-    tcase_add_test(tests, fact_13_an_access_that_straddles_the_end);
+    tcase_add_test(tests, blocked_read_gets_efault_after_revocation);
+    /* valgrind reports each of these system calls. */
+    if (!under_tool("valgrind"))
+        tcase_add_test(tests, system_call_on_closed_memory_loses_nothing);
+    add_pku_test(tests, execute_only_mapping_takes_a_pkey);
+    add_pku_test(tests, execute_only_mapping_is_readable_without_a_free_pkey);
+    add_pku_test(tests, protect_keeps_the_pkey);
+    tcase_add_test(tests, straddling_access_reports_the_first_forbidden_byte);
     return run_suite(suite);
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The version, and the words for errors. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,7 +7,7 @@
 
 #include "support.h"
 
-START_TEST(version_is_the_headers)
+START_TEST(version_is_that_of_the_header)
 {
     char version[32];
 
@@ -16,7 +17,7 @@ START_TEST(version_is_the_headers)
 }
 END_TEST
 
-/* Every errno that a header names has words of its own. */
+/* Every errno that a header names. */
 START_TEST(each_error_has_its_own_words)
 {
     static const int errors[] = {0,          -EINVAL, -ENOMEM,  -EACCES, -ENOSPC,
@@ -42,10 +43,9 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("pkeyguard");
-    TCase *words = tcase_create("words");
+    TCase *words = add_case(suite, "words", NULL, NULL, DEFAULT_SECONDS);
 
-    suite_add_tcase(suite, words);
-    tcase_add_test(words, version_is_the_headers);
+    tcase_add_test(words, version_is_that_of_the_header);
     tcase_add_test(words, each_error_has_its_own_words);
     tcase_add_test(words, other_numbers_are_unknown_errors);
     return run_suite(suite);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
+/* Access to the PKRU register. */
 #include <stdio.h>
 #include <string.h>
 
 #include "support.h"
 
-/* /proc/cpuinfo lists ospke where the kernel has set CR4.PKE. */
-START_TEST(supported_is_what_the_kernel_says)
+/* /proc/cpuinfo lists ospke if the kernel has set CR4.PKE. */
+START_TEST(pkru_supported_agrees_with_the_kernel)
 {
     char line[8192];
     bool listed = false;
@@ -19,8 +20,8 @@ START_TEST(supported_is_what_the_kernel_says)
 }
 END_TEST
 
-/* What guards do: only these bits change, and the answer is those of them that were set. */
-START_TEST(bits_are_cleared_and_set_again)
+/* Clearing bits returns those of them that were set. Guards do this. */
+START_TEST(only_the_given_bits_change)
 {
     struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0);
     uint32_t ad = 1u << (2 * pkeyguard_key_number(key)), wd = 2 * ad;
@@ -40,7 +41,7 @@ START_TEST(bits_are_cleared_and_set_again)
 }
 END_TEST
 
-START_TEST(a_key_owns_two_bits)
+START_TEST(key_owns_two_bits)
 {
     struct pkeyguard_key *key = new_key(PKEYGUARD_READ_WRITE, 0);
     uint32_t ad = 1u << (2 * pkeyguard_key_number(key)), wd = 2 * ad;
@@ -60,7 +61,8 @@ START_TEST(a_key_owns_two_bits)
 }
 END_TEST
 
-__attribute__((noinline)) static int read_open(const int *number, uint32_t open, uint32_t closed)
+__attribute__((noinline)) static int read_between_writes(const int *number, uint32_t open,
+                                                         uint32_t closed)
 {
     int seen;
 
@@ -70,7 +72,7 @@ __attribute__((noinline)) static int read_open(const int *number, uint32_t open,
     return seen;
 }
 
-__attribute__((noinline)) static int add_open(int *number, uint32_t open, uint32_t closed)
+__attribute__((noinline)) static int add_between_writes(int *number, uint32_t open, uint32_t closed)
 {
     int sum = 0;
 
@@ -83,7 +85,7 @@ __attribute__((noinline)) static int add_open(int *number, uint32_t open, uint32
     return sum;
 }
 
-__attribute__((noinline)) static int read_cleared(const int *number, uint32_t bits)
+__attribute__((noinline)) static int read_between_clear_and_set(const int *number, uint32_t bits)
 {
     int seen;
 
@@ -93,7 +95,7 @@ __attribute__((noinline)) static int read_cleared(const int *number, uint32_t bi
     return seen;
 }
 
-__attribute__((noinline)) static int add_cleared(int *number, uint32_t bits)
+__attribute__((noinline)) static int add_between_clear_and_set(int *number, uint32_t bits)
 {
     int sum = 0;
 
@@ -106,7 +108,8 @@ __attribute__((noinline)) static int add_cleared(int *number, uint32_t bits)
     return sum;
 }
 
-__attribute__((noinline)) static int read_either(const int *number, uint32_t bits, bool twice)
+__attribute__((noinline)) static int read_in_either_branch(const int *number, uint32_t bits,
+                                                           bool twice)
 {
     int seen;
 
@@ -122,11 +125,11 @@ __attribute__((noinline)) static int read_either(const int *number, uint32_t bit
 }
 
 /*
- * Without a memory clobber on WRPKRU, optimizing compilers read a value where it is used, after the
- * closing write, keep one that is stored in a loop in a register until the loop's end, and read one
- * that both branches want before either, ahead of the opening write.
+ * Without a memory clobber on WRPKRU an optimizing compiler may read a value where it is used,
+ * after the closing write; keep a value that a loop stores in a register until the loop ends; and
+ * read a value that both branches need before the branches, ahead of the opening write.
  */
-START_TEST(the_compiler_keeps_accesses_between_writes)
+START_TEST(compiler_keeps_accesses_between_writes)
 {
     struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0);
     struct pkeyguard_region *region = new_region(key);
@@ -134,11 +137,11 @@ START_TEST(the_compiler_keeps_accesses_between_writes)
     uint32_t closed = pkeyguard_pkru_read();
     uint32_t bits = 3u << (2 * pkeyguard_key_number(key)), open = closed & ~bits;
 
-    ck_assert_int_eq(add_open(number, open, closed), 3);
-    ck_assert_int_eq(read_open(number, open, closed), 3);
-    ck_assert_int_eq(add_cleared(number, bits), 3);
-    ck_assert_int_eq(read_cleared(number, bits), 6);
-    ck_assert_int_eq(read_either(number, bits, bits != 0), 12);
+    ck_assert_int_eq(add_between_writes(number, open, closed), 3);
+    ck_assert_int_eq(read_between_writes(number, open, closed), 3);
+    ck_assert_int_eq(add_between_clear_and_set(number, bits), 3);
+    ck_assert_int_eq(read_between_clear_and_set(number, bits), 6);
+    ck_assert_int_eq(read_in_either_branch(number, bits, bits != 0), 12);
     assert_denied(READ_BYTE, number, key);
     destroy(region, key);
 }
@@ -147,12 +150,11 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("pkru");
-    TCase *pkru = tcase_create("register");
+    TCase *pkru = add_case(suite, "register", NULL, NULL, DEFAULT_SECONDS);
 
-    suite_add_tcase(suite, pkru);
-    tcase_add_test(pkru, supported_is_what_the_kernel_says);
-    add_pku_test(pkru, bits_are_cleared_and_set_again);
-    add_pku_test(pkru, a_key_owns_two_bits);
-    add_pku_test(pkru, the_compiler_keeps_accesses_between_writes);
+    tcase_add_test(pkru, pkru_supported_agrees_with_the_kernel);
+    add_pku_test(pkru, only_the_given_bits_change);
+    add_pku_test(pkru, key_owns_two_bits);
+    add_pku_test(pkru, compiler_keeps_accesses_between_writes);
     return run_suite(suite);
 }

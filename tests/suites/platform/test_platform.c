@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* What the machine supports. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -17,7 +18,7 @@ static struct pkeyguard_platform probe(void)
     return platform;
 }
 
-START_TEST(probe_says_what_a_plain_key_gets)
+START_TEST(probe_tells_how_a_key_is_enforced)
 {
     struct pkeyguard_platform platform = probe();
     struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0);
@@ -33,7 +34,7 @@ START_TEST(probe_says_what_a_plain_key_gets)
 }
 END_TEST
 
-START_TEST(probe_says_why_there_is_no_pku)
+START_TEST(probe_tells_why_there_is_no_pku)
 {
     const char *forced = getenv("PKEYGUARD_ENFORCEMENT");
 
@@ -46,7 +47,8 @@ START_TEST(probe_says_why_there_is_no_pku)
 }
 END_TEST
 
-START_TEST(environment_is_obeyed_when_it_says_mprotect_only)
+/* PKEYGUARD_ENFORCEMENT=mprotect turns PKU off; another value does nothing. */
+START_TEST(environment_turns_pku_off)
 {
     struct pkeyguard_key *key;
 
@@ -72,7 +74,7 @@ static void count_signal(int signal)
     signals++;
 }
 
-START_TEST(looking_disturbs_nothing)
+START_TEST(probe_and_self_test_change_nothing)
 {
     static const int watched[] = {SIGCHLD, SIGSEGV, SIGUSR1};
     struct pkeyguard_key *key = new_key(PKEYGUARD_READ_ONLY, 0);
@@ -97,7 +99,7 @@ START_TEST(looking_disturbs_nothing)
 }
 END_TEST
 
-START_TEST(a_child_that_cannot_be_had)
+START_TEST(probe_without_a_child_process_fails)
 {
     static const struct {
         int from_kernel, expected;
@@ -121,8 +123,8 @@ START_TEST(a_child_that_cannot_be_had)
 }
 END_TEST
 
-/* What a sandbox or an old kernel answers although the CPU has PKU. */
-START_TEST(pkey_alloc_refused)
+/* A sandbox or an old kernel refuses pkey_alloc(2) although the CPU has PKU. */
+START_TEST(refused_pkey_alloc_means_no_pku)
 {
     static const int refusals[] = {EPERM, ENOSYS, EINVAL};
     struct pkeyguard_platform platform;
@@ -146,7 +148,7 @@ START_TEST(pkey_alloc_refused)
 }
 END_TEST
 
-START_TEST(free_keys_are_counted)
+START_TEST(free_pkeys_are_counted)
 {
     struct pkeyguard_key *keys[16];
     unsigned free_keys = probe().hardware_keys_free;
@@ -165,7 +167,10 @@ START_TEST(free_keys_are_counted)
 }
 END_TEST
 
-/* A pkey_mprotect that does nothing: the self-test must see the page unprotected. */
+/*
+ * Surprise: some machines and kernels have pkeys that do not protect. Here pkey_mprotect(2) does
+ * nothing; the self-test must see that the page is not protected.
+ */
 START_TEST(self_test_finds_keys_that_do_not_protect)
 {
     fail_call(CALL_PKEY_MPROTECT, 0, 0, 1);
@@ -178,16 +183,15 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("platform");
-    TCase *tests = tcase_create("platform");
+    TCase *tests = add_case(suite, "platform", NULL, NULL, DEFAULT_SECONDS);
 
-    suite_add_tcase(suite, tests);
-    tcase_add_test(tests, probe_says_what_a_plain_key_gets);
-    tcase_add_test(tests, probe_says_why_there_is_no_pku);
-    tcase_add_loop_test(tests, environment_is_obeyed_when_it_says_mprotect_only, 0, 2);
-    tcase_add_test(tests, looking_disturbs_nothing);
-    tcase_add_loop_test(tests, a_child_that_cannot_be_had, 0, 3);
-    add_pku_loop_test(tests, pkey_alloc_refused, 0, 3);
-    add_pku_test(tests, free_keys_are_counted);
+    tcase_add_test(tests, probe_tells_how_a_key_is_enforced);
+    tcase_add_test(tests, probe_tells_why_there_is_no_pku);
+    tcase_add_loop_test(tests, environment_turns_pku_off, 0, 2);
+    tcase_add_test(tests, probe_and_self_test_change_nothing);
+    tcase_add_loop_test(tests, probe_without_a_child_process_fails, 0, 3);
+    add_pku_loop_test(tests, refused_pkey_alloc_means_no_pku, 0, 3);
+    add_pku_test(tests, free_pkeys_are_counted);
     add_pku_test(tests, self_test_finds_keys_that_do_not_protect);
     return run_suite(suite);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Virtual keys under load: more threads than CPUs and more keys than pkeys, with threads born
- * inside scopes whose keys then lose their pkeys. At no time may a thread reach a region that it
- * has no scope on. With many keys nearly every scope takes a pkey from another key; with few most
- * are hits, which begin and end while other threads look for a pkey.
+ * Virtual keys under load: more threads than CPUs and more keys than pkeys, and threads that are
+ * created inside scopes whose keys then lose their pkeys. At no time may a thread reach a region
+ * that it has no scope on. With many keys nearly every scope takes a pkey from another key. With
+ * few keys most scopes find their key bound, and begin and end while other threads look for a pkey.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -17,16 +17,19 @@
 
 #include "support.h"
 
-enum { KEYS = 100, THREADS = 8, PROBES = 3, BIRTHS = 30 };
+enum { KEYS = 100, THREADS = 8, PROBES = 3, CREATIONS = 30 };
 
-/* How many scopes each thread has, and how many of a hundred take a pkey from another key. */
+/*
+ * scopes: how many each thread opens. least, most: how many percent of them take a pkey from
+ * another key.
+ */
 static const struct load {
     int keys, scopes;
     unsigned least, most;
 } loads[] = {{KEYS, 200, 50, 100}, {20, 500, 2, 50}};
 static struct load load;
 
-/* A region's content: for each thread a pattern of its own. */
+/* A region's content: each thread writes a pattern of its own. */
 struct shared {
     struct {
         uint64_t stamp, inverse, key, thread;
@@ -35,7 +38,7 @@ struct shared {
 
 static struct pkeyguard_key *keys[KEYS];
 static struct pkeyguard_region *regions[KEYS];
-static atomic_ulong scopes, nested, brief, bindings, refused, probes, born;
+static atomic_ulong scopes, nested_guards, brief_scopes, bindings, refused, probes, created;
 static atomic_int running;
 
 static __thread sigjmp_buf *volatile after_fault;
@@ -59,7 +62,7 @@ static bool reaches(int i)
     volatile uint32_t pkru;
     volatile bool reached = false;
 
-    /* Under mprotect another thread's scope opens it for this one. */
+    /* Under mprotect another thread's scope opens the region for this one, too. */
     if (test_enforcement() != PKEYGUARD_PKU)
         return false;
     pkru = pkeyguard_pkru_read();
@@ -76,13 +79,13 @@ static bool reaches(int i)
     return reached;
 }
 
-static void die(const char *what, int i)
+static void abort_with(const char *what, int i)
 {
     fprintf(stderr, "%s: key %d\n", what, i);
     abort();
 }
 
-/* Somebody unregistered, or everything pinned, is to be expected here. */
+/* Here it is normal that a thread has not registered yet, or that every pkey is pinned. */
 static bool open_key(int i, enum pkeyguard_rights rights, struct pkeyguard_guard *guard)
 {
     bool was_bound = pkeyguard_key_number(keys[i]) > 0;
@@ -91,7 +94,7 @@ static bool open_key(int i, enum pkeyguard_rights rights, struct pkeyguard_guard
     if (error != 0) {
         refused++;
         if (error != -EAGAIN && error != -EBUSY)
-            die(pkeyguard_strerror(error), i);
+            abort_with(pkeyguard_strerror(error), i);
         sched_yield();
         return false;
     }
@@ -101,8 +104,10 @@ static bool open_key(int i, enum pkeyguard_rights rights, struct pkeyguard_guard
     return true;
 }
 
-/* One or two guards inside another one of this key; it may be that one that is released first. */
-static void nest(int i, int me, struct pkeyguard_guard *outer, unsigned *seed)
+/*
+ * Acquires one or two guards inside another one of this key. The outer guard may be released first.
+ */
+static void nest_guards(int i, int me, struct pkeyguard_guard *outer, unsigned *seed)
 {
     const struct shared *shared = (const void *)address_of(regions[i]);
     struct pkeyguard_guard inner, narrow;
@@ -110,27 +115,29 @@ static void nest(int i, int me, struct pkeyguard_guard *outer, unsigned *seed)
 
     if (pkeyguard_acquire(regions[i], rand_r(seed) % 2 ? PKEYGUARD_READ_WRITE : PKEYGUARD_READ_ONLY,
                           &inner) != 0)
-        die("a second guard", i);
-    nested++;
+        abort_with("a second guard", i);
+    nested_guards++;
     if (narrows && pkeyguard_restrict(regions[i], PKEYGUARD_READ_ONLY, &narrow) != 0)
-        die("a restrict guard", i);
+        abort_with("a restrict guard", i);
     if (rand_r(seed) % 4 == 0)
         sched_yield();
     if (shared->of[me].inverse != ~shared->of[me].stamp && shared->of[me].stamp != 0)
-        die("another's pattern", i);
+        abort_with("another's pattern", i);
     if (narrows) {
         pkeyguard_release(&narrow);
     } else if (rand_r(seed) % 4 == 0) {
         pkeyguard_release(outer);
         if (reaches(i))
-            die("reached after the guard that opened it", i);
+            abort_with("reached after the guard that opened it", i);
     }
     pkeyguard_release(&inner);
 }
 
-/* Brief scopes on every bound key: whichever others take the binding of, one may be there just
- * then. */
-static void touch_all(void)
+/*
+ * Opens a brief scope on each bound key: some of them are open just when another thread evicts the
+ * key.
+ */
+static void open_every_bound_key_briefly(void)
 {
     for (int i = 0; i < load.keys; i++) {
         struct pkeyguard_guard guard;
@@ -139,21 +146,21 @@ static void touch_all(void)
             pkeyguard_acquire(regions[i], PKEYGUARD_READ_ONLY, &guard) != 0)
             continue;
         pkeyguard_release(&guard);
-        brief++;
+        brief_scopes++;
         if (test_enforcement() == PKEYGUARD_PKU &&
             pkeyguard_key_rights(keys[i]) != PKEYGUARD_NO_ACCESS)
-            die("open after a brief scope", i);
+            abort_with("open after a brief scope", i);
     }
 }
 
-static void *work(void *argument)
+static void *use_keys(void *argument)
 {
     int me = (int)(intptr_t)argument;
     unsigned seed = (unsigned)me + 1;
     uint64_t last[KEYS] = {0};
 
     if (pkeyguard_thread_register() != 0)
-        die("registering", me);
+        abort_with("registering", me);
     for (int n = 1; n <= load.scopes;) {
         int i = rand_r(&seed) % load.keys;
         struct shared *shared = (void *)address_of(regions[i]);
@@ -166,7 +173,7 @@ static void *work(void *argument)
                 (last[i] != 0 &&
                  (shared->of[me].inverse != ~last[i] || shared->of[me].key != (uint64_t)i ||
                   shared->of[me].thread != (uint64_t)me)))
-                die("another's pattern", i);
+                abort_with("another's pattern", i);
             last[i] = (uint64_t)n;
             shared->of[me].stamp = last[i];
             if (rand_r(&seed) % 8 == 0)
@@ -180,28 +187,31 @@ static void *work(void *argument)
             if (rand_r(&seed) % 8 == 0)
                 sched_yield();
             if (shared->of[me].stamp != last[i])
-                die("another's pattern", i);
+                abort_with("another's pattern", i);
         }
         for (int probe = 0; probe < PROBES; probe++) {
             int other = rand_r(&seed) % load.keys;
 
             if (other != i && reaches(other))
-                die("reached from another key's scope", other);
+                abort_with("reached from another key's scope", other);
         }
         if (rand_r(&seed) % 2)
-            nest(i, me, &guard, &seed);
+            nest_guards(i, me, &guard, &seed);
         pkeyguard_release(&guard);
         if (reaches(i))
-            die("reached after the scope", i);
-        touch_all();
+            abort_with("reached after the scope", i);
+        open_every_bound_key_briefly();
         n++;
     }
     running--;
     return NULL;
 }
 
-/* Born inside a scope on this key: until it registers it may reach that one, and none after. */
-static void *live(void *argument)
+/*
+ * Runs in a thread that was created inside a scope on this key. It may reach that key until it
+ * registers, and no key after that.
+ */
+static void *run_created_thread(void *argument)
 {
     int inherited = (int)(intptr_t)argument;
     unsigned seed = (unsigned)inherited + 1000;
@@ -211,13 +221,13 @@ static void *live(void *argument)
         int i = rand_r(&seed) % load.keys;
 
         if (i != inherited && reaches(i))
-            die("reached by a newborn thread", i);
+            abort_with("reached by a new thread", i);
         if (n % 8 == 0)
             sched_yield();
     }
     if (rand_r(&seed) % 2) {
         if (pkeyguard_thread_register() != 0)
-            die("registering", inherited);
+            abort_with("registering", inherited);
     } else {
         while (!open_key(rand_r(&seed) % load.keys, PKEYGUARD_READ_ONLY, &guard))
             ;
@@ -225,32 +235,32 @@ static void *live(void *argument)
     }
     for (int n = 0; n < 40; n++) {
         if (reaches(n % 2 ? inherited : rand_r(&seed) % load.keys))
-            die("reached after registering", inherited);
+            abort_with("reached after registering", inherited);
         if (n % 8 == 0)
             sched_yield();
     }
     return NULL;
 }
 
-static void *beget(void *argument)
+static void *create_threads(void *argument)
 {
     unsigned seed = 77;
 
     (void)argument;
     if (pkeyguard_thread_register() != 0)
-        die("registering", -1);
-    while (running > 0 || born < BIRTHS) {
+        abort_with("registering", -1);
+    while (running > 0 || created < CREATIONS) {
         int i = rand_r(&seed) % load.keys;
         struct pkeyguard_guard guard;
         pthread_t child;
 
         if (!open_key(i, PKEYGUARD_READ_WRITE, &guard))
             continue;
-        if (pthread_create(&child, NULL, live, (void *)(intptr_t)i) != 0)
-            die("creating a thread", i);
-        born++;
+        if (pthread_create(&child, NULL, run_created_thread, (void *)(intptr_t)i) != 0)
+            abort_with("creating a thread", i);
+        created++;
         pkeyguard_release(&guard);
-        /* Others evict the key meanwhile, as soon as they may. */
+        /* Other threads evict the key meanwhile, as soon as the library lets them. */
         if (rand_r(&seed) % 2 && pthread_join(child, NULL) == 0)
             continue;
         pthread_detach(child);
@@ -260,47 +270,45 @@ static void *beget(void *argument)
     return NULL;
 }
 
-START_TEST(no_thread_reaches_what_it_has_not_opened)
+START_TEST(thread_reaches_only_what_it_has_opened)
 {
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
     pthread_t threads[THREADS], parent;
 
     load = loads[_i];
-    scopes = nested = brief = bindings = refused = probes = born = 0;
+    scopes = nested_guards = brief_scopes = bindings = refused = probes = created = 0;
     for (int i = 0; i < load.keys; i++) {
         keys[i] = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_VIRTUAL);
         regions[i] = new_region(keys[i]);
     }
     sigaction(SIGSEGV, &action, NULL);
     running = THREADS;
-    ck_assert_int_eq(pthread_create(&parent, NULL, beget, NULL), 0);
+    ck_assert_int_eq(pthread_create(&parent, NULL, create_threads, NULL), 0);
     for (int t = 0; t < THREADS; t++)
-        ck_assert_int_eq(pthread_create(&threads[t], NULL, work, (void *)(intptr_t)t), 0);
+        ck_assert_int_eq(pthread_create(&threads[t], NULL, use_keys, (void *)(intptr_t)t), 0);
     for (int t = 0; t < THREADS; t++)
         ck_assert_int_eq(pthread_join(threads[t], NULL), 0);
     ck_assert_int_eq(pthread_join(parent, NULL), 0);
     printf("%d threads, %d keys: %lu scopes, %lu of them took a pkey from another key; "
-           "%lu with guards inside, %lu brief ones; %lu times refused; %lu threads born inside a "
-           "scope; "
-           "%lu accesses that had to fault\n",
-           THREADS, load.keys, scopes, bindings, nested, brief, refused, born, probes);
+           "%lu with guards inside, %lu brief ones; %lu times refused; "
+           "%lu threads created inside a scope; %lu accesses that had to fault\n",
+           THREADS, load.keys, scopes, bindings, nested_guards, brief_scopes, refused, created,
+           probes);
     ck_assert_uint_ge(scopes, (unsigned long)(THREADS * load.scopes));
     if (test_enforcement() == PKEYGUARD_PKU) {
         ck_assert_uint_ge(bindings, scopes * load.least / 100);
         ck_assert_uint_le(bindings, scopes * load.most / 100);
     }
-    ck_assert_uint_ge(born, BIRTHS);
+    ck_assert_uint_ge(created, CREATIONS);
 }
 END_TEST
 
 int main(void)
 {
     Suite *suite = suite_create("virtual_stress");
-    TCase *tests = tcase_create("virtual_stress");
+    TCase *tests = add_case(suite, "virtual_stress", NULL, NULL, 300);
 
-    suite_add_tcase(suite, tests);
-    tcase_set_timeout(tests, 300);
-    tcase_add_loop_test(tests, no_thread_reaches_what_it_has_not_opened, 0,
+    tcase_add_loop_test(tests, thread_reaches_only_what_it_has_opened, 0,
                         sizeof(loads) / sizeof(*loads));
     return run_suite(suite);
 }
