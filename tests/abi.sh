@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The library's ABI against the recorded one: functions may be added; nothing else may change while
-# the soname stands. A release records its own, under its version.
+# Compares the library's ABI with the recorded one. While the soname is the same, functions may be
+# added, and nothing else may change. Each release records its ABI under its version.
 #
 # usage: abi.sh check|record SOURCE LIBRARY
-#   LIBRARY  with debugging information
+#   LIBRARY  must have debugging information
 set -eu
 
 command=$1
@@ -18,7 +18,7 @@ record)
     abidw --no-corpus-path --no-comp-dir-path --out-file "$recorded" "$library"
     ;;
 check)
-    # What is not in the headers may change.
+    # Types that are not in the headers may change.
     abidiff --headers-dir1 "$source/include" --headers-dir2 "$source/include" --no-added-syms \
         "$recorded" "$library"
     ;;

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The Debian packages: what lintian says, and that they install, upgrade and purge in a tree.
+# Checks the Debian packages: lintian accepts them, and they install, upgrade and purge in a tree.
 #
 # usage: deb.sh SOURCE WORK
 set -eu
@@ -23,11 +23,11 @@ for package in libpkeyguard-dev pkeyguard-tools; do
     dpkg-deb -f "$package"_*.deb Depends | grep -q 'libpkeyguard0 (= '
 done
 
-# The history is in git, not in a changelog; and CPack has its scripts call ldconfig.
+# The history is in git, so there is no changelog. CPack's maintainer scripts call ldconfig.
 lintian --allow-root --fail-on error,warning \
     --suppress-tags no-changelog,maintscript-calls-ldconfig ./*.deb
 
-# Nothing but dpkg's own records in the tree; libc and libelf stay outside.
+# The tree has dpkg's own records only, so the packages' dependencies are not installed in it.
 tree=$work/tree
 mkdir -p "$tree/var/lib/dpkg/info" "$tree/var/lib/dpkg/updates" "$tree/var/lib/dpkg/triggers"
 touch "$tree/var/lib/dpkg/status"
@@ -42,7 +42,7 @@ LD_LIBRARY_PATH=$tree/$libdir "$tree/usr/bin/pkeyguard" run true
 gcc -I"$tree/usr/include" -o consumer "$source/tests/consumers/consumer.c" -L"$tree/$libdir" -lpkeyguard
 LD_LIBRARY_PATH=$tree/$libdir ./consumer
 
-# A later version of each takes over.
+# A later version of each package replaces it.
 mkdir later
 for deb in *.deb; do
     dpkg-deb -R "$deb" later/files

@@ -1,10 +1,11 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: MIT
-# foreign-apt.sh - sourced by what downloads Debian packages that are none of this machine's
+# foreign-apt.sh - sourced by scripts that download source packages, or packages of another
+# architecture, from Debian
 
-# foreign_apt DIR TYPE ARCHITECTURE: from here on apt-get and apt-cache know this machine's mirrors
-# of Debian for packages of this TYPE (deb, deb-src) and architecture, keep what they learn under
-# DIR, and leave the machine's own configuration as it is.
+# foreign_apt DIR TYPE ARCHITECTURE: from now on apt-get and apt-cache use this machine's mirrors of
+# Debian for packages of this TYPE (deb, deb-src) and architecture. They keep their lists under DIR,
+# and leave the machine's own configuration alone.
 foreign_apt() {
     mkdir -p "$1/lists/partial" "$1/cache/archives/partial"
     apt-get indextargets 'Created-By: Packages' 'Origin: Debian' --format \

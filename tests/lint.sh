@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# One static analysis of the library, the command and the examples, or the format of everything.
+# Runs one static analysis of the library, the command and the examples, or checks the format of
+# everything.
 #
 # usage: lint.sh clang-tidy|cppcheck|analyzer|format SOURCE
 set -eu
@@ -9,11 +10,12 @@ export LC_ALL=C
 check=$1
 cd "$2"
 
-# As cmake compiles them; the pkeyguard command is told the names of two files.
+# The options with which CMake compiles these files. The last two are names of files that the
+# pkeyguard command uses.
 set -- -std=gnu11 -O2 -D_GNU_SOURCE -fexceptions -Iinclude -Isrc \
     '-DPKEYGUARD_SONAME="libpkeyguard.so.0"' '-DPKEYGUARD_REPORTER="libpkeyguard/reporter.so"'
 
-# each COMMAND...: with every source in turn at {}, as many at once as there are processors.
+# each COMMAND...: runs the command for each source, put at {}, on every processor at once.
 each() {
     printf '%s\n' src/*.c src/*/*.c examples/*.c | xargs -P "$(nproc)" -I '{}' "$@"
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: MIT
-# packages.sh - sourced by the run scripts: installs what a bare Debian machine lacks, and says what
+# packages.sh - sourced by the run scripts: installs missing Debian packages, and names them
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then
@@ -25,7 +25,7 @@ need_packages() {
             apt-get -qy --no-install-recommends install $missing
 }
 
-# Prints the package of the highest version among those whose names match.
+# Prints the newest, by its name, of the packages whose names match.
 newest_package() {
     [ -n "$(find /var/lib/apt/lists -name '*_Packages*' -print -quit)" ] || as_root apt-get -qq update
     apt-cache pkgnames | grep -xE "$1" | sort -V | tail -n 1

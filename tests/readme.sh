@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The README's example compiles as it stands, without a warning, and does what it says.
+# Compiles the first C example of the README, without a warning, and checks what it prints.
 #
 # usage: readme.sh README INCLUDE LIBRARY WORK
 set -eu

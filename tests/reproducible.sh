@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Two builds, of copies of the source in different directories, install the same bytes.
+# Builds and installs two copies of the source in different directories: all files are identical.
 #
 # usage: reproducible.sh SOURCE WORK
 set -eu

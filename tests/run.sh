@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Sets up, builds and tests libpkeyguard: native suites, sanitizers, valgrind, the PKU guest, and
-# programs that link the installed library. Ends with ctest's summary.
+# Installs what is missing on a Debian machine, then builds libpkeyguard and runs every test.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# A user's file compiles without a warning in each dialect that it may be written in, strict or not.
+# A file that includes the headers compiles without a warning in each version of C and C++, with
+# and without GNU extensions.
 #
 # usage: standards.sh SOURCE COMPILER...
 set -eu

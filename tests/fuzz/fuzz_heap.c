@@ -2,8 +2,8 @@
 /*
  * fuzz_heap.c - libFuzzer chooses the steps of heap_model.h
  *
- * The key is without enforcement where there is no PKU: what is tried here is the allocator, some
- * hundred thousand steps a second.
+ * The key is optional, so nothing is enforced without PKU. That makes this fast, some hundred
+ * thousand steps a second; what is tested is the allocator.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,8 +3,8 @@
 #
 # check.sh WORKDIR [BREAK]
 #
-# Has spin search every state of multiplexer.pml. Without BREAK the search must be complete and find
-# no violation. BREAK is one of the definitions that the model lists: then spin must find one.
+# Has spin search every state of virtual_keys.pml. Without BREAK the search must be complete and
+# find no violation. BREAK is one of the definitions that the model lists: then spin must find one.
 set -eu
 export LC_ALL=C
 
@@ -12,7 +12,7 @@ if [ $# -lt 1 ] || [ $# -gt 2 ]; then
     echo "usage: check.sh WORKDIR [BREAK]" >&2
     exit 1
 fi
-model=$(cd "$(dirname "$0")" && pwd)/multiplexer.pml
+model=$(cd "$(dirname "$0")" && pwd)/virtual_keys.pml
 work=$1/${2:-none}
 
 mkdir -p "$work"

@@ -1,16 +1,17 @@
 # Every suite, with its files in suites/NAME/ and the places where it runs.
 #
-# A suite is one program, test_NAME: test_NAME.c has main() and the other files have its tests.
-# It runs as native/NAME and, in the guest with PKU, as guest/NAME, and also in the places after IN:
+# A suite is one program, test_NAME. test_NAME.c has main(); in a suite of several files the others
+# have its tests, and fixture.c what they share. Every suite runs as native/NAME and, in the guest
+# with PKU, as guest/NAME. It also runs in the places after IN:
 #
 #   sanitizers      asan/NAME and tsan/NAME
 #   valgrind        valgrind/NAME
 #   guest-mprotect  guest-mprotect/NAME: in the guest, with its PKU turned off
 #   reach           musl/NAME and aarch64/NAME, where it must account for at least CHECKS checks
 #
-# pkeyguard_suite(NAME FILES FILE... [CHECKS COUNT] [IN PLACE...]) declares one. Afterwards `suites`
-# has the names of all, `suites_in_PLACE` of those that run there, and `NAME_files` and `NAME_checks`
-# what was said of each.
+# pkeyguard_suite(NAME [CHECKS COUNT IN PLACE...] FILES FILE...) declares a suite. Afterwards
+# `suites` has the names of all suites, `suites_in_PLACE` the names of those that run there,
+# `NAME_files` the files of a suite and `NAME_checks` its CHECKS.
 macro(pkeyguard_suite name)
     cmake_parse_arguments(suite "" CHECKS "FILES;IN" ${ARGN})
     list(APPEND suites ${name})
@@ -54,20 +55,20 @@ pkeyguard_suite(virtual_stress CHECKS 2 IN sanitizers valgrind reach
     FILES test_virtual_stress.c)
 pkeyguard_suite(revocation CHECKS 43 IN sanitizers valgrind guest-mprotect reach
     FILES test_revocation.c fixture.c resets.c signal_choice.c signals.c races.c)
-# Neither with sanitizers nor valgrind: they replace malloc, as jemalloc does.
+# Not with sanitizers or valgrind, which replace malloc, as jemalloc does.
 pkeyguard_suite(jemalloc
     FILES test_jemalloc.c)
 
-# The functions that support/failing.c stands in for.
+# Calls of these functions go through support/failing.c.
 set(wrapped calloc mmap mremap munmap mprotect madvise mlock ftruncate fopen syscall
     pkeyguard_pkru_supported thread_records_any_pins)
 list(TRANSFORM wrapped PREPEND -Wl,--wrap=)
 
 # pkeyguard_build_suites(VARIANT LIBRARY SUITES NAME... [OPTIONS OPTION...])
 #
-# Builds suites against one build of the library, as programs test_NAME_VARIANT, and adds their tests
-# VARIANT/NAME. The options are for compiling and linking. Uses `libcheck`, the target of libcheck, and
-# `NAME_libraries` and `NAME_definitions`, which a suite may have.
+# Builds suites with one build of the library, as programs test_NAME_VARIANT, and adds their tests
+# VARIANT/NAME. The options are for compiling and linking. Uses `libcheck`, the target of libcheck,
+# and `NAME_libraries` and `NAME_definitions`, which a suite may have.
 function(pkeyguard_build_suites variant library)
     cmake_parse_arguments(PARSE_ARGV 2 build "" "" "SUITES;OPTIONS")
     add_library(support_${variant} OBJECT support/failing.c support/heap_model.c

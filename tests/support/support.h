@@ -11,12 +11,15 @@
 
 enum { PAGE_RW = 3, PAGE_BYTES = 4096 }; /* PROT_READ | PROT_WRITE */
 
-/* What this machine supports, and how a key without flags is enforced in this run. */
+/*
+ * test_platform() is what this machine supports, test_enforcement() how a key without flags is
+ * enforced in this run.
+ */
 const struct pkeyguard_platform *test_platform(void);
 enum pkeyguard_enforcement test_enforcement(void);
 bool pku(void); /* test_enforcement() is PKEYGUARD_PKU */
 
-/* Whether the suite runs under "asan", "tsan" or "valgrind"; NULL: under any of them. */
+/* True if the suite runs under this tool: "asan", "tsan", "valgrind", or NULL for any of them. */
 bool under_tool(const char *tool);
 
 /*

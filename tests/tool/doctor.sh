@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# What doctor says of a machine, in JSON.
+# Checks what "pkeyguard doctor --json" writes.
 #
 # usage: doctor.sh pku|mprotect COMMAND...
 #
-# COMMAND writes the document and ends as doctor did.
+# COMMAND writes the document and exits with doctor's status.
 set -eu
 
 enforcement=$1
@@ -23,7 +23,7 @@ says '.version | test("^[0-9]+[.][0-9]+[.][0-9]+$")'
 says ".enforcement == \"$enforcement\""
 says '.mprotect_pair_ns > 0 and .scope_ns > 0'
 says '.max_map_count > 0'
-# Each thing that is missing is listed with what to do about it.
+# Everything that is missing is listed, with a remedy.
 # shellcheck disable=SC2016 # jq's variables
 says '[.secret_memory, .sealing, .guard_madvise] as $has |
       [.lacking[].what] as $lacking |

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# libFuzzer on scan's reader of ELF files, from /bin/true whole, cut off and with bytes changed. The
-# seed is fixed: each run tries the same inputs.
+# Runs libFuzzer on scan's reader of ELF files. The corpus is /bin/true: whole, cut off, and with
+# bytes changed. The seed is fixed, so each run tries the same inputs.
 #
 # usage: fuzz.sh SOURCE WORK CLANG [RUNS]
 set -eu
@@ -23,7 +23,7 @@ size=$(wc -c < corpus/whole)
 for length in 0 4 16 63 64 120 512 4096 $((size / 2)) $((size - 1)); do
     head -c "$length" corpus/whole > "corpus/cut-$length"
 done
-# Each field of the ELF header and of the first program headers, at its largest.
+# Sets each field of the ELF header and of the first program headers to its largest value.
 for offset in $(seq 4 2 176); do
     cp corpus/whole "corpus/changed-$offset"
     printf '\377\377' | dd of="corpus/changed-$offset" bs=1 seek="$offset" conv=notrunc status=none

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Any bytes at all, as a file, for libFuzzer: see fuzz.sh. */
+/* Reads libFuzzer's bytes as an ELF file; see fuzz.sh. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     elf = elf_memory(image, size);
     if (elf != NULL) {
         error = sites_find(elf, &sites);
-        /* Whatever is found is inside the file, and its name can be read. */
+        /* Names of sites lie inside the file. */
         for (size_t i = 0; error == NULL && i < sites.count; i++) {
             if (sites.list[i].symbol != NULL && strlen(sites.list[i].symbol) > size)
                 abort();

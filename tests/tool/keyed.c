@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A process with a keyed region named "vault". Inside a write scope it says in JSON where the
- * region lies, its key, null for none, and whether the kernel keeps names; then it runs the command
- * that it is given, with its own number added.
+ * Has a region named "vault" that belongs to a key. Inside a write scope it prints, in JSON, the
+ * region's address, its pkey or null, and whether the kernel keeps names of mappings. Then it runs
+ * the command in its arguments, with its own process number as one more argument.
  */
 #include <stdio.h>
 #include <sys/mman.h>

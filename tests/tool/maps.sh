@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# A process's region among its mappings.
+# Checks how "pkeyguard maps --json" lists a process's region.
 #
 # usage: maps.sh pku|mprotect COMMAND...
 #
-# COMMAND is keyed.c's program around "pkeyguard maps --json", or repeats what that wrote.
+# COMMAND is keyed.c's program, which runs "pkeyguard maps --json", or prints what that wrote.
 set -eu
 
 enforcement=$1
@@ -19,14 +19,14 @@ says() {
     fi
 }
 says 'length > 5'
-# A region whose key has no pkey lies in ordinary memory. Its guard is open.
+# The region's mapping has its pkey, or pkey 0 if its key has none. Its guard is open.
 # shellcheck disable=SC2016 # jq's variables
 says 'map(select((.start | length) == ($region.start | length) and
                  .start <= $region.start and $region.start < .end)) | length == 1 and (.[0] |
       (.key == $region.key or ($region.key == null and .key == 0)) and .rights == "rw-p" and
       .name == (if $region.named then "[anon:vault]" else "" end))'
 says 'any(.name == "[stack]")'
-# By key, and by address within each.
+# Mappings are sorted by pkey, then by address.
 says '. == sort_by(.key, (.start | length), .start)'
 if [ "$enforcement" = pku ]; then
     # shellcheck disable=SC2016

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# What all subcommands share: help, version, usage errors, lost output; completion; the manual.
+# Checks options and errors of all subcommands, their text output, the completion and the man page.
 #
 # usage: options.sh PKEYGUARD SOURCE
 set -eu
@@ -9,7 +9,8 @@ export LC_ALL=C
 pkeyguard=$1
 source=$2
 
-# status WANTED ARGUMENT...: pkeyguard ends with that, having said something on stderr unless it is 0.
+# status WANTED ARGUMENT...: pkeyguard exits with this status. If it is not 0 there is a message on
+# stderr.
 status() {
     wanted=$1
     shift
@@ -32,7 +33,7 @@ status 64 maps 1 2
 status 64 scan
 status 2 maps 0
 status 2 maps ../self
-status 2 maps 4194305 # more than a process's number can be
+status 2 maps 4194305 # larger than any process number
 status 2 scan /nowhere
 status 64 run
 status 64 run --nonsense true
@@ -56,7 +57,7 @@ said=$("$pkeyguard" maps 2>&1 > /dev/full) || ended=$?
 test "$ended" = 2
 echo "$said" | grep -q 'cannot write'
 
-# run changes nothing about a program but what is preloaded.
+# run changes nothing about the program but LD_PRELOAD.
 test "$("$pkeyguard" run printf '<%s>' a --help '')" = '<a><--help><>'
 ended=0
 # shellcheck disable=SC2016 # the other shell's variable
@@ -64,7 +65,7 @@ LD_PRELOAD=libc.so.6 "$pkeyguard" run sh -c 'case $LD_PRELOAD in
     /*/libpkeyguard/reporter.so:libc.so.6) exit 77 ;; esac' || ended=$?
 test "$ended" = 77
 
-# For people: each thing that is lacking stands once among the facts and once with its remedy.
+# The text for people: what is missing is listed among the facts and again with its remedy.
 text=$(PKEYGUARD_ENFORCEMENT=mprotect "$pkeyguard" doctor) || test $? = 1
 echo "$text" | grep -q '^protection keys  *no: PKEYGUARD_ENFORCEMENT'
 echo "$text" | grep -q '^protection keys: take PKEYGUARD_ENFORCEMENT'
@@ -73,7 +74,7 @@ text=$("$pkeyguard" maps)
 echo "$text" | head -n 1 | grep -q '^KEY START'
 echo "$text" | grep -qE "^ *[-0-9]+ [0-9a-f]{16} [0-9a-f]{16} rw-p  .* \[stack\]$"
 
-# complete WANTED WORD...: what the last word is completed to.
+# complete_words WANTED WORD...: the last word is completed to WANTED.
 complete_words() {
     wanted=$1
     shift

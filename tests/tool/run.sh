@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# A program that knows nothing of reports has its fault explained, and ends as it would without.
+# "pkeyguard run" explains the fault of a program that does not use the reporter. The program ends
+# as without it.
 #
 # usage: run.sh COMMAND...
 #
-# COMMAND is "pkeyguard run" with stray.c's program, or repeats what that wrote and how it ended.
+# COMMAND is "pkeyguard run" with stray.c's program, or repeats its output and status.
 set -eu
 export LC_ALL=C
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# What scan finds in made-up programs, in the libraries, and in files that are none.
+# Checks what "pkeyguard scan" finds in sites.S, in libraries and in programs, and that it refuses
+# files that are not programs.
 #
 # usage: scan.sh PKEYGUARD SOURCE LIBRARY WORK COMPILER...
 set -eu
@@ -14,7 +15,8 @@ shift 4
 mkdir -p "$work"
 cd "$work"
 
-# scan STATUS FILE: its sites, a line each: INSTRUCTION OWNER SYMBOL+OFFSET
+# scan STATUS FILE: exits with this status; prints the sites, a line each: INSTRUCTION OWNER
+# SYMBOL+OFFSET
 scan() {
     ended=0
     "$pkeyguard" scan --json "$2" > scan.json || ended=$?
@@ -51,7 +53,7 @@ END
 scan 1 sites > found
 diff expected found
 
-# Addresses are the linker's, with and without position independence.
+# Addresses are those of the linker, in programs and in shared libraries.
 gcc -nostdlib -shared -o sites.so "$source/tests/tool/sites.S"
 for file in sites sites.so; do
     scan 1 $file > found
@@ -60,7 +62,8 @@ for file in sites sites.so; do
     test "$(jq -r '.[].sites[0].address' scan.json)" = "$address"
 done
 
-# The libraries: all that a disassembler finds, and whose they are. Stripped, too.
+# In the library scan finds each WRPKRU that a disassembler finds, and its owner. The same when the
+# library is stripped.
 scan 0 "$library" > found
 test "$(wc -l < found)" = "$(objdump -d "$library" | grep -cw wrpkru)"
 test "$(cut -d ' ' -f 1,2 found | sort -u)" = 'WRPKRU libpkeyguard'
@@ -74,7 +77,7 @@ loader=$(ldd "$pkeyguard" | sed -n 's/^[[:space:]]*\(\/.*ld-linux.*\) (.*/\1/p')
 scan 0 "$loader" > found
 grep -q '^XRSTOR glibc ' found
 
-# A user's guards, whatever the compiler made of them, are known without a symbol.
+# Guards in a program are recognised without symbols, whatever the compiler made of them.
 for compiler in "$@"; do
     for option in -O1 -O2 -Os -masm=intel; do
         $compiler -O2 $option -I"$source/include" -o user "$source/tests/consumers/consumer.c" "$library"
@@ -83,12 +86,13 @@ for compiler in "$@"; do
         test "$(sort -u found)" = 'WRPKRU libpkeyguard null+0'
     done
 done
-# What else the headers leave in a program that is not optimised is known by name.
+# The other functions of the headers, which are not inlined without optimisation, are recognised by
+# name.
 gcc -O0 -I"$source/include" -o user "$source/tests/consumers/consumer.c" "$library"
 scan 0 user > found
 grep -q '^WRPKRU libpkeyguard pkeyguard_pkru_' found
 
-# For people: plain in a pipe; on a terminal what is unknown is red.
+# The text for people: without colour in a pipe; on a terminal unknown sites are red.
 "$pkeyguard" scan sites > text || test $? = 1
 head -n 1 text | grep -qx 'sites: 20 found, 11 unknown'
 if grep -q "$(printf '\033')" text; then
@@ -100,7 +104,8 @@ test "$(grep -c "$(printf '\033')\[31m.*unknown" text)" = 11
 TERM=xterm NO_COLOR=1 script -qec "'$pkeyguard' scan sites" /dev/null > text || test $? = 1
 test "$(grep -c "$(printf '\033')" text)" = 0
 
-# refuses PATTERN FILE: with that on stderr, and status 2; nothing on stdout.
+# refuses PATTERN FILE: scan exits with status 2 and this message on stderr, and writes nothing to
+# stdout.
 refuses() {
     ended=0
     said=$("$pkeyguard" scan "$2" 2>&1 > out) || ended=$?
@@ -120,11 +125,11 @@ refuses 'no segments' object.o
 refuses 'not a regular file' /dev/null
 refuses 'not a regular file' /
 refuses 'No such file' nowhere
-# One bad file does not hide what the others hold.
+# A bad file does not prevent the scan of the others.
 "$pkeyguard" scan empty sites > text 2> /dev/null || test $? = 2
 grep -q '^sites: 20 found' text
 
-# Cut off, at many lengths up to the program headers' end and at some beyond.
+# Files that are cut off: at many lengths up to the end of the program headers, and at some beyond.
 size=$(wc -c < sites)
 for length in $(seq 0 7 300) $(seq 301 401 "$size"); do
     head -c "$length" sites > piece
@@ -135,5 +140,5 @@ for length in $(seq 0 7 300) $(seq 301 401 "$size"); do
         exit 1
     fi
 done
-head -c 4100 sites > piece # some of its code
+head -c 4100 sites > piece # with a part of the code
 refuses 'a segment lies outside the file' piece

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What scan is to find, each at a label that says so; scan.sh has the same list. */
+/* Sites that scan must find, and code that it must not take for sites; scan.sh lists the former. */
     .text
     .globl _start
     .type _start, @function
@@ -7,7 +7,7 @@ _start:
     nop
 plain_wrpkru:
     wrpkru
-    /* Seen only by who looks inside of instructions. */
+    /* WRPKRU inside other instructions. */
     mov $0x00ef010f, %eax
     .byte 0x0f, 0x01            /* sgdt -0x6f(%rdi) ends in what begins no wrpkru... */
     .byte 0xef                  /* ...unless all three are read together */
@@ -21,7 +21,7 @@ restores:
     xrstors (%rcx)
     .size restores, . - restores
 
-    /* Not these. */
+    /* Not sites. */
     .type harmless, @function
 harmless:
     lfence
@@ -67,7 +67,7 @@ guard:
     wrpkru
     .size guard, . - guard
 
-    /* Nearly guards. */
+    /* Not guards of the library, but similar. */
     .type nearly, @function
 nearly:
     rdpkru

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Writes to a region named "vault" with no guard open, and knows nothing of reports. */
+/* Writes to a region named "vault" with no guard open. Does not use the reporter. */
 #include <stdio.h>
 #include <sys/mman.h>
 

@@ -39,7 +39,7 @@ static void assert_all_closed(void)
     assert_denied(READ_BYTE, address_of(third), software);
 }
 
-/* What the operations below create. */
+/* Created by the operations below. */
 static struct pkeyguard_key *made_key;
 static struct pkeyguard_region *made_region;
 static struct pkeyguard_guard guard;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of this suite share. */
+/* Helpers for the files of this suite. */
 #include <setjmp.h>
 #include <signal.h>
 #include <string.h>

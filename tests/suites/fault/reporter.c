@@ -106,7 +106,7 @@ START_TEST(reporter_lets_the_fault_happen_again)
 }
 END_TEST
 
-/* What a handler of SIGSEGV finds when it is called, by the reporter or without it. */
+/* The state that a handler of SIGSEGV finds when it is called, by the reporter or by the kernel. */
 struct view {
     int calls, signal, code, error;
     void *address;

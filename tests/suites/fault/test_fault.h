@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* test_fault.h - what the files of this suite share, and its files */
+/* test_fault.h - helpers for the files of this suite */
 #ifndef TEST_FAULT_H
 #define TEST_FAULT_H
 
@@ -31,7 +31,7 @@ void assert_decoded(enum access access, ptrdiff_t offset, enum pkeyguard_fault_k
 /* The kind of a fault because no guard is open. */
 enum pkeyguard_fault_kind kind_of_guard_fault(void);
 
-/* What the library calls each access. */
+/* The library's word for each access. */
 extern const enum pkeyguard_access reported_access[];
 
 /* In a child process: installs the reporter over this handler, because a sanitizer has its own. */

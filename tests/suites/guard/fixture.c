@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of this suite share. */
+/* Helpers for the files of this suite. */
 #include "test_guard.h"
 
 struct pkeyguard_guard acquire(struct pkeyguard_region *from, enum pkeyguard_rights rights)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* test_guard.h - what the files of this suite share, and its files */
+/* test_guard.h - helpers for the files of this suite */
 #ifndef TEST_GUARD_H
 #define TEST_GUARD_H
 

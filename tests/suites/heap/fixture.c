@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of this suite share. */
+/* Helpers for the files of this suite. */
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* test_heap.h - what the files of this suite share, and its files */
+/* test_heap.h - helpers for the files of this suite */
 #ifndef TEST_HEAP_H
 #define TEST_HEAP_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the machine supports. */
+/* Probing what the machine supports. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>

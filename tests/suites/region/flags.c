@@ -172,7 +172,9 @@ START_TEST(locking_obeys_the_limit)
 }
 END_TEST
 
-/* Whether these read and write a byte of this process, as a debugger does. The byte is 's'. */
+/*
+ * True if this way, which debuggers use, reads and writes a byte of this process. The byte is 's'.
+ */
 static bool proc_mem_reaches(void *address)
 {
     int file = open("/proc/self/mem", O_RDWR);

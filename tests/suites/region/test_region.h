@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* test_region.h - what the files of this suite share, and its files */
+/* test_region.h - helpers for the files of this suite */
 #ifndef TEST_REGION_H
 #define TEST_REGION_H
 

@@ -29,11 +29,14 @@ void assert_pkey_reused(int count);
 /* A new key is closed in the workers, and the reporter grants them its default when they use it. */
 void assert_default_is_granted(void);
 
-/* Whether the worker can write to the region; it faults by the region's key. */
+/*
+ * can_write_on() is true if the worker can write to the region; assert_denied_on() checks that it
+ * gets the fault of the region's key.
+ */
 bool can_write_on(struct worker *worker, const struct pkeyguard_region *region);
 void assert_denied_on(struct worker *worker, const struct pkeyguard_region *region);
 
-/* What a worker can do. */
+/* Work for a worker. */
 void do_reset(void *unused);
 void do_register(void *unused);
 void do_raise(void *unused); /* SIGUSR1 */

@@ -38,7 +38,7 @@ static void switch_to(struct coroutine *from, struct coroutine *to)
 }
 
 /*
- * What a coroutine does: it switches to the scheduler with guards open. The first coroutine writes,
+ * Runs in each coroutine: switches to the scheduler with guards open. The first coroutine writes,
  * the second reads.
  */
 static void run_steps(struct coroutine *self)
@@ -126,7 +126,7 @@ START_TEST(guards_stay_with_their_coroutine_across_swapcontext)
 }
 END_TEST
 
-/* The same with the Portable Coroutine Library. */
+/* The same surprise with the Portable Coroutine Library. */
 START_TEST(guards_stay_with_their_coroutine_across_pcl_switches)
 {
     ck_assert_int_eq(co_thread_init(), 0);

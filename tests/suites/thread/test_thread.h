@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* test_thread.h - what the files of this suite share, and its files */
+/* test_thread.h - helpers for the files of this suite */
 #ifndef TEST_THREAD_H
 #define TEST_THREAD_H
 
@@ -14,7 +14,9 @@ void set_up_keys(void);
 void set_up_virtual_key(void);
 void tear_down_keys(void);
 
-/* What the calling thread has; with the defaults accesses are checked, too. */
+/*
+ * The calling thread has these rights, or the defaults. For the defaults accesses are checked, too.
+ */
 void assert_rights(enum pkeyguard_rights of_key, enum pkeyguard_rights of_shared_key);
 void assert_defaults(void);
 

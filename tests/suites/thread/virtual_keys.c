@@ -86,8 +86,9 @@ START_TEST(switch_pins_for_every_guard_again)
 END_TEST
 
 /*
- * A coroutine that does not run pins nothing, so other keys take the pkey of its open key. When it
- * runs again the key has another pkey.
+ * Surprise: a coroutine switch leaks rights. A coroutine that does not run has nothing open and
+ * pins nothing, so other keys take the pkey of its open key. When it runs again the key has another
+ * pkey.
  */
 START_TEST(pkey_goes_to_other_keys_between_switches)
 {

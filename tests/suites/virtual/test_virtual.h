@@ -34,20 +34,20 @@ void unpin_pool(void);
 /* Opens and closes every key but this one, -1 for none: that evicts whatever can be evicted. */
 void evict_everything(int except);
 
-/* Whether the pages of the key's regions carry a pkey. */
+/* True if the pages of the key's regions carry a pkey. */
 bool is_bound(int i);
 
 /* The calling thread can neither read nor write the key's region, by its pkey or by PROT_NONE. */
 void assert_closed(int i);
 void assert_all_closed(void);
 
-/* What a worker can do; i is the number of a key. */
+/* Work for a worker; i is the number of a key. */
 void do_register(void *unused);
 void do_acquire(void *i);
 void do_release(void *i);
 void do_open_and_close(void *i);
 
-/* Whether the worker can read this byte. */
+/* True if the worker can read this byte. */
 bool can_read_on(struct worker *worker, const void *address);
 
 /* The worker, which is not registered, keeps keys from being evicted: -EAGAIN. */
