@@ -299,7 +299,7 @@ END_TEST
 static void add_region_flags(TCase *tests)
 {
     tcase_add_loop_test(tests, region_flags_reach_the_region, 0, 2);
-    /* Sanitizers make nothing of mlock(2). */
+    /* Sanitizers ignore mlock(2). */
     if (!under_tool(NULL))
         tcase_add_loop_test(tests, locked_heap_locks_what_it_hands_out, 0, KINDS);
     if (test_platform()->secret_memory)

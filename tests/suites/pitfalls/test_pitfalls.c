@@ -77,7 +77,10 @@ START_TEST(nested_handlers_have_their_own_rights)
 }
 END_TEST
 
-/* Surprise: so do handlers on an alternate stack. */
+/*
+ * Surprise: a handler on an alternate stack starts with the kernel's rights, too. It can open
+ * scopes.
+ */
 START_TEST(scope_opens_on_an_alternate_stack)
 {
     static char memory[1 << 16];

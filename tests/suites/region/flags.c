@@ -173,7 +173,7 @@ START_TEST(locking_obeys_the_limit)
 END_TEST
 
 /*
- * True if this way, which debuggers use, reads and writes a byte of this process. The byte is 's'.
+ * Debuggers read and write memory in these two ways. True if both work for this byte, which is 's'.
  */
 static bool proc_mem_reaches(void *address)
 {
@@ -359,8 +359,7 @@ void add_flags(Suite *suite)
     tcase_add_loop_test(tests, only_dumpable_regions_are_marked_for_dumps, 0, flags);
     add_loop_test_if(cores_can_be_read() && !tool, "core dumps are not files to be read here",
                      tests, core_dump_has_dumpable_regions_only, 0, flags);
-    add_test_if(!tool, "sanitizers make nothing of mlock", tests,
-                locked_region_is_locked_in_memory);
+    add_test_if(!tool, "sanitizers ignore mlock", tests, locked_region_is_locked_in_memory);
     add_loop_test_if(!tool, "the tool takes memory of its own", tests, locking_obeys_the_limit, 0,
                      3);
     add_loop_test_if(secret_memory && !tool, NO_SECRET_MEMORY, tests, locking_obeys_the_limit, 3,

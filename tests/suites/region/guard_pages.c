@@ -62,7 +62,7 @@ START_TEST(region_takes_few_mappings)
     for (int i = 0; i < MANY; i++)
         regions[i] =
             region_with_flags(key, PAGE_BYTES, _i % 2 == 0 ? 0 : PKEYGUARD_REGION_DUMPABLE);
-    /* Not under valgrind, which places mappings as it likes. */
+    /* Not under a tool: valgrind places mappings as it likes. */
     for (int i = 0; i < MANY && guard_pages_inside(0) && !under_tool(NULL); i++) {
         ck_assert_int_eq(bytes_of_mapping(address_of(regions[i])), 3 * PAGE_BYTES);
         pkeyguard_scoped_write (char, byte, regions[i]) {

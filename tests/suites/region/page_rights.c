@@ -122,8 +122,8 @@ static void *read_before_and_after_protect(void *unused)
 }
 
 /*
- * Surprise: revoking must reach every thread. Page rights do, although each thread has a PKRU of
- * its own.
+ * Surprise: revoking must reach every thread. pkeyguard_region_protect() changes page rights, which
+ * count for all threads.
  */
 START_TEST(protect_revokes_from_every_thread)
 {

@@ -154,7 +154,7 @@ START_TEST(failed_seal_leaves_nothing_behind)
 }
 END_TEST
 
-/* Without pretending. */
+/* Here nothing is pretended. */
 START_TEST(seal_needs_a_key_that_owns_a_pkey)
 {
     static const unsigned kinds[] = {PKEYGUARD_KEY_SOFTWARE, PKEYGUARD_KEY_OPTIONAL, 0};

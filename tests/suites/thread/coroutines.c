@@ -163,8 +163,8 @@ START_TEST(new_coroutine_starts_with_the_defaults)
 END_TEST
 
 /*
- * One coroutine creates a key and opens it. It must not be open in the other, which was left
- * before.
+ * One coroutine creates a key and opens it. The other one, which was left before that, must have
+ * only the key's default rights.
  */
 START_TEST(switch_closes_newer_keys)
 {
