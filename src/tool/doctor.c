@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* doctor: what this machine gives, and what to do about what it lacks */
+/* doctor: shows what this machine supports and how to get what is missing */
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,6 +16,7 @@
 #include <cpuid.h>
 #endif
 
+#include "complain.h"
 #include "output.h"
 #include "tool.h"
 
@@ -29,8 +30,8 @@ struct facts {
     double mprotect_pair_ns, scope_ns;
 };
 
-/* What Linux gives when nobody says otherwise: RLIMIT_MEMLOCK since 5.16, vm.max_map_count. */
-enum { USUAL_LOCKED_MEMORY = 8 << 20, USUAL_MAPPINGS = 65530 };
+/* Linux's defaults: RLIMIT_MEMLOCK in bytes (since 5.16), and vm.max_map_count. */
+enum { DEFAULT_LOCKED_MEMORY = 8 << 20, DEFAULT_MAPPINGS = 65530 };
 
 static void read_processor(char *name, size_t size)
 {
@@ -50,6 +51,7 @@ static void read_processor(char *name, size_t size)
     fclose(cpuinfo);
 }
 
+/* Returns 0 if the file cannot be read. */
 static unsigned long read_number(const char *path)
 {
     FILE *file = fopen(path, "re");
@@ -73,7 +75,7 @@ static double now_ns(void)
     return 1e9 * (double)now.tv_sec + (double)now.tv_nsec;
 }
 
-/* Nanoseconds for a write between two raw mprotect(2) of a page, and for one inside a scope. */
+/* Nanoseconds for one write to the page with an mprotect(2) call before and after it. */
 static int time_mprotect_pair(volatile char *page, size_t size, double *ret_ns)
 {
     double start = now_ns();
@@ -89,6 +91,7 @@ static int time_mprotect_pair(volatile char *page, size_t size, double *ret_ns)
     return 0;
 }
 
+/* Nanoseconds for one write to the region in a scope of its own. */
 static double time_scope(struct pkeyguard_region *region)
 {
     double start = now_ns();
@@ -101,8 +104,9 @@ static double time_scope(struct pkeyguard_region *region)
     return (now_ns() - start) / ITERATIONS;
 }
 
-/* The best of the rounds each, which alternate so that both see the same disturbances. */
-static int measure(struct pkeyguard_region *region, void *page, size_t size, struct facts *facts)
+/* Keeps the fastest round of each kind. They take turns, so a slow moment slows both. */
+static int compare_scope(struct pkeyguard_region *region, void *page, size_t size,
+                         struct facts *facts)
 {
     for (int round = 0; round < ROUNDS; round++) {
         double pair = 0, scope = time_scope(region);
@@ -118,7 +122,7 @@ static int measure(struct pkeyguard_region *region, void *page, size_t size, str
     return 0;
 }
 
-/* On what a program gets that asks for nothing special: a plain key, and one page. */
+/* Measures what most programs use: a key without flags and one page. */
 static int measure_scope(struct facts *facts)
 {
     size_t size = (size_t)sysconf(_SC_PAGESIZE);
@@ -133,7 +137,7 @@ static int measure_scope(struct facts *facts)
     if (error == 0) {
         error = pkeyguard_region_create(key, size, PROT_READ | PROT_WRITE, 0, &region);
         if (error == 0) {
-            error = measure(region, page, size, facts);
+            error = compare_scope(region, page, size, facts);
             if (error == 0)
                 error = pkeyguard_region_destroy(region);
         }
@@ -144,7 +148,7 @@ static int measure_scope(struct facts *facts)
     return error;
 }
 
-static int look(struct facts *facts)
+static int gather_facts(struct facts *facts)
 {
     struct rlimit limit;
     int error = pkeyguard_platform_probe(&facts->platform);
@@ -160,16 +164,16 @@ static int look(struct facts *facts)
     return measure_scope(facts);
 }
 
-static int verdict(const struct facts *facts)
+static int exit_status(const struct facts *facts)
 {
     if (facts->platform.pku_error != 0)
-        return TOOL_LACKING;
+        return TOOL_NEGATIVE;
     return facts->self_test == 0 ? TOOL_OK : TOOL_FAILED;
 }
 
 #ifdef __x86_64__
 
-/* The kernel's part apart: CPUID.(7,0):ECX.PKU (SDM vol. 2, "CPUID"). */
+/* CPUID.(EAX=7,ECX=0):ECX.PKU, which is set whether or not the kernel uses PKU (SDM vol. 2). */
 static bool processor_has_pku(void)
 {
     unsigned eax, ebx, ecx, edx;
@@ -177,7 +181,7 @@ static bool processor_has_pku(void)
     return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ecx & bit_PKU);
 }
 
-/* CPUID.1:ECX[31], which hypervisors set and processors leave clear. */
+/* Hypervisors set CPUID.1:ECX[31]; on a real processor it is 0. */
 static bool in_virtual_machine(void)
 {
     unsigned eax, ebx, ecx, edx;
@@ -185,23 +189,23 @@ static bool in_virtual_machine(void)
     return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & 1u << 31);
 }
 
-static const char *without_pku(void)
+static const char *advice_without_pku(void)
 {
     if (processor_has_pku())
-        return "the processor has them and the kernel does not use them: boot without nopku, with "
+        return "the processor has them but the kernel does not use them: boot without nopku, with "
                "a kernel built with CONFIG_X86_INTEL_MEMORY_PROTECTION_KEYS";
     if (in_virtual_machine())
-        return "the virtual machine shows a processor without them: let it pass the host's on "
-               "(QEMU: -cpu host), or ask for a machine type that has them";
-    return "needs another processor: Intel's for servers since Skylake, for clients since the "
-           "11th generation, AMD's since Zen 3";
+        return "the virtual machine's processor has none: pass the host's processor through "
+               "(QEMU: -cpu host), or choose a machine type that has them";
+    return "needs another processor: an Intel server processor since Skylake, an Intel client "
+           "processor since the 11th generation, or an AMD processor since Zen 3";
 }
 
 #else
 
-static const char *without_pku(void)
+static const char *advice_without_pku(void)
 {
-    return "needs an x86-64 processor; here mprotect guards regions, for the whole process";
+    return "needs an x86-64 processor; here mprotect guards regions, for the whole process at once";
 }
 
 #endif
@@ -210,15 +214,15 @@ static const char *pku_advice(int pku_error)
 {
     switch (pku_error) {
     case -ENOTSUP:
-        return without_pku();
+        return advice_without_pku();
     case -ECANCELED:
-        return "take PKEYGUARD_ENFORCEMENT out of the environment";
+        return "unset PKEYGUARD_ENFORCEMENT in the environment";
     case -ENOSYS:
         return "needs a kernel built with CONFIG_X86_INTEL_MEMORY_PROTECTION_KEYS";
     case -EPERM:
         return "allow pkey_alloc, pkey_free and pkey_mprotect in the sandbox's system call filter";
     default:
-        return "the kernel, or the sandbox that stands for it, has no pkey_alloc(2) that works";
+        return "the kernel or a sandbox refuses pkey_alloc(2)";
     }
 }
 
@@ -227,7 +231,7 @@ struct advice {
 };
 enum { MOST_ADVICE = 8 };
 
-/* What is lacking, and what to do about each; returns how many. */
+/* Lists what is missing. Returns the number of entries. */
 static int advise(const struct facts *facts, struct advice advice[MOST_ADVICE])
 {
     const struct pkeyguard_platform *platform = &facts->platform;
@@ -238,11 +242,11 @@ static int advise(const struct facts *facts, struct advice advice[MOST_ADVICE])
     else if (facts->self_test == -EIO)
         advice[count++] = (struct advice){
             "protection keys that protect",
-            "update the kernel: before 5.13 and 5.10.103, and in the first 6.12 releases, they "
-            "could fail; until then set PKEYGUARD_ENFORCEMENT=mprotect"};
+            "update the kernel: before 5.13 (5.10.103 of the 5.10 series) and in the first 6.12 "
+            "releases they could fail; until then set PKEYGUARD_ENFORCEMENT=mprotect"};
     else if (platform->hardware_keys_free == 0)
         advice[count++] = (struct advice){"a free protection key",
-                                          "something that is preloaded takes them all: see "
+                                          "a preloaded library has taken all of them: look at "
                                           "LD_PRELOAD and /etc/ld.so.preload"};
     if (!platform->secret_memory)
         advice[count++] = (struct advice){
@@ -256,11 +260,11 @@ static int advise(const struct facts *facts, struct advice advice[MOST_ADVICE])
         advice[count++] =
             (struct advice){"guard pages inside a mapping",
                             "need Linux 6.13; without them each region takes three mappings"};
-    if (facts->locked_memory < USUAL_LOCKED_MEMORY)
+    if (facts->locked_memory < DEFAULT_LOCKED_MEMORY)
         advice[count++] = (struct advice){
             "lockable memory", "raise RLIMIT_MEMLOCK: ulimit -l, or LimitMEMLOCK= in the service's "
                                "unit"};
-    if (facts->mappings != 0 && facts->mappings < USUAL_MAPPINGS)
+    if (facts->mappings != 0 && facts->mappings < DEFAULT_MAPPINGS)
         advice[count++] = (struct advice){"mappings", "raise vm.max_map_count with sysctl(8)"};
     return count;
 }
@@ -275,7 +279,7 @@ static const char *yes_no(bool yes)
     return yes ? "yes" : "no";
 }
 
-static void print_text(const struct facts *facts, const struct advice advice[], int count)
+static void print_facts(const struct facts *facts, const struct advice advice[], int count)
 {
     const struct pkeyguard_platform *platform = &facts->platform;
     bool unlimited = facts->locked_memory == RLIM_INFINITY;
@@ -294,7 +298,7 @@ static void print_text(const struct facts *facts, const struct advice advice[], 
     }
     printf("secret memory         %s\n", yes_no(platform->secret_memory));
     printf("sealing               %s\n", yes_no(platform->sealing));
-    printf("guards in mappings    %s\n", yes_no(platform->guard_madvise));
+    printf("MADV_GUARD_INSTALL    %s\n", yes_no(platform->guard_madvise));
     if (unlimited)
         printf("lockable memory       unlimited\n");
     else
@@ -302,14 +306,26 @@ static void print_text(const struct facts *facts, const struct advice advice[], 
     if (facts->mappings != 0)
         printf("mappings              %lu at most, so about %lu regions with guard pages\n",
                facts->mappings, facts->mappings / (platform->guard_madvise ? 1 : 3));
-    printf("a scope by %-10s %.1f ns, %.3g of an mprotect pair's %.1f ns\n",
+    printf("scope by %-12s %.1f ns, %.3g times an mprotect pair (%.1f ns)\n",
            enforcement_name(platform->enforcement), facts->scope_ns,
            facts->scope_ns / facts->mprotect_pair_ns, facts->mprotect_pair_ns);
     for (int i = 0; i < count; i++)
         printf("%s%s: %s\n", i == 0 ? "\nLacking:\n" : "", advice[i].lacking, advice[i].remedy);
 }
 
-static void print_json(const struct facts *facts, const struct advice advice[], int count)
+static void print_advice_json(struct json *json, const struct advice advice[], int count)
+{
+    json_begin(json, "lacking", '[');
+    for (int i = 0; i < count; i++) {
+        json_begin(json, NULL, '{');
+        json_string(json, "what", advice[i].lacking);
+        json_string(json, "remedy", advice[i].remedy);
+        json_end(json, '}');
+    }
+    json_end(json, ']');
+}
+
+static void print_facts_json(const struct facts *facts, const struct advice advice[], int count)
 {
     const struct pkeyguard_platform *platform = &facts->platform;
     bool tested = platform->pku_error == 0;
@@ -337,14 +353,7 @@ static void print_json(const struct facts *facts, const struct advice advice[], 
     json_number(&json, "max_map_count", "%lu", facts->mappings);
     json_number(&json, "mprotect_pair_ns", "%.1f", facts->mprotect_pair_ns);
     json_number(&json, "scope_ns", "%.1f", facts->scope_ns);
-    json_begin(&json, "lacking", '[');
-    for (int i = 0; i < count; i++) {
-        json_begin(&json, NULL, '{');
-        json_string(&json, "what", advice[i].lacking);
-        json_string(&json, "remedy", advice[i].remedy);
-        json_end(&json, '}');
-    }
-    json_end(&json, ']');
+    print_advice_json(&json, advice, count);
     json_end(&json, '}');
     putchar('\n');
 }
@@ -353,18 +362,18 @@ int doctor(char *const arguments[], bool json)
 {
     struct facts facts = {0};
     struct advice advice[MOST_ADVICE];
-    int error = look(&facts);
+    int error = gather_facts(&facts);
     int count;
 
     (void)arguments;
     if (error != 0) {
-        complain("cannot look: %s", pkeyguard_strerror(error));
+        complain("cannot examine this machine: %s", pkeyguard_strerror(error));
         return TOOL_FAILED;
     }
     count = advise(&facts, advice);
     if (json)
-        print_json(&facts, advice, count);
+        print_facts_json(&facts, advice, count);
     else
-        print_text(&facts, advice, count);
-    return verdict(&facts);
+        print_facts(&facts, advice, count);
+    return exit_status(&facts);
 }

@@ -1,82 +1,71 @@
 /* SPDX-License-Identifier: MIT */
-/* The pkeyguard command: options, and which subcommand. See pkeyguard.1. */
+/* The pkeyguard command: parses options and calls a subcommand. See pkeyguard.1. */
 #include <errno.h>
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
 
 #include <pkeyguard.h>
 
+#include "complain.h"
 #include "output.h"
 #include "tool.h"
 
-static const struct option looking[] = {
+static const struct option json_options[] = {
     {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-static const struct option running[] = {
+static const struct option run_options[] = {
     {"report", no_argument, NULL, 'r'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 
-#define JSON   "  -j, --json    as one JSON document\n"
-#define REPORT "  -r, --report  explain its forbidden accesses on stderr; the default\n"
+#define JSON_HELP   "  -j, --json    write one JSON document\n"
+#define REPORT_HELP "  -r, --report  explain forbidden accesses on stderr (the default)\n"
 
 static const struct command {
     const char *name, *arguments, *summary;
-    int least, most; /* arguments; most -1: no bound */
+    int least, most; /* number of arguments; most -1: no limit */
     int (*run)(char *const arguments[], bool json);
-    const char *letters; /* as for getopt(3): "+" leaves the options behind an argument to it */
+    const char *letters; /* for getopt(3); "+": stop at the first argument, which has options too */
     const struct option *options;
     const char *option_help;
 } commands[] = {
-    {"doctor", "", "shows what this machine gives, and what to do about what it lacks", 0, 0,
-     doctor, "jh", looking, JSON},
-    {"maps", " [PID]", "shows a process's mappings by protection key", 0, 1, maps, "jh", looking,
-     JSON},
-    {"scan", " FILE...", "shows the instructions in ELF files that could open keys", 1, -1, scan,
-     "jh", looking, JSON},
-    {"run", " COMMAND...", "runs a program with its forbidden accesses explained", 1, -1, run,
-     "+rh", running, REPORT},
+    {"doctor", "", "shows what this machine supports and how to get what is missing", 0, 0, doctor,
+     "jh", json_options, JSON_HELP},
+    {"maps", " [PID]", "shows a process's mappings by protection key", 0, 1, maps, "jh",
+     json_options, JSON_HELP},
+    {"scan", " FILE...", "lists the instructions in ELF files that can write PKRU", 1, -1, scan,
+     "jh", json_options, JSON_HELP},
+    {"run", " COMMAND...", "runs a program and explains its forbidden accesses", 1, -1, run, "+rh",
+     run_options, REPORT_HELP},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
-/* What messages start with. */
-static char title[32] = "pkeyguard";
+/* "pkeyguard", or "pkeyguard SUBCOMMAND" once that is known. */
+static char program_name[32] = "pkeyguard";
 
-void complain(const char *format, ...)
+/* Returns the exit status. */
+static int suggest_help(void)
 {
-    va_list arguments;
-
-    fflush(stdout);
-    fprintf(stderr, "%s: ", title);
-    va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fprintf(stderr, "\n");
-}
-
-static int wrong_usage(void)
-{
-    fprintf(stderr, "Try '%s --help'.\n", title);
+    fprintf(stderr, "Try '%s --help'.\n", program_name);
     return EX_USAGE;
 }
 
-static void help(void)
+static void print_help(void)
 {
     printf("Usage: pkeyguard SUBCOMMAND [OPTION]... [ARGUMENT]...\n"
            "       pkeyguard --help | --version\n"
-           "Looks at protection keys, on this machine, in processes and in programs.\n\n");
+           "Inspects protection keys on this machine, in processes and in programs.\n\n");
     for (int i = 0; i < COMMANDS; i++)
         printf("  %s%-*s %s\n", commands[i].name, 16 - (int)strlen(commands[i].name),
                commands[i].arguments, commands[i].summary);
-    printf("\n'pkeyguard SUBCOMMAND --help' says more, and pkeyguard(1) all.\n");
+    printf("\nSee 'pkeyguard SUBCOMMAND --help' and pkeyguard(1).\n");
 }
 
-static void command_help(const struct command *command)
+static void print_command_help(const struct command *command)
 {
     printf("Usage: pkeyguard %s [--%s]%s\n"
            "This %s.\n\n"
            "%s"
-           "  -h, --help    this\n",
+           "  -h, --help    show this help\n",
            command->name, command->options[0].name, command->arguments, command->summary,
            command->option_help);
 }
@@ -90,12 +79,13 @@ static const struct command *find_command(const char *name)
     return NULL;
 }
 
+/* argv[0] is what getopt_long(3) begins its messages with. */
 static int run_command(const struct command *command, int argc, char *argv[])
 {
     bool json = false;
     int option;
 
-    optind = 0; /* for another argv; both glibc and musl start over at 0 */
+    optind = 0; /* makes getopt_long() start again on another argv, in glibc and in musl */
     while ((option = getopt_long(argc, argv, command->letters, command->options, NULL)) != -1) {
         switch (option) {
         case 'j':
@@ -104,26 +94,26 @@ static int run_command(const struct command *command, int argc, char *argv[])
         case 'r':
             break;
         case 'h':
-            command_help(command);
+            print_command_help(command);
             return TOOL_OK;
         default:
-            return wrong_usage();
+            return suggest_help();
         }
     }
     argc -= optind;
     argv += optind;
     if (argc < command->least) {
-        complain("an argument is missing");
-        return wrong_usage();
+        complain("missing argument");
+        return suggest_help();
     }
     if (command->most >= 0 && argc > command->most) {
-        complain("'%s' is an argument too many", argv[command->most]);
-        return wrong_usage();
+        complain("unexpected argument '%s'", argv[command->most]);
+        return suggest_help();
     }
     return command->run(argv, json);
 }
 
-static int choose(int argc, char *argv[])
+static int run_arguments(int argc, char *argv[])
 {
     static const struct option options[] = {
         {"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
@@ -131,7 +121,7 @@ static int choose(int argc, char *argv[])
 
     switch (getopt_long(argc, argv, "+hV", options, NULL)) {
     case 'h':
-        help();
+        print_help();
         return TOOL_OK;
     case 'V':
         printf("pkeyguard %s\n", pkeyguard_version());
@@ -139,19 +129,20 @@ static int choose(int argc, char *argv[])
     case -1:
         break;
     default:
-        return wrong_usage();
+        return suggest_help();
     }
     if (optind == argc) {
-        complain("a subcommand is missing");
-        return wrong_usage();
+        complain("missing subcommand");
+        return suggest_help();
     }
     command = find_command(argv[optind]);
     if (command == NULL) {
-        complain("'%s' is no subcommand", argv[optind]);
-        return wrong_usage();
+        complain("unknown subcommand '%s'", argv[optind]);
+        return suggest_help();
     }
-    snprintf(title, sizeof(title), "pkeyguard %s", command->name);
-    argv[optind] = title;
+    snprintf(program_name, sizeof(program_name), "pkeyguard %s", command->name);
+    complain_as(program_name);
+    argv[optind] = program_name;
     return run_command(command, argc - optind, argv + optind);
 }
 
@@ -160,9 +151,9 @@ int main(int argc, char *argv[])
     int status;
 
     output_prepare();
-    status = choose(argc, argv);
+    status = run_arguments(argc, argv);
     if (!output_complete()) {
-        complain("cannot write: %s", strerror(errno));
+        complain("cannot write the output: %s", strerror(errno));
         return TOOL_FAILED;
     }
     return status;

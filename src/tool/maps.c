@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* maps: a process's mappings by protection key */
+/* maps: lists a process's mappings by protection key */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "complain.h"
 #include "output.h"
 #include "tool.h"
 
-enum { NO_KEY = -1 }; /* the kernel tells none, for it has no protection keys */
+enum { NO_KEY = -1 }; /* smaps names no key: the kernel has no protection keys */
 
 struct mapping {
     unsigned long start, end, resident_kib;
     char rights[5];
     int key;
-    char *line;       /* of smaps that it was read from */
-    const char *name; /* in that; "" for none */
+    char *line;       /* the line of smaps that began it; the mapping owns it */
+    const char *name; /* inside line; "" if it has none */
 };
 
 struct mappings {
@@ -23,7 +24,10 @@ struct mappings {
     size_t count;
 };
 
-/* A line of /proc/PID/smaps that begins a mapping (proc(5)); else it says more of the last one. */
+/*
+ * True if this line of /proc/PID/smaps begins a mapping; the other lines describe the mapping
+ * before them (proc(5)).
+ */
 static bool begins_mapping(char *line, struct mapping *ret_mapping)
 {
     int name = 0;
@@ -37,9 +41,9 @@ static bool begins_mapping(char *line, struct mapping *ret_mapping)
     return true;
 }
 
-static int add(struct mappings *mappings, struct mapping mapping)
+static int append_mapping(struct mappings *mappings, struct mapping mapping)
 {
-    /* Grown at each power of two. */
+    /* The list is full when the count is 0 or a power of two. */
     if ((mappings->count & (mappings->count - 1)) == 0) {
         size_t room = mappings->count == 0 ? 1 : 2 * mappings->count;
         struct mapping *grown = reallocarray(mappings->list, room, sizeof(mapping));
@@ -64,9 +68,9 @@ static int read_mappings(FILE *smaps, struct mappings *mappings)
 
         line[strcspn(line, "\n")] = '\0';
         if (begins_mapping(line, &mapping)) {
-            error = add(mappings, mapping);
+            error = append_mapping(mappings, mapping);
             if (error == 0)
-                line = NULL; /* the next one gets another */
+                line = NULL; /* getline() allocates the next */
         } else if (last != NULL) {
             sscanf(line, "Rss: %lu", &last->resident_kib);
             sscanf(line, "ProtectionKey: %d", &last->key);
@@ -78,8 +82,8 @@ static int read_mappings(FILE *smaps, struct mappings *mappings)
     return error;
 }
 
-/* By key, and by address within a key. */
-static int compare(const void *a, const void *b)
+/* Orders by key, then by address. */
+static int compare_mappings(const void *a, const void *b)
 {
     const struct mapping *left = a, *right = b;
 
@@ -88,8 +92,8 @@ static int compare(const void *a, const void *b)
     return left->start < right->start ? -1 : left->start > right->start;
 }
 
-/* Each key but 0, which all ordinary memory has, in a colour of its own. */
-static void print_colour(const struct mapping *mapping)
+/* One of ten colours for each key; none for key 0, the key of ordinary memory. */
+static void begin_colour(const struct mapping *mapping)
 {
     static const int colours[] = {32, 33, 34, 35, 36, 92, 93, 94, 95, 96};
 
@@ -98,7 +102,7 @@ static void print_colour(const struct mapping *mapping)
                colours[(size_t)(mapping->key - 1) % (sizeof(colours) / sizeof(colours[0]))]);
 }
 
-static void print_table(const struct mappings *mappings)
+static void print_mappings(const struct mappings *mappings)
 {
     bool in_colour = output_in_colour();
 
@@ -107,7 +111,7 @@ static void print_table(const struct mappings *mappings)
         const struct mapping *mapping = &mappings->list[i];
 
         if (in_colour)
-            print_colour(mapping);
+            begin_colour(mapping);
         if (mapping->key == NO_KEY)
             printf("%3s", "-");
         else
@@ -119,7 +123,7 @@ static void print_table(const struct mappings *mappings)
     }
 }
 
-/* Addresses as strings: JSON's numbers do not hold 64 bits. */
+/* As a string: most JSON readers round numbers above 2^53. */
 static void json_address(struct json *json, const char *name, unsigned long address)
 {
     char text[2 + 2 * sizeof(address) + 1];
@@ -128,7 +132,7 @@ static void json_address(struct json *json, const char *name, unsigned long addr
     json_string(json, name, text);
 }
 
-static void print_json(const struct mappings *mappings)
+static void print_mappings_json(const struct mappings *mappings)
 {
     struct json json = {0};
 
@@ -152,7 +156,7 @@ static void print_json(const struct mappings *mappings)
     putchar('\n');
 }
 
-/* A number that the kernel may know a process by. */
+/* True if the kernel may have a directory of this name for a process in /proc. */
 static bool is_process(const char *text)
 {
     return strlen(text) <= 10 && text[0] != '\0' && text[0] != '0' &&
@@ -168,7 +172,7 @@ int maps(char *const arguments[], bool json)
     int error;
 
     if (arguments[0] != NULL && !is_process(process)) {
-        complain("'%s' is no process's number", process);
+        complain("'%s' is not a process ID", process);
         return TOOL_FAILED;
     }
     snprintf(path, sizeof(path), "/proc/%s/smaps", process);
@@ -183,11 +187,11 @@ int maps(char *const arguments[], bool json)
         complain("%s: %s", path, strerror(-error));
     } else {
         if (mappings.count > 0)
-            qsort(mappings.list, mappings.count, sizeof(mappings.list[0]), compare);
+            qsort(mappings.list, mappings.count, sizeof(mappings.list[0]), compare_mappings);
         if (json)
-            print_json(&mappings);
+            print_mappings_json(&mappings);
         else
-            print_table(&mappings);
+            print_mappings(&mappings);
     }
     for (size_t i = 0; i < mappings.count; i++)
         free(mappings.list[i].line);

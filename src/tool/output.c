@@ -12,7 +12,7 @@
 
 void output_prepare(void)
 {
-    /* The names of files are UTF-8 nearly everywhere, whatever the user's language. */
+    /* Not the user's locale: nearly all file names are UTF-8. */
     setlocale(LC_CTYPE, "C.UTF-8");
 }
 
@@ -29,8 +29,8 @@ bool output_in_colour(void)
            strcmp(terminal, "dumb") != 0;
 }
 
-/* The character at the start of the text, and its bytes; WEOF and 1 where none is. */
-static int character(const char *text, wint_t *ret_character)
+/* Decodes the first character and returns its bytes; WEOF and 1 if it is not valid UTF-8. */
+static int decode_character(const char *text, wint_t *ret_character)
 {
     mbstate_t state = {0};
     wchar_t wide;
@@ -47,7 +47,7 @@ void print_name(const char *name)
     int length;
 
     for (; *name != '\0'; name += length) {
-        length = character(name, &shown);
+        length = decode_character(name, &shown);
         if (shown != WEOF && iswprint(shown))
             printf("%.*s", length, name);
         else
@@ -62,7 +62,7 @@ static void print_json_string(const char *text)
 
     putchar('"');
     for (; *text != '\0'; text += length) {
-        length = character(text, &shown);
+        length = decode_character(text, &shown);
         if (shown == WEOF)
             printf("\\ufffd");
         else if (shown < ' ' || shown == '"' || shown == '\\')
@@ -73,11 +73,11 @@ static void print_json_string(const char *text)
     putchar('"');
 }
 
-static void json_name(struct json *json, const char *name)
+static void json_begin_value(struct json *json, const char *name)
 {
-    if (json->follows)
+    if (json->needs_comma)
         putchar(',');
-    json->follows = true;
+    json->needs_comma = true;
     if (name != NULL) {
         print_json_string(name);
         putchar(':');
@@ -86,20 +86,20 @@ static void json_name(struct json *json, const char *name)
 
 void json_begin(struct json *json, const char *name, char bracket)
 {
-    json_name(json, name);
+    json_begin_value(json, name);
     putchar(bracket);
-    json->follows = false;
+    json->needs_comma = false;
 }
 
 void json_end(struct json *json, char bracket)
 {
     putchar(bracket);
-    json->follows = true;
+    json->needs_comma = true;
 }
 
 void json_string(struct json *json, const char *name, const char *value)
 {
-    json_name(json, name);
+    json_begin_value(json, name);
     if (value != NULL)
         print_json_string(value);
     else
@@ -108,7 +108,7 @@ void json_string(struct json *json, const char *name, const char *value)
 
 void json_bool(struct json *json, const char *name, bool value)
 {
-    json_name(json, name);
+    json_begin_value(json, name);
     printf("%s", value ? "true" : "false");
 }
 
@@ -116,7 +116,7 @@ void json_number(struct json *json, const char *name, const char *format, ...)
 {
     va_list number;
 
-    json_name(json, name);
+    json_begin_value(json, name);
     va_start(number, format);
     vprintf(format, number);
     va_end(number);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* run: a program with the fault reporter preloaded */
+/* run: executes a program with the fault reporter preloaded */
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
@@ -9,9 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "complain.h"
 #include "tool.h"
 
-/* It lies in a directory beside the library that this command uses, wherever that was installed. */
+/* The reporter is installed in a directory beside the shared library that this command uses. */
 static bool find_reporter(char path[PATH_MAX])
 {
     void *library = dlopen(PKEYGUARD_SONAME, RTLD_LAZY | RTLD_NOLOAD);
@@ -28,8 +29,8 @@ static bool find_reporter(char path[PATH_MAX])
     return access(path, R_OK) == 0;
 }
 
-/* In front of what is preloaded already. */
-static bool preload(const char *path)
+/* Puts path in front of what LD_PRELOAD names already. Returns false, with errno, on failure. */
+static bool add_to_ld_preload(const char *path)
 {
     const char *others = getenv("LD_PRELOAD");
     char *all;
@@ -50,16 +51,16 @@ int run(char *const arguments[], bool json)
 
     (void)json;
     if (!find_reporter(reporter)) {
-        complain("there is no " PKEYGUARD_REPORTER " beside " PKEYGUARD_SONAME);
+        complain("cannot find " PKEYGUARD_REPORTER " beside " PKEYGUARD_SONAME);
         return TOOL_NOT_RUN;
     }
-    /* The loader's list is divided by them. */
+    /* ld.so(8) splits LD_PRELOAD at these characters. */
     if (strpbrk(reporter, ": ") != NULL) {
-        complain("%s: colons and spaces keep it from being preloaded", reporter);
+        complain("%s: cannot be preloaded: its path has a colon or a space", reporter);
         return TOOL_NOT_RUN;
     }
-    if (!preload(reporter)) {
-        complain("%s", strerror(errno));
+    if (!add_to_ld_preload(reporter)) {
+        complain("cannot set LD_PRELOAD: %s", strerror(errno));
         return TOOL_NOT_RUN;
     }
     execvp(arguments[0], arguments);

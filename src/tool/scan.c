@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* scan: the instructions in ELF files that could open keys */
+/* scan: lists the instructions in ELF files that can write PKRU */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "complain.h"
 #include "output.h"
 #include "sites.h"
 #include "tool.h"
@@ -27,7 +28,7 @@ static size_t count_unknown(const struct sites *sites)
     return unknown;
 }
 
-static void print_text(const char *path, const struct sites *sites)
+static void print_sites(const char *path, const struct sites *sites)
 {
     bool in_colour = output_in_colour();
 
@@ -48,7 +49,7 @@ static void print_text(const char *path, const struct sites *sites)
     }
 }
 
-static void print_json(struct json *json, const char *path, const struct sites *sites)
+static void print_sites_json(struct json *json, const char *path, const struct sites *sites)
 {
     char address[sizeof("0x0123456789abcdef")];
 
@@ -71,7 +72,7 @@ static void print_json(struct json *json, const char *path, const struct sites *
     json_end(json, '}');
 }
 
-/* -1 after it has complained. */
+/* Returns a file descriptor, or -1 after an error message. */
 static int open_regular(const char *path)
 {
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -89,6 +90,7 @@ static int open_regular(const char *path)
     return file;
 }
 
+/* Returns an exit status. */
 static int scan_elf(const char *path, Elf *elf, struct json *json)
 {
     struct sites sites;
@@ -99,16 +101,16 @@ static int scan_elf(const char *path, Elf *elf, struct json *json)
         complain("%s: %s", path, error);
     } else {
         if (json != NULL)
-            print_json(json, path, &sites);
+            print_sites_json(json, path, &sites);
         else
-            print_text(path, &sites);
-        status = count_unknown(&sites) == 0 ? TOOL_OK : TOOL_LACKING;
+            print_sites(path, &sites);
+        status = count_unknown(&sites) == 0 ? TOOL_OK : TOOL_NEGATIVE;
     }
     free(sites.list);
     return status;
 }
 
-/* Prints what is in a file; the exit status that it alone would give. */
+/* Prints the sites of one file. Returns the exit status for this file. */
 static int scan_file(const char *path, struct json *json)
 {
     int file = open_regular(path);
@@ -117,7 +119,7 @@ static int scan_file(const char *path, struct json *json)
 
     if (file < 0)
         return TOOL_FAILED;
-    /* Not through mmap: the file could shrink meanwhile. */
+    /* Not ELF_C_READ_MMAP: reading a mapped file that somebody shortens raises SIGBUS. */
     elf = elf_begin(file, ELF_C_READ, NULL);
     if (elf == NULL)
         complain("%s: %s", path, elf_errmsg(-1));

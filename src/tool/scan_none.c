@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* scan, where the command was built without libelf */
+/* scan, if the command is built without libelf */
+#include "complain.h"
 #include "tool.h"
 
 int scan(char *const arguments[], bool json)
 {
     (void)arguments, (void)json;
-    complain("this pkeyguard was built without libelf, which reads ELF files");
+    complain("not available: this pkeyguard was built without libelf");
     return TOOL_FAILED;
 }

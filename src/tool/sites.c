@@ -7,28 +7,29 @@
 
 #include <gelf.h>
 
-/* x86's, of which the kernel maps whole ones; and all the program headers it takes. */
+/* The kernel maps whole pages, and refuses a program with more bytes of program headers. */
 enum { PAGE = 4096, MOST_HEADER_BYTES = 65536 };
 
 struct function {
-    uint64_t start, size; /* size 0 where the symbol says none */
+    uint64_t start, size; /* size 0: the symbol does not tell */
     const char *name;
 };
 
 struct program {
     Elf *elf;
-    const unsigned char *image; /* of the file */
+    const unsigned char *image; /* the bytes of the file */
     size_t size;
-    struct function *functions; /* by address */
+    struct function *functions; /* sorted by address, then by size */
     size_t function_count;
-    const char *soname; /* NULL: none */
+    const char *soname; /* or NULL */
 };
 
 static const char out_of_memory[] = "out of memory";
 
-/* One more element at the end of a list, whose room doubles; NULL: out of memory. */
-static void *append(void **list, size_t *count, size_t size)
+/* Adds an element to the list and returns it; NULL if out of memory. */
+static void *append_element(void **list, size_t *count, size_t size)
 {
+    /* The list is full when the count is 0 or a power of two. */
     if ((*count & (*count - 1)) == 0) {
         void *grown = reallocarray(*list, *count == 0 ? 1 : 2 * *count, size);
 
@@ -44,7 +45,7 @@ static bool starts_with(const char *string, const char *prefix)
     return string != NULL && strncmp(string, prefix, strlen(prefix)) == 0;
 }
 
-/* By address; of several at one address the longest last, which find_function() then finds. */
+/* Of several functions at one address the longest is last, so find_function() returns it. */
 static int compare_functions(const void *a, const void *b)
 {
     const struct function *left = a, *right = b;
@@ -54,6 +55,7 @@ static int compare_functions(const void *a, const void *b)
     return left->size < right->size ? -1 : left->size > right->size;
 }
 
+/* Returns the function that holds the address, or NULL. Without a size it ends at the next one. */
 static const struct function *find_function(const struct program *program, uint64_t address)
 {
     const struct function *found;
@@ -73,7 +75,10 @@ static const struct function *find_function(const struct program *program, uint6
     return found->size == 0 || address - found->start < found->size ? found : NULL;
 }
 
-/* gelf_get*() return NULL past the end and for what does not lie in the file. */
+/*
+ * Adds the defined functions of a symbol table. Returns NULL or an error message. gelf_getsym()
+ * returns NULL past the end of the table, and if the table is not inside the file.
+ */
 static const char *read_symbols(struct program *program, Elf_Scn *section, size_t strings)
 {
     Elf_Data *data = elf_getdata(section, NULL);
@@ -86,8 +91,8 @@ static const char *read_symbols(struct program *program, Elf_Scn *section, size_
         if (GELF_ST_TYPE(symbol.st_info) != STT_FUNC || symbol.st_shndx == SHN_UNDEF ||
             name == NULL || *name == '\0')
             continue;
-        function = append((void **)&program->functions, &program->function_count,
-                          sizeof(*program->functions));
+        function = append_element((void **)&program->functions, &program->function_count,
+                                  sizeof(*program->functions));
         if (function == NULL)
             return out_of_memory;
         *function = (struct function){symbol.st_value, symbol.st_size, name};
@@ -106,7 +111,10 @@ static void read_soname(struct program *program, Elf_Scn *section, size_t string
     }
 }
 
-/* Sections only name things. A program that has none, or broken ones, still runs. */
+/*
+ * Reads the functions and the soname. They are only names: a program runs without sections, so
+ * missing and broken ones are no error. Returns NULL or an error message.
+ */
 static const char *read_names(struct program *program)
 {
     const char *error = NULL;
@@ -127,7 +135,7 @@ static const char *read_names(struct program *program)
     return error;
 }
 
-/* The instruction that these three bytes begin. */
+/* True if these three bytes begin an instruction that can write PKRU (SDM vol. 2). */
 static bool decode(const unsigned char code[3], enum instruction *ret_instruction)
 {
     unsigned mod = code[2] >> 6, reg = code[2] >> 3 & 7;
@@ -145,8 +153,8 @@ static bool decode(const unsigned char code[3], enum instruction *ret_instructio
     return true;
 }
 
-/* The length of a ModRM byte that names memory, with what follows it (SDM vol. 2, ch. 2.1.3). */
-static size_t memory_operand(const unsigned char *modrm)
+/* Bytes of an operand in memory: ModRM, SIB and displacement (SDM vol. 2, 2.1.3 and 2.1.5). */
+static size_t memory_operand_length(const unsigned char *modrm)
 {
     unsigned mod = modrm[0] >> 6, rm = modrm[0] & 7;
     bool sib = rm == 4;
@@ -157,10 +165,15 @@ static size_t memory_operand(const unsigned char *modrm)
 }
 
 /*
- * The length of an instruction that combines %eax with another register (and, or, xor, test, or lea
- * with twice that) or with memory (or), or of a conditional jump; 0 where there is none.
+ * Returns the length of the instruction at code, or 0 if it is none that a guard has between RDPKRU
+ * and WRPKRU. A guard has
+ *     and, or, xor, test    between %eax and a register
+ *     lea                   (%rax,register,2) to %eax
+ *     or                    of memory to %eax
+ *     conditional jumps
+ * limit is the address of the WRPKRU: three more bytes can be read there.
  */
-static size_t guard_step(const unsigned char *code, const unsigned char *limit)
+static size_t guard_instruction_length(const unsigned char *code, const unsigned char *limit)
 {
     static const unsigned char operations[] = {0x21, 0x09, 0x31, 0x85};
     size_t left = (size_t)(limit - code);
@@ -174,10 +187,9 @@ static size_t guard_step(const unsigned char *code, const unsigned char *limit)
     if (left >= prefix + 3 && code[prefix] == 0x8d && code[prefix + 1] == 0x04 &&
         (code[prefix + 2] & 0xc7) == 0x40)
         return prefix + 3;
-    /* The WRPKRU to come stands behind limit, so that these bytes can be read. */
     if (left >= prefix + 2 && code[prefix] == 0x0b && (code[prefix + 1] & 0x38) == 0 &&
         code[prefix + 1] >> 6 != 3)
-        return prefix + 1 + memory_operand(code + prefix + 1);
+        return prefix + 1 + memory_operand_length(code + prefix + 1);
     if (left >= 2 && (code[0] & 0xf0) == 0x70)
         return 2;
     if (left >= 6 && code[0] == 0x0f && (code[1] & 0xf0) == 0x80)
@@ -186,8 +198,9 @@ static size_t guard_step(const unsigned char *code, const unsigned char *limit)
 }
 
 /*
- * Whether a WRPKRU ends one of the blocks of <pkeyguard/arch/x86_64.h>, which compilers choose no
- * more than registers for: RDPKRU and steps up to it.
+ * True if the WRPKRU ends one of the asm blocks of <pkeyguard/arch/x86_64.h>: RDPKRU, then only
+ * instructions that guard_instruction_length() knows. The compiler chooses nothing but their
+ * operands.
  */
 static bool ends_guard(const unsigned char *begin, const unsigned char *wrpkru)
 {
@@ -196,13 +209,13 @@ static bool ends_guard(const unsigned char *begin, const unsigned char *wrpkru)
 
     for (size_t length = 3; length <= before && length <= LONGEST_BLOCK; length++) {
         const unsigned char *code = wrpkru - length;
-        size_t step = 3;
+        size_t step = 3; /* over the RDPKRU */
 
         if (memcmp(code, "\x0f\x01\xee", 3) != 0)
             continue;
         while (code < wrpkru && step != 0) {
             code += step;
-            step = code < wrpkru ? guard_step(code, wrpkru) : 0;
+            step = code < wrpkru ? guard_instruction_length(code, wrpkru) : 0;
         }
         if (code == wrpkru)
             return true;
@@ -223,8 +236,9 @@ static enum owner find_owner(const struct program *program, const struct site *s
     return UNKNOWN;
 }
 
-static const char *find_in_segment(const struct program *program, const GElf_Phdr *segment,
-                                   struct sites *sites)
+/* Returns NULL or an error message. */
+static const char *find_sites_in_segment(const struct program *program, const GElf_Phdr *segment,
+                                         struct sites *sites)
 {
     uint64_t start = segment->p_offset - segment->p_offset % PAGE;
     uint64_t end = segment->p_offset + segment->p_filesz;
@@ -245,7 +259,7 @@ static const char *find_in_segment(const struct program *program, const GElf_Phd
             break;
         if (!decode(code, &instruction))
             continue;
-        site = append((void **)&sites->list, &sites->count, sizeof(*sites->list));
+        site = append_element((void **)&sites->list, &sites->count, sizeof(*sites->list));
         if (site == NULL)
             return out_of_memory;
         *site = (struct site){.address = segment->p_vaddr - segment->p_offset +
@@ -261,7 +275,8 @@ static const char *find_in_segment(const struct program *program, const GElf_Phd
     return NULL;
 }
 
-static const char *find_in_segments(const struct program *program, struct sites *sites)
+/* Returns NULL or an error message. */
+static const char *find_sites_in_program(const struct program *program, struct sites *sites)
 {
     const char *error = NULL;
     GElf_Phdr segment;
@@ -270,14 +285,14 @@ static const char *find_in_segments(const struct program *program, struct sites 
     if (elf_getphdrnum(program->elf, &count) != 0)
         return elf_errmsg(-1);
     if (count == 0)
-        return "no segments: not linked yet, or not to be run";
+        return "no segments: not a linked program";
     if (count > MOST_HEADER_BYTES / gelf_fsize(program->elf, ELF_T_PHDR, 1, EV_CURRENT))
-        return "more program headers than the kernel loads";
+        return "more program headers than the kernel accepts";
     for (size_t i = 0; error == NULL && i < count; i++) {
         if (gelf_getphdr(program->elf, (int)i, &segment) == NULL)
             return elf_errmsg(-1);
         if (segment.p_type == PT_LOAD && (segment.p_flags & PF_X))
-            error = find_in_segment(program, &segment, sites);
+            error = find_sites_in_segment(program, &segment, sites);
     }
     return error;
 }
@@ -290,19 +305,19 @@ const char *sites_find(Elf *elf, struct sites *ret_sites)
 
     *ret_sites = (struct sites){0};
     if (elf_kind(elf) == ELF_K_AR)
-        return "an archive: scan what is linked from it";
+        return "an archive: scan the program that is linked from it";
     if (elf_kind(elf) != ELF_K_ELF)
         return "not an ELF file";
     if (gelf_getehdr(elf, &header) == NULL)
         return elf_errmsg(-1);
     if (header.e_machine != EM_X86_64 && header.e_machine != EM_386)
-        return "not for x86, so without these instructions";
+        return "not an x86 program";
     program.image = (const unsigned char *)elf_rawfile(elf, &program.size);
     if (program.image == NULL)
         return elf_errmsg(-1);
     error = read_names(&program);
     if (error == NULL)
-        error = find_in_segments(&program, ret_sites);
+        error = find_sites_in_program(&program, ret_sites);
     free(program.functions);
     return error;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sites.h - where a program could change its protection-key rights
+ * sites.h - finds the instructions of a program that can write PKRU
  *
- * WRPKRU writes PKRU, and so does XRSTOR where its mask says so. What counts is the bytes, at any
- * offset: a jump into the middle of an instruction executes what stands there.
+ * WRPKRU writes PKRU; XRSTOR and XRSTORS write it if bit 9 of their mask is set. The search looks
+ * at every byte offset, because a jump into the middle of an instruction executes the bytes there.
  */
 #ifndef SITES_H
 #define SITES_H
@@ -16,9 +16,11 @@
 enum instruction { WRPKRU, XRSTOR, XRSTORS };
 
 /*
- * libpkeyguard's are its guards, in any program, known by their bytes; WRPKRU in a function
- * pkeyguard_*; and WRPKRU in an object of soname libpkeyguard.so. glibc's are those in an object of
- * its sonames, or in a function of its names. Names are taken at their word.
+ * Where an instruction comes from. Names are believed, not verified.
+ * LIBPKEYGUARD: a WRPKRU that ends the code of a guard, in any program; that is in a function
+ *     pkeyguard_*; or that is in an object whose soname begins with libpkeyguard.so.
+ * GLIBC: any instruction in an object whose soname begins with libc.so. or ld-linux, or in a
+ *     function pkey_set, _dl_runtime_resolve_* or _dl_tlsdesc_dynamic_*.
  */
 enum owner { LIBPKEYGUARD, GLIBC, UNKNOWN };
 
@@ -26,18 +28,18 @@ struct site {
     uint64_t address;
     enum instruction instruction;
     enum owner owner;
-    const char *symbol; /* the function that it lies in, until elf_end(3); NULL: none is known */
-    uint64_t offset;    /* from the function's start */
+    const char *symbol; /* the function it is in, or NULL if unknown; valid until elf_end(3) */
+    uint64_t offset;    /* from the start of that function */
 };
 
 struct sites {
-    struct site *list; /* to be freed, whatever sites_find() returned */
+    struct site *list; /* the caller frees it, also after an error */
     size_t count;
 };
 
 /*
- * All sites in the pages that the program's executable segments map, in file order. Returns NULL,
- * or why they cannot be found, in words.
+ * Finds every site in the pages that executable segments map: segments in the order of the program
+ * headers, sites in the order of their addresses. Returns NULL, or an error message.
  */
 const char *sites_find(Elf *elf, struct sites *ret_sites);
 

@@ -68,8 +68,8 @@ test "$ended" = 77
 # The text for people: what is missing is listed among the facts and again with its remedy.
 text=$(PKEYGUARD_ENFORCEMENT=mprotect "$pkeyguard" doctor) || test $? = 1
 echo "$text" | grep -q '^protection keys  *no: PKEYGUARD_ENFORCEMENT'
-echo "$text" | grep -q '^protection keys: take PKEYGUARD_ENFORCEMENT'
-echo "$text" | grep -q '^a scope by mprotect '
+echo "$text" | grep -q '^protection keys: unset PKEYGUARD_ENFORCEMENT'
+echo "$text" | grep -q '^scope by mprotect '
 text=$("$pkeyguard" maps)
 echo "$text" | head -n 1 | grep -q '^KEY START'
 echo "$text" | grep -qE "^ *[-0-9]+ [0-9a-f]{16} [0-9a-f]{16} rw-p  .* \[stack\]$"

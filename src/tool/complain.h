@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * complain.h - error messages on stderr
+ */
+#ifndef COMPLAIN_H
+#define COMPLAIN_H
+
+/* Sets what messages begin with; before it is called that is "pkeyguard". Keeps the pointer. */
+void complain_as(const char *name);
+
+/* Flushes stdout, then writes "NAME: " and the formatted message to stderr, as one line. */
+__attribute__((format(printf, 1, 2))) void complain(const char *format, ...);
+
+#endif
