@@ -9,9 +9,9 @@
 
 #include <pkeyguard.h>
 
-void die(const char *what)
+void die(const char *message)
 {
-    errx(EXIT_FAILURE, "%s", what);
+    errx(EXIT_FAILURE, "%s", message);
 }
 
 void check(int error, const char *what)
@@ -20,17 +20,17 @@ void check(int error, const char *what)
         errx(EXIT_FAILURE, "%s: %s", what, pkeyguard_strerror(error));
 }
 
-/* The kernel reads on the program's behalf, under the same key: EFAULT where a load would fault. */
+/* write(2) reads the byte with the thread's rights: it fails with EFAULT if a load would fault. */
 bool is_reachable(const void *address)
 {
     int pipe_ends[2];
     bool reachable;
 
     if (pipe(pipe_ends) != 0)
-        die("no pipe");
+        die("cannot create a pipe");
     reachable = write(pipe_ends[1], address, 1) == 1;
     if (!reachable && errno != EFAULT)
-        die("cannot write to a pipe");
+        die("cannot write to the pipe");
     close(pipe_ends[0]);
     close(pipe_ends[1]);
     return reachable;

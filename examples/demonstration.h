@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* demonstration.h - what the examples with other people's software show and measure by */
+/* demonstration.h - errors, reachability and time, for the examples that use other libraries */
 #ifndef DEMONSTRATION_H
 #define DEMONSTRATION_H
 
 #include <stdbool.h>
 
-/* Ends the program with a message, always or on an error of this library's. */
-__attribute__((noreturn)) void die(const char *what);
+/* Ends the program with this message. */
+__attribute__((noreturn)) void die(const char *message);
+
+/* Ends the program with a message if error, a result of libpkeyguard, is not 0. */
 void check(int error, const char *what);
 
-/* Whether a load from there would succeed now. */
+/* True if the calling thread could read the byte at this address now. */
 bool is_reachable(const void *address);
 
-/* In nanoseconds. */
+/* The monotonic clock, in nanoseconds. */
 double now(void);
 
 #endif

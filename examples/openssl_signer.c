@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * openssl_signer - private keys that OpenSSL itself can reach only while it signs
+ * openssl_signer - private keys that are reachable only while OpenSSL uses them
  *
- * OpenSSL's allocations are sent to a keyed heap while a key is made or used, and to malloc at all
- * other times. So a key's every byte lives in the heap, and so do signing's temporaries (the
- * nonce, blinding, big numbers), which are wiped as they are freed; what the CPU's registers and
- * the stack held of them is beyond this. What OpenSSL keeps for the process, such as its random
- * generators and tables of algorithms, was made before, by signing with a plain key.
+ * While a key is made or used, OpenSSL allocates from a keyed heap; at all other times it allocates
+ * with malloc. So every byte of the key is in the heap. So are the temporary values of signing (the
+ * nonce, blinding, big numbers), and the heap wipes them when they are freed. Copies in registers
+ * and on the stack are not protected.
+ *
+ * OpenSSL also keeps state for the process and for each thread, such as random generators and
+ * tables of algorithms. It allocates them at first use, which must not be inside a scope: later
+ * uses outside a scope would fault. So sign once with a plain key first, in each thread that signs.
+ * This example has one thread.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,27 +31,27 @@ enum { HEAP_SIZE = 4 << 20, SIGNATURE_MAX = 512, ROUNDS = 20 };
 static const unsigned char message[] = "pay 100 to Alice";
 
 static struct pkeyguard_heap *heap;
-static _Thread_local bool in_heap;
+static _Thread_local bool in_heap; /* this thread's allocations go to the heap */
 
-static void *allocate(size_t size, const char *file, int line)
+static void *openssl_alloc(size_t size, const char *file, int line)
 {
     (void)file, (void)line;
     return in_heap ? pkeyguard_heap_alloc(heap, size) : malloc(size);
 }
 
-static void *reallocate(void *object, size_t size, const char *file, int line)
+static void *openssl_realloc(void *object, size_t size, const char *file, int line)
 {
     if (object == NULL)
-        return allocate(size, file, line);
+        return openssl_alloc(size, file, line);
     return pkeyguard_heap_of(object) != NULL ? pkeyguard_heap_realloc(heap, object, size)
                                              : realloc(object, size);
 }
 
-static void release(void *object, const char *file, int line)
+static void openssl_free(void *object, const char *file, int line)
 {
     (void)file, (void)line;
     if (pkeyguard_heap_of(object) != NULL)
-        check(pkeyguard_heap_free(heap, object), "freeing");
+        check(pkeyguard_heap_free(heap, object), "freeing an object");
     else
         free(object);
 }
@@ -84,7 +88,7 @@ static void verify(EVP_PKEY *public_key, const unsigned char *signature, size_t 
     EVP_MD_CTX_free(context);
 }
 
-/* The public half leaves the heap, in memory that is not OpenSSL's. */
+/* Writes the public key, which may be in the heap, to memory of the caller. Returns its size. */
 static size_t export_public(EVP_PKEY *pkey, unsigned char *der, size_t size)
 {
     unsigned char *end = der;
@@ -123,7 +127,7 @@ static void demonstrate(const char *algorithm)
     double plain_time = 0, guarded_time = 0;
     size_t length = export_public(plain, der, sizeof(der));
 
-    /* Whatever OpenSSL makes on first use it makes now, outside the heap. */
+    /* OpenSSL allocates its state now, outside the heap. */
     EVP_PKEY_free(import_public(der, length));
     sign(plain, signature);
     pkeyguard_scoped_write (char, bytes, pkeyguard_heap_region(heap)) {
@@ -136,11 +140,11 @@ static void demonstrate(const char *algorithm)
     }
     public_key = import_public(der, length);
     if (!pkeyguard_heap_owns(heap, guarded) || pkeyguard_heap_owns(heap, public_key))
-        die("a key is not where it should be");
+        die("the private key is outside the heap, or the public key inside");
     if (is_reachable(guarded))
         die("the key is reachable outside the scopes");
 
-    /* The first signature also makes what a key keeps for the later ones. */
+    /* The first signature also allocates what the key keeps for later ones: do not measure it. */
     guarded_sign(guarded, signature);
     for (int i = 0; i < ROUNDS; i++) {
         double start = now(), middle;
@@ -152,10 +156,11 @@ static void demonstrate(const char *algorithm)
         plain_time += middle - start;
     }
     verify(public_key, signature, length);
-    printf("%s: signed and verified; the key is out of reach; %.0f ns plain, %.0f ns guarded "
-           "(%+.1f %%)\n",
-           algorithm, plain_time / ROUNDS, guarded_time / ROUNDS,
-           100 * (guarded_time / plain_time - 1));
+    printf(
+        "%s: signed and verified; not reachable outside its scopes; %.0f ns plain, %.0f ns guarded "
+        "(%+.1f %%)\n",
+        algorithm, plain_time / ROUNDS, guarded_time / ROUNDS,
+        100 * (guarded_time / plain_time - 1));
 
     pkeyguard_scoped_write (char, bytes, pkeyguard_heap_region(heap))
         EVP_PKEY_free(guarded);
@@ -167,12 +172,12 @@ int main(void)
 {
     struct pkeyguard_key *key;
 
-    /* Before OpenSSL allocates anything. */
-    if (CRYPTO_set_mem_functions(allocate, reallocate, release) != 1)
+    /* OpenSSL takes allocators only before its first allocation. */
+    if (CRYPTO_set_mem_functions(openssl_alloc, openssl_realloc, openssl_free) != 1)
         die("OpenSSL has allocated already");
     check(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &key), "creating a key");
     check(pkeyguard_heap_create(key, HEAP_SIZE, 0, &heap), "creating a heap");
-    check(pkeyguard_region_name(pkeyguard_heap_region(heap), "private keys"), "naming it");
+    check(pkeyguard_region_name(pkeyguard_heap_region(heap), "private keys"), "naming the heap");
     printf("enforced by %s\n",
            pkeyguard_key_enforcement(key) == PKEYGUARD_PKU ? "protection keys (PKU)" : "mprotect");
     demonstrate("P-256");

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Sets up, builds and runs the vault example.
+# Installs the packages that are missing, then builds and runs the vault example.
 #
 # usage: run.sh [--guest] [--crash]
-#   --guest  on a CPU without protection keys, run it in an emulated machine that has them
-#   --crash  let it write where it may only read; succeeds when it is killed for that
+#   --guest  if the CPU has no protection keys, run it in an emulated machine that has them
+#   --crash  have it write inside a read scope; run.sh succeeds if SIGSEGV kills it
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -23,7 +23,7 @@ for argument in "$@"; do
     esac
 done
 if [ -n "$guest" ] && grep -qw ospke /proc/cpuinfo; then
-    echo "== this CPU has protection keys: no guest is needed"
+    echo "== this CPU has protection keys: running without a guest"
     guest=
 fi
 
@@ -39,7 +39,7 @@ if [ -n "$guest" ]; then
     sh tests/guest/fetch-kernel.sh "$work"
     cc -O2 -static -o "$work/init" tests/guest/init.c
     printf 'vault\t60\t-\t%s\n' "$vault${crash:+ $crash}" > "$work/jobs"
-    echo "== booting a machine whose CPU has protection keys"
+    echo "== booting an emulated machine that has protection keys"
     sh tests/guest/boot.sh "$work" "$work/jobs"
     run() { sh tests/guest/result.sh "$work" vault; }
 else
@@ -50,7 +50,7 @@ echo "== vault $crash"
 status=0
 run || status=$?
 if [ -n "$crash" ] && [ "$status" = 139 ]; then # 128 + SIGSEGV
-    echo "== killed by SIGSEGV, as it should be: the write never happened"
+    echo "== killed by SIGSEGV, as expected: the write did not happen"
     exit 0
 fi
 exit "$status"

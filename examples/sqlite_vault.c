@@ -2,9 +2,9 @@
 /*
  * sqlite_vault - an in-memory database that is reachable only while it is queried
  *
- * SQLite allocates from a keyed heap, so its every byte lives there: pages, caches, statements, the
- * connection itself. Each use of SQLite is inside a scope; between two of them a pointer that was
- * kept into the database faults, and system calls handed one get EFAULT.
+ * SQLite allocates everything from a keyed heap: pages, caches, statements and the connection. Each
+ * use of SQLite is inside a scope. Outside the scopes, reading the database through a pointer
+ * faults, and a system call that gets such a pointer fails with EFAULT.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +32,7 @@ static void *reallocate(void *object, int size)
 
 static void release(void *object)
 {
-    check(pkeyguard_heap_free(heap, object), "freeing");
+    check(pkeyguard_heap_free(heap, object), "freeing an object");
 }
 
 static int size_of(void *object)
@@ -45,13 +45,13 @@ static int round_up(int size)
     return (size + 15) / 16 * 16;
 }
 
-static int start(void *unused)
+static int init_nothing(void *unused)
 {
     (void)unused;
     return SQLITE_OK;
 }
 
-static void stop(void *unused)
+static void shut_down_nothing(void *unused)
 {
     (void)unused;
 }
@@ -62,7 +62,7 @@ static void must(int result, const char *what)
         die(what);
 }
 
-static void fill(sqlite3 **ret_database, sqlite3_stmt **ret_query)
+static void fill_database(sqlite3 **ret_database, sqlite3_stmt **ret_query)
 {
     sqlite3_stmt *insert;
     char secret[32];
@@ -74,31 +74,31 @@ static void fill(sqlite3 **ret_database, sqlite3_stmt **ret_query)
                       NULL, NULL, NULL),
          "cannot create a table");
     must(sqlite3_prepare_v2(*ret_database, "INSERT INTO secrets VALUES (?, ?)", -1, &insert, NULL),
-         "cannot prepare");
+         "cannot prepare a statement");
     for (int i = 0; i < ROWS; i++) {
         snprintf(secret, sizeof(secret), "secret number %d", i);
-        must(sqlite3_bind_int(insert, 1, i), "cannot bind");
-        must(sqlite3_bind_text(insert, 2, secret, -1, SQLITE_TRANSIENT), "cannot bind");
+        must(sqlite3_bind_int(insert, 1, i), "cannot bind a value");
+        must(sqlite3_bind_text(insert, 2, secret, -1, SQLITE_TRANSIENT), "cannot bind a value");
         if (sqlite3_step(insert) != SQLITE_DONE)
-            die("cannot insert");
-        must(sqlite3_reset(insert), "cannot reset");
+            die("cannot insert a row");
+        must(sqlite3_reset(insert), "cannot reset a statement");
     }
-    must(sqlite3_finalize(insert), "cannot finish");
-    must(sqlite3_exec(*ret_database, "COMMIT", NULL, NULL, NULL), "cannot commit");
+    must(sqlite3_finalize(insert), "cannot finalize a statement");
+    must(sqlite3_exec(*ret_database, "COMMIT", NULL, NULL, NULL), "cannot commit the rows");
     must(sqlite3_prepare_v2(*ret_database, "SELECT secret FROM secrets WHERE id = ?", -1, ret_query,
                             NULL),
-         "cannot prepare");
+         "cannot prepare a statement");
 }
 
-/* Returns where the row's text was, which is of no use once the scope is left. */
+/* Returns the address of the row's text. It must not be read after the scope. */
 static const void *look_up(sqlite3_stmt *query, int row)
 {
     const unsigned char *found;
     char expected[32];
 
     snprintf(expected, sizeof(expected), "secret number %d", row);
-    must(sqlite3_reset(query), "cannot reset");
-    must(sqlite3_bind_int(query, 1, row), "cannot bind");
+    must(sqlite3_reset(query), "cannot reset a statement");
+    must(sqlite3_bind_int(query, 1, row), "cannot bind a value");
     if (sqlite3_step(query) != SQLITE_ROW)
         die("a row is missing");
     found = sqlite3_column_text(query, 0);
@@ -107,10 +107,10 @@ static const void *look_up(sqlite3_stmt *query, int row)
     return found;
 }
 
-static void empty(sqlite3 *database, sqlite3_stmt *query)
+static void close_database(sqlite3 *database, sqlite3_stmt *query)
 {
-    must(sqlite3_finalize(query), "cannot finish");
-    must(sqlite3_close(database), "cannot close");
+    must(sqlite3_finalize(query), "cannot finalize a statement");
+    must(sqlite3_close(database), "cannot close the database");
 }
 
 struct times {
@@ -124,12 +124,12 @@ static struct times use_plain(void)
     struct times times;
     double begun = now(), filled;
 
-    fill(&database, &query);
+    fill_database(&database, &query);
     filled = now();
     for (int i = 0; i < QUERIES; i++)
         look_up(query, i * 7919 % ROWS);
     times = (struct times){filled - begun, now() - filled};
-    empty(database, query);
+    close_database(database, query);
     return times;
 }
 
@@ -143,7 +143,7 @@ static struct times use_guarded(void)
     double begun = now(), filled;
 
     pkeyguard_scoped_write (char, bytes, region)
-        fill(&database, &query);
+        fill_database(&database, &query);
     filled = now();
     for (int i = 0; i < QUERIES; i++) {
         pkeyguard_scoped_write (char, bytes, region)
@@ -152,13 +152,13 @@ static struct times use_guarded(void)
     times = (struct times){filled - begun, now() - filled};
 
     if (!pkeyguard_heap_owns(heap, database) || !pkeyguard_heap_owns(heap, found))
-        die("the database is not where it should be");
+        die("the database is not in the heap");
     if (is_reachable(found) || is_reachable(database))
         die("the database is reachable outside the scopes");
     pkeyguard_scoped_write (char, bytes, region) {
         if (!is_reachable(found))
             die("the database is not reachable inside a scope");
-        empty(database, query);
+        close_database(database, query);
         must(sqlite3_shutdown(), "cannot shut SQLite down");
     }
     return times;
@@ -166,25 +166,25 @@ static struct times use_guarded(void)
 
 int main(void)
 {
-    static sqlite3_mem_methods methods = {allocate, release, reallocate, size_of,
-                                          round_up, start,   stop,       NULL};
+    static sqlite3_mem_methods methods = {allocate, release,      reallocate,        size_of,
+                                          round_up, init_nothing, shut_down_nothing, NULL};
     struct times plain, guarded;
     struct pkeyguard_key *key;
 
     check(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &key), "creating a key");
     check(pkeyguard_heap_create(key, HEAP_SIZE, 0, &heap), "creating a heap");
-    check(pkeyguard_region_name(pkeyguard_heap_region(heap), "database"), "naming it");
+    check(pkeyguard_region_name(pkeyguard_heap_region(heap), "database"), "naming the heap");
     printf("enforced by %s\n",
            pkeyguard_key_enforcement(key) == PKEYGUARD_PKU ? "protection keys (PKU)" : "mprotect");
     plain = use_plain();
     must(sqlite3_shutdown(), "cannot shut SQLite down");
-    must(sqlite3_config(SQLITE_CONFIG_MALLOC, &methods), "cannot give SQLite the heap");
+    must(sqlite3_config(SQLITE_CONFIG_MALLOC, &methods), "cannot make SQLite use the heap");
     guarded = use_guarded();
     printf("%d rows: %.1f ms plain, %.1f ms guarded (%+.1f %%)\n", ROWS, plain.fill / 1e6,
            guarded.fill / 1e6, 100 * (guarded.fill / plain.fill - 1));
     printf("%d queries, each in a scope: %.0f ns plain, %.0f ns guarded (%+.1f %%)\n", QUERIES,
            plain.query / QUERIES, guarded.query / QUERIES, 100 * (guarded.query / plain.query - 1));
-    puts("between the scopes the database is out of reach");
+    puts("outside the scopes the database is not reachable");
     check(pkeyguard_heap_destroy(heap), "destroying the heap");
     check(pkeyguard_key_destroy(key), "destroying the key");
     return EXIT_SUCCESS;

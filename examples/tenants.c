@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tenants - the data of 200 tenants, each in a domain of its own, on a CPU with 15 pkeys
+ * tenants - 200 tenants, each with a virtual key of its own, on a CPU with 15 pkeys
  *
- * Two workers serve requests; each opens the tenant that its request is for, and no other. With
- * --crash one follows a pointer into the data of another tenant, and is killed for it.
+ * Two workers serve requests. A worker opens only the data of the tenant that the request is for.
+ * With --crash a worker follows a pointer into another tenant's data and is killed by SIGSEGV.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -19,7 +19,7 @@ enum { TENANTS = 200, REQUESTS = 4000, WORKERS = 2 };
 struct account {
     char owner[32];
     long balance;
-    struct account *see_also; /* the bug: it may lead to another tenant */
+    struct account *see_also; /* the bug: it points into another tenant's data */
 };
 
 static struct tenant {
@@ -39,7 +39,7 @@ static void check(int error, const char *what)
     exit(EXIT_FAILURE);
 }
 
-static void create(int number)
+static void create_tenant(int number)
 {
     struct tenant *tenant = &tenants[number];
     char name[64];
@@ -48,9 +48,9 @@ static void create(int number)
           "creating a key");
     check(pkeyguard_region_create(tenant->key, sizeof(struct account), PROT_READ | PROT_WRITE, 0,
                                   &tenant->data),
-          "allocating a tenant's data");
+          "creating a tenant's data");
     snprintf(name, sizeof(name), "tenant %d", number);
-    check(pkeyguard_region_name(tenant->data, name), "naming it");
+    check(pkeyguard_region_name(tenant->data, name), "naming a tenant's data");
     pthread_mutex_init(&tenant->lock, NULL);
     pkeyguard_scoped_write (struct account, account, tenant->data) {
         snprintf(account->owner, sizeof(account->owner), "owner %d", number);
@@ -59,8 +59,8 @@ static void create(int number)
     }
 }
 
-/* The scope waits where other workers' scopes have every pkey. */
-static void serve(struct tenant *tenant, long amount)
+/* The scope waits while scopes of other threads pin every pkey. */
+static void serve_request(struct tenant *tenant, long amount)
 {
     pthread_mutex_lock(&tenant->lock);
     pkeyguard_scoped_write (struct account, account, tenant->data) {
@@ -69,7 +69,7 @@ static void serve(struct tenant *tenant, long amount)
             puts("following a pointer into another tenant's data");
             fflush(stdout);
             account->see_also->balance += amount;
-            puts("that went through: nothing keeps the tenants apart");
+            puts("the write succeeded: the tenants are not separated");
             exit(EXIT_FAILURE);
         }
     }
@@ -77,14 +77,14 @@ static void serve(struct tenant *tenant, long amount)
     served++;
 }
 
-static void *work(void *argument)
+static void *run_worker(void *argument)
 {
     unsigned seed = (unsigned)(size_t)argument + 1;
 
-    /* Others need to know that this thread has no tenant open that it has inherited. */
+    /* Until a thread registers it may have a pkey open, so no pkey can move to another key. */
     check(pkeyguard_thread_register(), "registering a worker");
     for (int i = 0; i < REQUESTS / WORKERS; i++)
-        serve(&tenants[1 + rand_r(&seed) % (TENANTS - 1)], 1);
+        serve_request(&tenants[1 + rand_r(&seed) % (TENANTS - 1)], 1);
     return NULL;
 }
 
@@ -98,15 +98,15 @@ int main(int argc, char **argv)
         return 2;
     }
     crash = argc == 2;
-    check(pkeyguard_fault_reporter_install(0), "installing the reporter of faults");
+    check(pkeyguard_fault_reporter_install(0), "installing the fault reporter");
     for (int i = 0; i < TENANTS; i++)
-        create(i);
+        create_tenant(i);
     printf("%d tenants, enforced by %s\n", TENANTS,
            pkeyguard_key_enforcement(tenants[0].key) == PKEYGUARD_PKU ? "protection keys (PKU)"
                                                                       : "mprotect");
     fflush(stdout);
     for (size_t i = 0; i < WORKERS; i++)
-        pthread_create(&workers[i], NULL, work, (void *)i);
+        pthread_create(&workers[i], NULL, run_worker, (void *)i);
     for (int i = 0; i < WORKERS; i++)
         pthread_join(workers[i], NULL);
     for (int i = 0; i < TENANTS; i++) {
@@ -115,6 +115,6 @@ int main(int argc, char **argv)
         check(pkeyguard_region_destroy(tenants[i].data), "destroying a tenant's data");
         check(pkeyguard_key_destroy(tenants[i].key), "destroying a key");
     }
-    printf("%d requests served, %ld booked\n", (int)served, total);
+    printf("%d requests served, the balances add up to %ld\n", (int)served, total);
     return total == served ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -2,8 +2,8 @@
 /*
  * vault - a number that is reachable only inside a scope
  *
- * With --crash it then tries to write inside a read scope, through a cast that takes the const
- * away, and is killed for it.
+ * With --crash it also writes inside a read scope, through a cast that removes const, and is killed
+ * by SIGSEGV.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +28,7 @@ static const char *enforcement_name(const struct pkeyguard_key *key)
     case PKEYGUARD_MPROTECT:
         return "mprotect";
     default:
-        return "nobody";
+        return "nothing";
     }
 }
 
@@ -42,10 +42,10 @@ int main(int argc, char **argv)
         return 2;
     }
     check(pkeyguard_region_create(NULL, sizeof(int), PROT_READ | PROT_WRITE, 0, &vault),
-          "allocating the vault");
-    check(pkeyguard_region_name(vault, "vault"), "naming it");
+          "creating the vault");
+    check(pkeyguard_region_name(vault, "vault"), "naming the vault");
     check(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &key), "creating a key");
-    check(pkeyguard_region_associate(vault, key), "giving the vault to the key");
+    check(pkeyguard_region_associate(vault, key), "associating the vault with the key");
     printf("enforced by %s", enforcement_name(key));
     if (pkeyguard_key_number(key) > 0)
         printf(", pkey %d", pkeyguard_key_number(key));
@@ -57,10 +57,10 @@ int main(int argc, char **argv)
     pkeyguard_scoped_read (int, secret, vault) {
         printf("the secret is %d\n", *secret);
         if (argc == 2) {
-            puts("writing to it inside the read scope");
+            puts("writing to the vault inside the read scope");
             fflush(stdout);
             *(int *)secret = 456;
-            puts("the write went through: nothing guards the vault");
+            puts("the write succeeded: the vault is not guarded");
             return EXIT_FAILURE;
         }
     }
