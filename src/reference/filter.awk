@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: MIT
-# Doxygen's input filter: writes a header of ours with its comments in Doxygen's form.
+# Doxygen's input filter: converts the comments of one of our headers to Doxygen's syntax.
 #
-# In the headers a comment belongs to each declaration that follows up to a blank line; one that a
-# blank line follows, to the file; and one behind code, to that member. A comment may begin with the
-# names that it describes, "name, name - what they are"; "@name: " begins a parameter.
+# How comments are read: a comment above declarations describes all of them up to the next blank
+# line. A comment with a blank line after it describes the file. A comment after code on the same
+# line describes that member. A comment may begin with the names that it describes, as in "name, name
+# - what they are". "@name: " begins the description of a parameter.
 
-# Doxygen's special characters, outside of examples, which are indented.
+# Escapes Doxygen's special characters, except in examples. Example lines are indented.
 function escape(line) {
     if (line !~ /^    /)
         gsub(/[\\@<>#`%&]/, "\\\\&", line)
     return line
 }
 
-# Reads the comment in these lines into text, and into brief what stands behind each name.
+# Reads the comment in lines first to last. Sets text, brief[name] for each name that the comment
+# begins with, and file if one of the names is a header's.
 function read_comment(first, last,    i, line, what, names, count) {
     split("", brief)
     text = file = ""
@@ -47,6 +49,7 @@ function read_comment(first, last,    i, line, what, names, count) {
     }
 }
 
+# Returns the name that the line defines or declares, or "".
 function declared_name(line) {
     if (match(line, /^#define [A-Za-z_]+/))
         return substr(line, 9, RLENGTH - 8)
@@ -55,9 +58,10 @@ function declared_name(line) {
     return ""
 }
 
-function describe(line,    name) {
+# Prints the comment for the declaration that begins in this line.
+function print_comment(line,    name) {
     name = declared_name(line)
-    # A long prototype has its name in its second line.
+    # A long prototype has its name on the next line: take a name that the comment begins with.
     if (name == "" && !(name in brief))
         for (name in brief)
             break
@@ -66,6 +70,10 @@ function describe(line,    name) {
 
 { lines[++count_of_lines] = $0 }
 
+# belongs: the last comment describes the declarations that follow it
+# within: this line continues the declaration or macro of the line before it
+# open: how many parentheses that declaration has open
+# hidden: this is code that users must not call, after a comment that begins with "----"
 END {
     for (i = 1; i <= count_of_lines; i++) {
         line = lines[i]
@@ -89,7 +97,7 @@ END {
         if (line == "")
             belongs = 0
         if (belongs && !within && line !~ /^(#if|#else|#endif|[ \t]*})/)
-            describe(line)
+            print_comment(line)
         macro = line ~ /^#/ || (macro && within)
         open = within ? open : 0
         open += gsub(/\(/, "(", line) - gsub(/\)/, ")", line)
@@ -98,7 +106,7 @@ END {
             belongs = 0
         if (hidden && line ~ /^#pragma GCC visibility pop/)
             print "/** \\endcond */"
-        # Behind code: of the member in front of it.
+        # A comment after code describes the member before it.
         if (line !~ /^#/)
             sub(/[;,0-9A-Z] *\/\*/, "&*<", line)
         if (line ~ /^ +[a-z0-9_]+ reserved/)
