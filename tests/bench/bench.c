@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * usage: bench_<module> instructions   lines of the groups that count instructions or memory, and
- *                                      whether each target is met: the exit status
- *        bench_<module> times [ROUNDS] lines of the groups that compare times; their targets are
- *                                      printed and decide nothing
+ * usage: bench_MODULE instructions    measures the groups that count instructions or memory; fails
+ *                                     if a target is missed
+ *        bench_MODULE times [ROUNDS]  measures the groups that compare times; prints the targets
+ *                                     and does not check them
  */
 #include "bench.h"
 
@@ -20,11 +20,12 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
-/* So few operations in a row that, of many tries, some see no timer interrupt. */
+/* In at least one of TRIES tries, COUNT operations run without a timer interrupt. */
 enum { COUNT = 10, TRIES = 50 };
+/* After ROUNDS_IN_PLACE rounds a group is set up again at other addresses. */
 enum { MAX_ROUNDS = 2000, ROUNDS_IN_PLACE = 100, MAX_ROWS = 16 };
 
-static bool met = true;
+static bool targets_met = true;
 
 void bench_require(bool succeeded, const char *what)
 {
@@ -34,8 +35,10 @@ void bench_require(bool succeeded, const char *what)
     exit(2);
 }
 
-/* The time stamp counter's advance over the operations, undisturbed. */
-static double ticks(void (*operation)(unsigned count), unsigned count)
+/* ---- instructions: the time stamp counter counts them in a guest with GUEST_ICOUNT ---- */
+
+/* The fewest ticks that count operations took: those of a try without interrupts. */
+static double fewest_ticks(void (*operation)(unsigned count), unsigned count)
 {
     uint64_t fewest = UINT64_MAX;
 
@@ -50,14 +53,14 @@ static double ticks(void (*operation)(unsigned count), unsigned count)
     return (double)fewest;
 }
 
-/* Without what the function spends outside its loop. */
-static double each(void (*operation)(unsigned count), unsigned count)
+/* The difference of two runs leaves out what the function executes outside its loop. */
+static double ticks_per_operation(void (*operation)(unsigned count), unsigned count)
 {
-    return (ticks(operation, 2 * count) - ticks(operation, count)) / count;
+    return (fewest_ticks(operation, 2 * count) - fewest_ticks(operation, count)) / count;
 }
 
-/* All of them have been done once before. */
-static double mean(void (*operation)(unsigned count), unsigned count)
+/* Measures the second of two equal runs: it finds the keys bound as the first one leaves them. */
+static double mean_ticks(void (*operation)(unsigned count), unsigned count)
 {
     uint64_t begin;
 
@@ -67,8 +70,7 @@ static double mean(void (*operation)(unsigned count), unsigned count)
     return (double)(__rdtsc() - begin) / count;
 }
 
-/* What the clock must show to be believed. */
-static void nothing(unsigned count)
+static void no_instructions(unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
         __asm__ volatile("");
@@ -80,7 +82,14 @@ static void hundred_instructions(unsigned count)
         __asm__ volatile(".rept 100\n\tnop\n\t.endr");
 }
 
-static volatile sig_atomic_t writes;
+static bool clock_counts_instructions(void)
+{
+    return ticks_per_operation(hundred_instructions, COUNT) -
+               ticks_per_operation(no_instructions, COUNT) ==
+           100;
+}
+
+static volatile sig_atomic_t wrpkru_count;
 
 static void on_step(int signal, siginfo_t *info, void *context)
 {
@@ -89,24 +98,24 @@ static void on_step(int signal, siginfo_t *info, void *context)
 
     (void)signal, (void)info;
     if (memcmp((const void *)stepped->uc_mcontext.gregs[REG_RIP], wrpkru, sizeof(wrpkru)) == 0)
-        writes++;
+        wrpkru_count++;
 }
 
-/* Steps through the operation: with the trap flag set, the CPU traps before each instruction. */
-static unsigned count_writes(void (*operation)(unsigned count))
+/* Counts WRPKRU in one operation. With the trap flag set the CPU traps between instructions. */
+static unsigned count_wrpkru(void (*operation)(unsigned count))
 {
-    static const unsigned long long trap = 0x100;
+    static const unsigned long long trap_flag = 0x100;
     struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO};
 
     sigaction(SIGTRAP, &action, NULL);
-    writes = 0;
-    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | trap);
+    wrpkru_count = 0;
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | trap_flag);
     operation(1);
-    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~trap);
-    return (unsigned)writes;
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~trap_flag);
+    return (unsigned)wrpkru_count;
 }
 
-/* Ends a line. */
+/* The last column; ends the row. */
 static void print_target(const struct bench_row *row, int decimals)
 {
     if (row->at_most != 0)
@@ -114,65 +123,69 @@ static void print_target(const struct bench_row *row, int decimals)
     printf(" |\n");
 }
 
-static void hold_to_target(const struct bench_row *row, double cost)
+static void check_target(const struct bench_row *row, double cost)
 {
     if (row->at_most == 0 || cost <= row->at_most)
         return;
-    fprintf(stderr, "bench: %s: %.2f, not at most %.2f\n", row->name, cost, row->at_most);
-    met = false;
+    fprintf(stderr, "bench: %s: %.2f is more than the target %.2f\n", row->name, cost,
+            row->at_most);
+    targets_met = false;
 }
 
-static double instructions(const struct bench_group *group, void (*operation)(unsigned count))
+static double count_ticks(const struct bench_group *group, void (*operation)(unsigned count))
 {
     if (group->unit == MEAN_INSTRUCTIONS)
-        return mean(operation, group->operations);
-    return each(operation, group->operations != 0 ? group->operations : COUNT);
+        return mean_ticks(operation, group->operations);
+    return ticks_per_operation(operation, group->operations != 0 ? group->operations : COUNT);
 }
 
-static void print_writes(const struct bench_row *row)
+/* Prints and checks the column of WRPKRU. */
+static void print_wrpkru(const struct bench_row *row)
 {
-    unsigned counted = count_writes(row->operation);
+    unsigned counted = count_wrpkru(row->operation);
 
     printf(" %u |", counted);
     if (counted == row->writes)
         return;
-    fprintf(stderr, "bench: %s: %u WRPKRU, not %u\n", row->name, counted, row->writes);
-    met = false;
+    fprintf(stderr, "bench: %s: %u WRPKRU instead of %u\n", row->name, counted, row->writes);
+    targets_met = false;
 }
 
 static void count_instructions(const struct bench_group *group)
 {
-    bool multiple = group->unit == TIMES_INSTRUCTIONS;
-    int decimals = multiple ? 2 : 0;
+    bool ratio = group->unit == INSTRUCTION_RATIO;
+    int decimals = ratio ? 2 : 0;
     double baseline;
 
     group->set_up();
-    baseline = instructions(group, group->baseline);
-    if (multiple)
+    baseline = count_ticks(group, group->baseline);
+    if (ratio)
         printf("| **%s** | × %s (%.0f instructions) | | |\n", group->name, group->baseline_name,
                baseline);
     else
         printf("| **%s** | instructions | | |\n", group->name);
     for (const struct bench_row *row = group->rows; row->name != NULL; row++) {
-        double count = instructions(group, row->operation);
-        double cost = multiple ? count / baseline : count - baseline;
+        double count = count_ticks(group, row->operation);
+        double cost = ratio ? count / baseline : count - baseline;
 
         printf("| %s | %.*f |", row->name, decimals, cost);
         if (group->unit == MEAN_INSTRUCTIONS)
             printf(" |");
         else
-            print_writes(row);
+            print_wrpkru(row);
         print_target(row, decimals);
-        hold_to_target(row, cost);
+        check_target(row, cost);
     }
     group->tear_down();
 }
+
+/* ---- memory ---- */
 
 struct memory {
     long kilobytes, mappings;
 };
 
-/* Without files' pages: a child maps those of its libraries anew. */
+/* Only anonymous memory: after fork(2) the pages of files become resident again by themselves. */
 static struct memory memory_in_use(void)
 {
     FILE *sums = fopen("/proc/self/smaps_rollup", "r"), *mappings = fopen("/proc/self/maps", "r");
@@ -190,8 +203,8 @@ static struct memory memory_in_use(void)
     return memory;
 }
 
-/* In a child, which finds nothing that another contestant has given back. */
-static struct memory memory_for(void (*operation)(unsigned count), unsigned objects)
+/* Runs the operation in a child process, where it cannot reuse what another row has freed. */
+static struct memory measure_memory(void (*operation)(unsigned count), unsigned objects)
 {
     struct memory memory;
     int ends[2];
@@ -222,21 +235,24 @@ static void count_memory(const struct bench_group *group)
     group->set_up();
     printf("| **%s** | bytes each, mappings | | |\n", group->name);
     for (const struct bench_row *row = group->rows; row->name != NULL; row++) {
-        struct memory memory = memory_for(row->operation, group->objects);
+        struct memory memory = measure_memory(row->operation, group->objects);
         double cost = 1024.0 * (double)memory.kilobytes / group->objects;
 
         printf("| %s | %.1f, %ld | |", row->name, cost, memory.mappings);
         print_target(row, 0);
-        hold_to_target(row, cost);
+        check_target(row, cost);
     }
     group->tear_down();
 }
 
+/* ---- times ---- */
+
+/* The nanoseconds of one operation, which is done before to fill the caches again. */
 static double nanoseconds(void (*operation)(unsigned count))
 {
     struct timespec begin, end;
 
-    operation(COUNT); /* the others may have taken its place in the caches */
+    operation(COUNT);
     clock_gettime(CLOCK_MONOTONIC, &begin);
     operation(COUNT);
     clock_gettime(CLOCK_MONOTONIC, &end);
@@ -244,16 +260,17 @@ static double nanoseconds(void (*operation)(unsigned count))
            COUNT;
 }
 
-static int compare(const void *left, const void *right)
+static int compare_doubles(const void *left, const void *right)
 {
     double a = *(const double *)left, b = *(const double *)right;
 
     return (a > b) - (a < b);
 }
 
+/* Sorts the values. */
 static double median(double *values, size_t count)
 {
-    qsort(values, count, sizeof(*values), compare);
+    qsort(values, count, sizeof(*values), compare_doubles);
     return values[count / 2];
 }
 
@@ -268,18 +285,18 @@ static double lowest(const double *values, size_t count)
     return low;
 }
 
-/* Leaves the values in another order. */
-static double typical(const struct bench_group *group, double *times, const double *baseline,
-                      size_t rounds)
+/* The cost of a row, from its times and the baseline's. Overwrites the row's times. */
+static double time_ratio(const struct bench_group *group, double *times, const double *baseline,
+                         size_t rounds)
 {
-    if (group->unit == TIMES_LOWEST)
+    if (group->unit == LOWEST_TIME_RATIO)
         return lowest(times, rounds) / lowest(baseline, rounds);
     for (size_t round = 0; round < rounds; round++)
         times[round] /= baseline[round];
     return median(times, rounds);
 }
 
-/* What a system call costs depends on where its pages lie: the next ones shall lie elsewhere. */
+/* Moves the next mappings to other addresses: the cost of a system call depends on them. */
 static void set_up_elsewhere(const struct bench_group *group)
 {
     enum { SPACER = 3 << 19 };
@@ -289,38 +306,48 @@ static void set_up_elsewhere(const struct bench_group *group)
     group->set_up();
 }
 
-/* The contestants take turns, so that what slows the machine down for a while slows all of them. */
-static void compare_times(const struct bench_group *group, size_t rounds)
+/*
+ * Fills times[row] with a time for each round; times[row_count] is the baseline's. Rows and
+ * baseline take turns in each round, so a slow moment of the machine slows all of them.
+ */
+static void measure_rounds(const struct bench_group *group, size_t row_count, size_t rounds,
+                           double times[][MAX_ROUNDS])
 {
-    static double times[MAX_ROWS + 1][MAX_ROUNDS]; /* the last row's: the baseline's */
-    double costs[MAX_ROWS], baseline;
-    size_t rows = 0;
-
-    while (group->rows[rows].name != NULL)
-        rows++;
     for (size_t round = 0; round < rounds; round++) {
         if (round % ROUNDS_IN_PLACE == 0) {
             if (round != 0)
                 group->tear_down();
             set_up_elsewhere(group);
         }
-        for (size_t turn = 0; turn <= rows; turn++) {
-            size_t who = (round + turn) % (rows + 1);
+        for (size_t turn = 0; turn <= row_count; turn++) {
+            size_t row = (round + turn) % (row_count + 1);
 
-            times[who][round] =
-                nanoseconds(who == rows ? group->baseline : group->rows[who].operation);
+            times[row][round] =
+                nanoseconds(row == row_count ? group->baseline : group->rows[row].operation);
         }
     }
     group->tear_down();
-    for (size_t row = 0; row < rows; row++)
-        costs[row] = typical(group, times[row], times[rows], rounds);
+}
 
-    baseline =
-        group->unit == TIMES_LOWEST ? lowest(times[rows], rounds) : median(times[rows], rounds);
-    printf("| **%s** | × %s (%.3g µs) | | |\n", group->name, group->baseline_name, baseline / 1000);
-    for (size_t i = 0; i < rows; i++) {
-        printf("| %s | %.2f | |", group->rows[i].name, costs[i]);
-        print_target(&group->rows[i], 2);
+static void compare_times(const struct bench_group *group, size_t rounds)
+{
+    static double times[MAX_ROWS + 1][MAX_ROUNDS];
+    double costs[MAX_ROWS], *baseline_times, baseline;
+    size_t row_count = 0;
+
+    while (group->rows[row_count].name != NULL)
+        row_count++;
+    measure_rounds(group, row_count, rounds, times);
+    baseline_times = times[row_count];
+    for (size_t row = 0; row < row_count; row++)
+        costs[row] = time_ratio(group, times[row], baseline_times, rounds);
+    baseline = group->unit == LOWEST_TIME_RATIO ? lowest(baseline_times, rounds)
+                                                : median(baseline_times, rounds);
+
+    printf("| **%s** | × %s (%.3g µs) | |\n", group->name, group->baseline_name, baseline / 1000);
+    for (size_t row = 0; row < row_count; row++) {
+        printf("| %s | %.2f |", group->rows[row].name, costs[row]);
+        print_target(&group->rows[row], 2);
     }
 }
 
@@ -334,19 +361,21 @@ int main(int argc, char *argv[])
         fprintf(stderr, "usage: %s instructions | times [ROUNDS]\n", argv[0]);
         return 2;
     }
-    if (counts && each(hundred_instructions, COUNT) - each(nothing, COUNT) != 100) {
+    if (counts && !clock_counts_instructions()) {
         fprintf(stderr, "bench: this machine's clock does not count instructions\n");
         return 2;
     }
     for (const struct bench_group *group = bench_groups; group->name != NULL; group++) {
-        if (counts == (group->unit == TIMES_BASELINE || group->unit == TIMES_LOWEST))
+        bool compares = group->unit == TIME_RATIO || group->unit == LOWEST_TIME_RATIO;
+
+        if (counts == compares)
             continue;
-        if (!counts)
+        if (compares)
             compare_times(group, (size_t)rounds);
         else if (group->unit == MEMORY)
             count_memory(group);
         else
             count_instructions(group);
     }
-    return met ? 0 : 1;
+    return targets_met ? 0 : 1;
 }

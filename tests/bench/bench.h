@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench.h - the rows of the benchmark table
+ * bench.h - the rows of the benchmark's tables
  *
- * A bench_<module>.c lists what it measures in bench_groups; bench.c, linked to each, measures it
- * and prints the table's lines.
+ * Each bench_MODULE.c lists in bench_groups what it measures. bench.c is linked to each of them: it
+ * measures the groups and prints their rows.
  */
 #ifndef BENCH_H
 #define BENCH_H
@@ -11,49 +11,54 @@
 #include <stdbool.h>
 
 /*
- * INSTRUCTIONS: executed in one operation, the kernel's included, less the baseline's. Exact, but
- * only in a machine whose clock counts instructions (GUEST_ICOUNT in ../guest/boot.sh).
- * MEAN_INSTRUCTIONS: the mean of those of many operations, which are not alike; timer interrupts
- * among them count. How often they execute WRPKRU is not counted.
- * TIMES_INSTRUCTIONS: how many times the baseline's instructions an operation executes.
- * TIMES_BASELINE: how many times as long as the baseline an operation takes, on any machine.
- * TIMES_LOWEST: the same where only what went undisturbed tells anything, of the lowest times.
- * MEMORY: resident bytes for each object, and mappings for all of them together, that an operation
- * which makes objects leaves in use; each is done in a process of its own.
+ * The unit of a group's costs.
+ *
+ * INSTRUCTIONS: instructions of one operation, the kernel's included, minus the baseline's. Exact,
+ *     but only on a machine whose clock counts instructions (GUEST_ICOUNT in ../guest/boot.sh).
+ * MEAN_INSTRUCTIONS: the same, but the mean of many operations whose costs differ. Timer interrupts
+ *     are included, and WRPKRU is not counted.
+ * INSTRUCTION_RATIO: instructions of one operation divided by the baseline's.
+ * TIME_RATIO: the time of one operation divided by the baseline's, on any machine.
+ * LOWEST_TIME_RATIO: its lowest time divided by the baseline's lowest time, for emulated CPUs: only
+ *     the rounds in which nothing else ran tell anything.
+ * MEMORY: memory that an operation leaves in use, in bytes for each object that it creates, and the
+ *     number of its mappings.
  */
 enum bench_unit {
     INSTRUCTIONS,
     MEAN_INSTRUCTIONS,
-    TIMES_INSTRUCTIONS,
-    TIMES_BASELINE,
-    TIMES_LOWEST,
+    INSTRUCTION_RATIO,
+    TIME_RATIO,
+    LOWEST_TIME_RATIO,
     MEMORY
 };
 
-/* One line of the table; the last of a group's has no name. */
+/* A row of the table. The last row of a group has no name. */
 struct bench_row {
     const char *name;
-    void (*operation)(unsigned count); /* does it so many times */
-    unsigned writes; /* how often one operation executes WRPKRU, where instructions are counted */
+    void (*operation)(unsigned count); /* performs the operation count times */
+    unsigned writes; /* how many WRPKRU one operation executes; checked with INSTRUCTIONS and
+                        INSTRUCTION_RATIO */
     double at_most;  /* the target, in the group's unit; 0: none */
 };
 
-/* Rows that share a preparation and a baseline; the last group has no name. */
+/* Rows with the same preparation and baseline. The last group has no name. */
 struct bench_group {
     const char *name;
     enum bench_unit unit;
-    const char *baseline_name; /* but for INSTRUCTIONS and MEMORY */
+    const char *baseline_name; /* for ratios */
     void (*set_up)(void);
     void (*tear_down)(void);
-    void (*baseline)(unsigned count); /* but for MEMORY */
-    unsigned objects;                 /* for MEMORY */
-    unsigned operations; /* for MEAN_INSTRUCTIONS; where they are counted and not alike, a period */
+    void (*baseline)(unsigned count); /* for all units except MEMORY */
+    unsigned objects;                 /* MEMORY: how many objects an operation creates */
+    unsigned operations; /* MEAN_INSTRUCTIONS: how many operations to measure. INSTRUCTIONS and
+                            INSTRUCTION_RATIO: costs repeat after so many; 0: all are equal */
     const struct bench_row *rows;
 };
 
 extern const struct bench_group bench_groups[];
 
-/* Ends the program unless what is named succeeded. */
+/* Ends the program unless succeeded is true. what: the name of the call that failed. */
 void bench_require(bool succeeded, const char *what);
 
 #endif

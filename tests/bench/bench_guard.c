@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Opening and closing a region, by guards and by what people use instead. */
+/* Opening and closing a region: guards, and what programs use instead. */
 #include "bench.h"
 
 #include <sodium.h>
@@ -16,11 +16,14 @@ static struct pkeyguard_region *region, *one_page, *many_pages;
 static struct pkeyguard_guard outer;
 static int key_number;
 static uint32_t deny_bits;
-static volatile int *number, *page, *pages; /* in those regions */
+static volatile int *number, *page, *pages; /* the start of region, one_page, many_pages */
 static volatile int plain;
-static volatile int *volatile plain_pointer = &plain; /* loaded each time, as a region is */
+static volatile int *volatile plain_pointer = &plain; /* loaded for each access, as a region's is */
 
-/* Each operation makes one access, as the baseline does, in a loop that is too large to unroll. */
+/*
+ * The baseline: the one access that each operation makes too. Its loop is not unrolled, because the
+ * loops of the operations are too large for it.
+ */
 static void store(unsigned count)
 {
 #pragma GCC unroll 1
@@ -118,11 +121,11 @@ static void mprotect_pair_on_many(unsigned count)
     }
 }
 
-static const struct bench_row from_closed[] = {
+static const struct bench_row closed_rows[] = {
     {"write scope", write_scope, .writes = 2, .at_most = 24},
     {"read scope", read_scope, .writes = 2, .at_most = 28},
-    {"auto guard, writing", auto_guard, .writes = 2, .at_most = 24},
-    {"acquire and release, writing", bare_guard, .writes = 2},
+    {"auto guard for writing", auto_guard, .writes = 2, .at_most = 24},
+    {"acquire and release for writing", bare_guard, .writes = 2},
     {"key write scope", key_scope, .writes = 2},
     {"hand-written assembly", by_hand, .writes = 2},
     {"glibc: two `pkey_set`", glibc_pair, .writes = 2},
@@ -131,15 +134,16 @@ static const struct bench_row from_closed[] = {
     {0},
 };
 
-static const struct bench_row nested[] = {
+static const struct bench_row nested_rows[] = {
     {"write scope", write_scope, .writes = 0},
     {"read scope", read_scope, .writes = 0},
     {0},
 };
 
 /*
- * A region without a key; its pages are in use. Raw mprotect pairs are done to pages of such
- * regions, for what they cost depends on what lies beside them.
+ * Creates a region without a key and writes to all its pages. Pairs of mprotect(2) are measured on
+ * such regions: their cost depends on the neighbouring mappings, so these are the same for all
+ * rows.
  */
 static struct pkeyguard_region *software_region(size_t size)
 {
@@ -189,7 +193,7 @@ static void destroy_open_region(void)
     destroy_keyed_region();
 }
 
-static void *sodium; /* what sodium_malloc() gave */
+static void *sodium; /* from sodium_malloc() */
 
 static void raw_pair(unsigned count)
 {
@@ -238,38 +242,38 @@ static void destroy_software_region(void)
     bench_require(pkeyguard_region_destroy(region) == 0, "pkeyguard_region_destroy");
 }
 
-static const struct bench_row software[] = {
+static const struct bench_row software_rows[] = {
     {"write scope", write_scope, .at_most = 1.05},
     {"libsodium: `sodium_mprotect_readwrite` and `_noaccess`", sodium_pair, .at_most = 0},
     {0},
 };
 
 const struct bench_group bench_groups[] = {
-    {.name = "key with a pkey, region of 1 page",
+    {.name = "dedicated key, region of 1 page",
      .unit = INSTRUCTIONS,
      .set_up = create_keyed_region,
      .tear_down = destroy_keyed_region,
      .baseline = store,
-     .rows = from_closed},
-    {.name = "the same, inside an open write scope",
+     .rows = closed_rows},
+    {.name = "dedicated key, inside an open write scope",
      .unit = INSTRUCTIONS,
      .set_up = create_open_region,
      .tear_down = destroy_open_region,
      .baseline = store,
-     .rows = nested},
+     .rows = nested_rows},
     {.name = "mprotect enforcement, 1 page",
-     .unit = TIMES_BASELINE,
+     .unit = TIME_RATIO,
      .baseline_name = "two `mprotect`",
      .set_up = create_small_software_region,
      .tear_down = destroy_software_region,
      .baseline = raw_pair,
-     .rows = software},
+     .rows = software_rows},
     {.name = "mprotect enforcement, 256 pages",
-     .unit = TIMES_BASELINE,
+     .unit = TIME_RATIO,
      .baseline_name = "two `mprotect`",
      .set_up = create_large_software_region,
      .tear_down = destroy_software_region,
      .baseline = raw_pair,
-     .rows = software},
+     .rows = software_rows},
     {0},
 };

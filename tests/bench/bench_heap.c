@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Objects of a heap, beside those of other allocators. */
+/* Allocating and freeing objects: a heap, and other allocators. */
 #include "bench.h"
 
 #include <pthread.h>
@@ -11,20 +11,20 @@
 
 #include <pkeyguard.h>
 
-/* jemalloc stands in for malloc in this program; this one is glibc's. */
+/* malloc() is jemalloc's in this program; these are glibc's. */
 void *__libc_malloc(size_t size);
 void __libc_free(void *object);
 
-enum { CAPACITY = 4 << 20 }; /* of each heap, and of OpenSSL's */
+enum { CAPACITY = 4 << 20 }; /* bytes, of each heap and of OpenSSL's secure heap */
 
 struct keyed_heap {
     struct pkeyguard_key *key;
     struct pkeyguard_heap *heap;
-    struct pkeyguard_guard guard; /* empty where no scope is open */
+    struct pkeyguard_guard guard; /* on the key; empty if the heap is closed */
 };
 
 static struct keyed_heap open_heap, closed_heap, open_software_heap, closed_software_heap;
-static size_t size; /* of each object */
+static size_t size; /* bytes of each object */
 
 static void glibc_wipe_and_free(void *object)
 {
@@ -52,20 +52,21 @@ HEAP(closed_heap)
 HEAP(open_software_heap)
 HEAP(closed_software_heap)
 
+/* Writes to the object, so that its page is in use, and does not free it. */
 static inline void keep(void *object)
 {
     *(volatile char *)object = 1;
 }
 
-/* Allocates, and gives back, so many objects one after the other. */
-#define PAIRS(name, alloc, give_back)            \
+/* Defines an operation that allocates an object and passes it to dispose. */
+#define PAIRS(name, alloc, dispose)              \
     static void name(unsigned count)             \
     {                                            \
         for (unsigned i = 0; i < count; i++) {   \
             void *object = alloc(size);          \
                                                  \
             __asm__ volatile("" : "+r"(object)); \
-            give_back(object);                   \
+            dispose(object);                     \
         }                                        \
     }
 PAIRS(glibc, __libc_malloc, __libc_free)
@@ -139,7 +140,7 @@ static void tear_down(void)
     bench_require(CRYPTO_secure_malloc_done(), "CRYPTO_secure_malloc_done");
 }
 
-/* What stays in memory with so many objects of each allocator. */
+/* For MEMORY: operations that leave their objects allocated. */
 PAIRS(glibc_live, __libc_malloc, keep)
 PAIRS(jemalloc_live, malloc, keep)
 PAIRS(sodium_live, sodium_malloc, keep)
@@ -164,22 +165,22 @@ static void set_up_live(void)
     bench_require(sodium_init() >= 0, "sodium_init");
 }
 
-static void nothing(void)
+static void tear_down_nothing(void)
 {
 }
 
 /*
- * Threads that share the operations' pairs, and sleep in between. In less time than so many take,
- * the kernel may have both of them, woken up together, on one processor.
+ * Threads that share the work of an operation and sleep between operations. PAIRS_EACH is large
+ * because the kernel may wake both on one processor and needs time to move one away.
  */
 enum { WORKERS = 2, PAIRS_EACH = 5000 };
 
 static pthread_t workers[WORKERS];
 static pthread_barrier_t start, end;
-static unsigned shares[WORKERS];     /* of the pairs */
-static void (*work)(unsigned count); /* NULL: they go home */
+static unsigned shares[WORKERS];     /* pairs that each worker has to do */
+static void (*work)(unsigned count); /* NULL: the workers end */
 
-static void *worker(void *argument)
+static void *run_worker(void *argument)
 {
     const unsigned *share = argument;
 
@@ -192,7 +193,7 @@ static void *worker(void *argument)
     return NULL;
 }
 
-static void let_work(void (*pairs)(unsigned count), unsigned threads, unsigned count)
+static void make_workers_do(void (*pairs)(unsigned count), unsigned threads, unsigned count)
 {
     for (unsigned i = 0; i < WORKERS; i++)
         shares[i] = i < threads ? count * PAIRS_EACH / threads : 0;
@@ -208,12 +209,13 @@ static void set_up_workers(void)
     bench_require(pthread_barrier_init(&start, NULL, WORKERS + 1) == 0, "pthread_barrier_init");
     bench_require(pthread_barrier_init(&end, NULL, WORKERS + 1) == 0, "pthread_barrier_init");
     for (unsigned i = 0; i < WORKERS; i++)
-        bench_require(pthread_create(&workers[i], NULL, worker, &shares[i]) == 0, "pthread_create");
+        bench_require(pthread_create(&workers[i], NULL, run_worker, &shares[i]) == 0,
+                      "pthread_create");
 }
 
 static void tear_down_workers(void)
 {
-    let_work(NULL, 0, 0);
+    make_workers_do(NULL, 0, 0);
     for (unsigned i = 0; i < WORKERS; i++)
         pthread_join(workers[i], NULL);
     pthread_barrier_destroy(&start);
@@ -221,10 +223,10 @@ static void tear_down_workers(void)
     tear_down();
 }
 
-#define BY_THREADS(name, pairs, threads) \
-    static void name(unsigned count)     \
-    {                                    \
-        let_work(pairs, threads, count); \
+#define BY_THREADS(name, pairs, threads)        \
+    static void name(unsigned count)            \
+    {                                           \
+        make_workers_do(pairs, threads, count); \
     }
 BY_THREADS(heap_by_one, scope_open, 1)
 BY_THREADS(heap_by_two, scope_open, 2)
@@ -234,7 +236,7 @@ BY_THREADS(jemalloc_by_one, jemalloc_wiped, 1)
 BY_THREADS(jemalloc_by_two, jemalloc_wiped, 2)
 
 /* clang-format off */
-#define OTHERS                                        \
+#define OTHER_ALLOCATORS                              \
     {"glibc", glibc, .writes = 0},                    \
     {"jemalloc", jemalloc, .writes = 0},              \
     {"jemalloc, wiped", jemalloc_wiped, .writes = 0}, \
@@ -242,23 +244,23 @@ BY_THREADS(jemalloc_by_two, jemalloc_wiped, 2)
     {"libsodium", sodium, .writes = 0}
 /* clang-format on */
 
-static const struct bench_row counted[] = {
+static const struct bench_row counted_rows[] = {
     {"heap, scope open", scope_open, .writes = 0, .at_most = 2},
     {"heap, scope closed", scope_closed, .writes = 4},
-    OTHERS,
+    OTHER_ALLOCATORS,
     {0},
 };
 
-static const struct bench_row timed[] = {
+static const struct bench_row timed_rows[] = {
     {"heap, scope open", scope_open, .at_most = 2},
     {"heap, scope closed", scope_closed, .writes = 0},
     {"heap, mprotect enforcement, scope open", software_scope_open, .writes = 0},
     {"heap, mprotect enforcement, scope closed", software_scope_closed, .writes = 0},
-    OTHERS,
+    OTHER_ALLOCATORS,
     {0},
 };
 
-static const struct bench_row live[] = {
+static const struct bench_row live_rows[] = {
     {"heap", heap_live, .at_most = 48},
     {"glibc", glibc_live, .writes = 0},
     {"jemalloc", jemalloc_live, .writes = 0},
@@ -266,13 +268,13 @@ static const struct bench_row live[] = {
     {0},
 };
 
-static const struct bench_row live_beside_sodium[] = {
+static const struct bench_row few_live_rows[] = {
     {"heap", heap_live, .at_most = 48},
     {"libsodium", sodium_live, .writes = 0},
     {0},
 };
 
-static const struct bench_row together[] = {
+static const struct bench_row worker_rows[] = {
     {"heap, two threads", heap_by_two, .at_most = 1},
     {"glibc, wiped, one thread", glibc_by_one, .writes = 0},
     {"glibc, wiped, two threads", glibc_by_two, .writes = 0},
@@ -281,38 +283,38 @@ static const struct bench_row together[] = {
     {0},
 };
 
-#define ALLOC_AND_FREE(object_size, bench_unit, contestants)                                     \
+#define ALLOC_AND_FREE(object_size, what, bench_unit, bench_rows)                                \
     {                                                                                            \
-        .name = "alloc and free of " #object_size " B", .unit = bench_unit,                      \
+        .name = "alloc and free of " #object_size " B, " what, .unit = bench_unit,               \
         .baseline_name = "glibc, wiped", .set_up = set_up_##object_size, .tear_down = tear_down, \
-        .baseline = glibc_wiped, .rows = contestants,                                            \
+        .baseline = glibc_wiped, .rows = bench_rows,                                             \
     }
 
 const struct bench_group bench_groups[] = {
-    ALLOC_AND_FREE(32, TIMES_INSTRUCTIONS, counted),
-    ALLOC_AND_FREE(256, TIMES_INSTRUCTIONS, counted),
-    ALLOC_AND_FREE(4096, TIMES_INSTRUCTIONS, counted),
+    ALLOC_AND_FREE(32, "instructions", INSTRUCTION_RATIO, counted_rows),
+    ALLOC_AND_FREE(256, "instructions", INSTRUCTION_RATIO, counted_rows),
+    ALLOC_AND_FREE(4096, "instructions", INSTRUCTION_RATIO, counted_rows),
     {.name = "100,000 live objects of 32 B",
      .unit = MEMORY,
      .set_up = set_up_live,
-     .tear_down = nothing,
-     .rows = live,
+     .tear_down = tear_down_nothing,
+     .rows = live_rows,
      .objects = 100000},
-    {.name = "10,000 live objects of 32 B; libsodium stops at 16,000",
+    {.name = "10,000 live objects of 32 B (libsodium can have about 16,000)",
      .unit = MEMORY,
      .set_up = set_up_live,
-     .tear_down = nothing,
-     .rows = live_beside_sodium,
+     .tear_down = tear_down_nothing,
+     .rows = few_live_rows,
      .objects = 10000},
-    ALLOC_AND_FREE(32, TIMES_BASELINE, timed),
-    ALLOC_AND_FREE(256, TIMES_BASELINE, timed),
-    ALLOC_AND_FREE(4096, TIMES_BASELINE, timed),
-    {.name = "alloc and free of 32 B, the same number by one or two threads, a scope open",
-     .unit = TIMES_BASELINE,
+    ALLOC_AND_FREE(32, "time", TIME_RATIO, timed_rows),
+    ALLOC_AND_FREE(256, "time", TIME_RATIO, timed_rows),
+    ALLOC_AND_FREE(4096, "time", TIME_RATIO, timed_rows),
+    {.name = "alloc and free of 32 B, the same work by one thread or shared by two, scope open",
+     .unit = TIME_RATIO,
      .baseline_name = "heap, one thread",
      .set_up = set_up_workers,
      .tear_down = tear_down_workers,
      .baseline = heap_by_one,
-     .rows = together},
+     .rows = worker_rows},
     {0},
 };

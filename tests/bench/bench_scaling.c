@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Virtual keys in two threads at a time. Each has a share of the work, so two do twice as much. */
+/* Virtual keys in two threads at once. Each thread does the same work, so two do twice as much. */
 #include "bench.h"
 
 #include <pthread.h>
@@ -14,18 +14,18 @@ static struct pkeyguard_key *keys[WORKERS];
 static struct pkeyguard_region *regions[WORKERS];
 static char *pages[WORKERS];
 
-/* Each on a cache line of its own, also where they share a region. */
+/* Aligned, so that no two workers share a cache line, even if they share a region. */
 struct worker {
     pthread_t thread;
     char *page;
     struct pkeyguard_region *region;
-    size_t offset;
-    unsigned share;
+    size_t offset;  /* in the region, of the bytes it writes to */
+    unsigned share; /* scopes or pairs to do */
 } __attribute__((aligned(128)));
 
 static struct worker workers[WORKERS];
 static pthread_barrier_t start, end;
-static void (*work)(const struct worker *worker); /* NULL: they go home */
+static void (*work)(const struct worker *worker); /* NULL: the workers end */
 
 static void write_scopes(const struct worker *worker)
 {
@@ -44,7 +44,7 @@ static void mprotect_pairs(const struct worker *worker)
     }
 }
 
-static void *do_shares(void *argument)
+static void *run_worker(void *argument)
 {
     const struct worker *worker = argument;
 
@@ -55,8 +55,8 @@ static void *do_shares(void *argument)
     return NULL;
 }
 
-static void let_work(void (*shares)(const struct worker *worker), unsigned share, bool both,
-                     bool same_key)
+static void make_workers_do(void (*shares)(const struct worker *worker), unsigned share, bool both,
+                            bool same_key)
 {
     for (unsigned i = 0; i < WORKERS; i++) {
         workers[i].share = i == 0 || both ? share : 0;
@@ -82,14 +82,14 @@ static void set_up(void)
         bench_require(pages[i] != MAP_FAILED, "mmap");
         workers[i].page = pages[i];
         workers[i].offset = i * PAGE / WORKERS;
-        bench_require(pthread_create(&workers[i].thread, NULL, do_shares, &workers[i]) == 0,
+        bench_require(pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]) == 0,
                       "pthread_create");
     }
 }
 
 static void tear_down(void)
 {
-    let_work(NULL, 0, false, false);
+    make_workers_do(NULL, 0, false, false);
     for (unsigned i = 0; i < WORKERS; i++) {
         pthread_join(workers[i].thread, NULL);
         munmap(pages[i], PAGE);
@@ -100,10 +100,10 @@ static void tear_down(void)
     pthread_barrier_destroy(&end);
 }
 
-#define BY_THREADS(name, shares, share, both, same_key)   \
-    static void name(unsigned count)                      \
-    {                                                     \
-        let_work(shares, count *(share), both, same_key); \
+#define BY_THREADS(name, shares, share, both, same_key)          \
+    static void name(unsigned count)                             \
+    {                                                            \
+        make_workers_do(shares, count *(share), both, same_key); \
     }
 BY_THREADS(scopes_by_one, write_scopes, SCOPES, false, false)
 BY_THREADS(scopes_by_two, write_scopes, SCOPES, true, false)
@@ -111,26 +111,26 @@ BY_THREADS(scopes_with_one_key, write_scopes, SCOPES, true, true)
 BY_THREADS(pairs_by_one, mprotect_pairs, PAIRS, false, false)
 BY_THREADS(pairs_by_two, mprotect_pairs, PAIRS, true, false)
 
-static const struct bench_row scopes[] = {
+static const struct bench_row scope_rows[] = {
     {"two threads, a key each", scopes_by_two, .at_most = 1.25},
     {"two threads, the same key", scopes_with_one_key, .writes = 0},
     {0},
 };
 
-static const struct bench_row pairs[] = {
+static const struct bench_row pair_rows[] = {
     {"two threads, a page each", pairs_by_two, .writes = 0},
     {0},
 };
 
-#define BY_EACH(what, one, two)                                                                   \
-    {                                                                                             \
-        .name = what ", as many by each thread, on two emulated CPUs", .unit = TIMES_LOWEST,      \
-        .baseline_name = "one thread", .set_up = set_up, .tear_down = tear_down, .baseline = one, \
-        .rows = two,                                                                              \
+#define BY_EACH(what, by_one, bench_rows)                                           \
+    {                                                                               \
+        .name = what ", the same number by each thread", .unit = LOWEST_TIME_RATIO, \
+        .baseline_name = "one thread", .set_up = set_up, .tear_down = tear_down,    \
+        .baseline = by_one, .rows = bench_rows,                                     \
     }
 
 const struct bench_group bench_groups[] = {
-    BY_EACH("write scopes on a virtual key with a pkey", scopes_by_one, scopes),
-    BY_EACH("two `mprotect`", pairs_by_one, pairs),
+    BY_EACH("write scopes on a virtual key that has a pkey", scopes_by_one, scope_rows),
+    BY_EACH("two `mprotect`", pairs_by_one, pair_rows),
     {0},
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Saving and changing a thread's rights on every key. */
+/* Saving, restoring, resetting and switching a thread's rights. */
 #include "bench.h"
 
 #include <stdlib.h>
@@ -11,7 +11,7 @@ static struct pkeyguard_key *key, *other_key;
 static struct pkeyguard_region *region, *other;
 static struct pkeyguard_thread_rights saved, opened;
 
-static void nothing(unsigned count)
+static void do_nothing(unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
         __asm__ volatile("" : : : "memory");
@@ -29,7 +29,7 @@ static void restore(unsigned count)
         pkeyguard_thread_restore(&saved);
 }
 
-/* As after a longjmp out of a scope: the guard is not released. */
+/* Never releases the guard, like a longjmp out of a scope. */
 static void acquire_and_restore(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -58,7 +58,7 @@ static void acquire_and_reset(unsigned count)
     }
 }
 
-/* Between a coroutine with the region open and one with it closed. */
+/* Switches to a coroutine that has the region open, and back to one that has it closed. */
 static void switch_there_and_back(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -83,7 +83,7 @@ static void destroy(struct pkeyguard_key *to_destroy, struct pkeyguard_region *o
     bench_require(pkeyguard_key_destroy(to_destroy) == 0, "pkeyguard_key_destroy");
 }
 
-/* Two keys, as in a program that has use for this; one is opened here, the other below. */
+/* With two keys. saved has both closed, opened has the region's open. */
 static void set_up_with(unsigned flags)
 {
     create(flags, &key, &region);
@@ -113,26 +113,26 @@ static void tear_down(void)
 
 static const struct bench_row rows[] = {
     {"save", save, .writes = 0},
-    {"restore, with nothing to change", restore, .writes = 0},
+    {"restore that changes nothing", restore, .writes = 0},
     {"acquire and restore", acquire_and_restore, .writes = 2},
-    {"reset, with nothing to change", reset, .writes = 0},
+    {"reset that changes nothing", reset, .writes = 0},
     {"acquire and reset", acquire_and_reset, .writes = 2},
     {"switch there and back", switch_there_and_back, .writes = 2},
     {0},
 };
 
 const struct bench_group bench_groups[] = {
-    {.name = "a thread's rights, two keys",
+    {.name = "rights of a thread, two dedicated keys",
      .unit = INSTRUCTIONS,
      .set_up = set_up,
      .tear_down = tear_down,
-     .baseline = nothing,
+     .baseline = do_nothing,
      .rows = rows},
-    {.name = "the same, two virtual keys",
+    {.name = "rights of a thread, two virtual keys",
      .unit = INSTRUCTIONS,
      .set_up = set_up_virtual,
      .tear_down = tear_down,
-     .baseline = nothing,
+     .baseline = do_nothing,
      .rows = rows},
     {0},
 };

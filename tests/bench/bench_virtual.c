@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Scopes of virtual keys: with the key bound to a pkey, and where it must be given one first. */
+/* Scopes of virtual keys: a hit (the key has a pkey) and a miss (it must get one first). */
 #include "bench.h"
 
 #include <pthread.h>
@@ -10,21 +10,24 @@
 
 #include <pkeyguard.h>
 
-/* MISSED is more keys than there are pkeys: used in turn, the next one is never bound. */
+/* MISSED is more keys than there are pkeys: if they are used in turn, every use is a miss. */
 enum { PAGE = 4096, PAGE_RW = PROT_READ | PROT_WRITE, MISSED = 18, MOST_KEYS = 1000 };
 
 static struct pkeyguard_key *keys[MOST_KEYS];
 static struct pkeyguard_region *regions[MOST_KEYS];
-static size_t key_count, size; /* of each region */
+static size_t key_count, size; /* size: bytes of each region */
 static size_t next_missed;
 static volatile int plain;
-static volatile int *volatile plain_pointer = &plain; /* loaded each time, as a region is */
+static volatile int *volatile plain_pointer = &plain; /* loaded for each access, as a region's is */
 
-/* Without a key: rights on these pages are changed by hand. */
+/* Two mappings without a key, for the measurements of plain system calls. */
 static volatile char *raw[2];
 static int raw_pkey;
 
-/* Each operation makes one access, as the baseline does, in a loop that is too large to unroll. */
+/*
+ * The baseline: the one access that each operation makes too. Its loop is not unrolled, because the
+ * loops of the operations are too large for it.
+ */
 static void store(unsigned count)
 {
 #pragma GCC unroll 1
@@ -49,7 +52,7 @@ static void read_scope(unsigned count)
     }
 }
 
-static void miss(unsigned count)
+static void use_next_missed(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
         pkeyguard_scoped_write (volatile int, object, regions[next_missed])
@@ -58,7 +61,7 @@ static void miss(unsigned count)
     }
 }
 
-/* A pkey changes hands. */
+/* What a miss must at least do: take a pkey from one mapping and give it to another. */
 static void two_pkey_mprotect(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -81,7 +84,7 @@ static void two_mprotect(unsigned count)
     }
 }
 
-/* ---- keys, and regions whose pages are in use ---- */
+/* ---- set-up: keys, and regions whose pages have all been written to ---- */
 
 static void create_keys(size_t count, size_t region_size)
 {
@@ -111,7 +114,7 @@ static void create_one_key(void)
     create_keys(1, PAGE);
 }
 
-/* Between pages that stay closed, as a region lies between its guard pages. */
+/* Maps size bytes, with an inaccessible page on each side as a region has. */
 static volatile char *map_raw(void)
 {
     char *mapping =
@@ -124,11 +127,11 @@ static volatile char *map_raw(void)
     return mapping + PAGE;
 }
 
-/* The virtual keys leave one pkey. */
+/* raw_pkey is the one pkey that virtual keys leave free. */
 static void create_missed(size_t pages)
 {
     create_keys(MISSED, pages * PAGE);
-    next_missed = 0; /* the longest unused */
+    next_missed = 0; /* the least recently used */
     raw_pkey = pkey_alloc(0, 0);
     bench_require(raw_pkey > 0, "pkey_alloc");
     for (int i = 0; i < 2; i++)
@@ -147,7 +150,7 @@ static void destroy_missed(void)
 static pthread_t sleeper;
 static pthread_barrier_t asleep, woken;
 
-static void *sleep_registered(void *argument)
+static void *run_sleeper(void *argument)
 {
     bench_require(pkeyguard_thread_register() == 0, "pkeyguard_thread_register");
     pthread_barrier_wait(&asleep);
@@ -159,7 +162,7 @@ static void create_sleeper(void)
 {
     bench_require(pthread_barrier_init(&asleep, NULL, 2) == 0, "pthread_barrier_init");
     bench_require(pthread_barrier_init(&woken, NULL, 2) == 0, "pthread_barrier_init");
-    bench_require(pthread_create(&sleeper, NULL, sleep_registered, NULL) == 0, "pthread_create");
+    bench_require(pthread_create(&sleeper, NULL, run_sleeper, NULL) == 0, "pthread_create");
     pthread_barrier_wait(&asleep);
 }
 
@@ -172,32 +175,32 @@ static void destroy_missed_and_sleeper(void)
     destroy_missed();
 }
 
-#define SET_UP_MISSED(pages)                         \
-    static void create_missed_##pages(void)          \
-    {                                                \
-        create_missed(pages);                        \
-    }                                                \
-    static void create_missed_##pages##_beside(void) \
-    {                                                \
-        create_missed(pages);                        \
-        create_sleeper();                            \
+#define SET_UP_MISSED(pages)                            \
+    static void create_missed_##pages(void)             \
+    {                                                   \
+        create_missed(pages);                           \
+    }                                                   \
+    static void create_missed_and_sleeper_##pages(void) \
+    {                                                   \
+        create_missed(pages);                           \
+        create_sleeper();                               \
     }
 SET_UP_MISSED(1)
 SET_UP_MISSED(16)
 SET_UP_MISSED(256)
 
-/* ---- patterns of access: each use draws a key ---- */
+/* ---- patterns of use: keys drawn at random ---- */
 
 enum { USES = 2000 };
 
 struct pattern {
     char name[64];
-    unsigned short drawn[USES];
+    unsigned short drawn[USES]; /* the number of the key that each use opens */
 };
 
 static struct pattern uniform, zipf;
 
-static void use(const struct pattern *pattern, unsigned count)
+static void use_keys(const struct pattern *pattern, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
         pkeyguard_scoped_write (volatile int, object, regions[pattern->drawn[i % USES]])
@@ -207,16 +210,16 @@ static void use(const struct pattern *pattern, unsigned count)
 
 static void use_uniform(unsigned count)
 {
-    use(&uniform, count);
+    use_keys(&uniform, count);
 }
 
 static void use_zipf(unsigned count)
 {
-    use(&zipf, count);
+    use_keys(&zipf, count);
 }
 
-/* Keys by their weights. */
-static void draw(struct pattern *pattern, const double *weights)
+/* Draws keys, each with a probability in proportion to its weight. */
+static void draw_keys(struct pattern *pattern, const double *weights)
 {
     double sum = 0;
     unsigned seed = 1;
@@ -233,12 +236,12 @@ static void draw(struct pattern *pattern, const double *weights)
     }
 }
 
-/* How often the key is bound already, when all of it has been done once before. */
+/* Appends the share of hits in the second of two runs, the one that mean_ticks() measures. */
 static void name_with_hits(struct pattern *pattern, const char *name)
 {
     unsigned hits = 0;
 
-    use(pattern, USES);
+    use_keys(pattern, USES);
     for (size_t i = 0; i < USES; i++) {
         size_t drawn = pattern->drawn[i];
 
@@ -257,12 +260,12 @@ static void create_drawn(size_t count)
     raw[1] = map_raw();
     for (size_t i = 0; i < count; i++)
         weights[i] = 1;
-    draw(&uniform, weights);
-    name_with_hits(&uniform, "uniform");
+    draw_keys(&uniform, weights);
+    name_with_hits(&uniform, "keys drawn evenly");
     for (size_t rank = 1; rank <= count; rank++)
         weights[rank - 1] = 1 / (double)rank;
-    draw(&zipf, weights);
-    name_with_hits(&zipf, "Zipf (1 / rank)");
+    draw_keys(&zipf, weights);
+    name_with_hits(&zipf, "keys drawn by Zipf's law (1 / rank)");
 }
 
 static void destroy_drawn(void)
@@ -281,63 +284,63 @@ SET_UP_DRAWN(32)
 SET_UP_DRAWN(100)
 SET_UP_DRAWN(1000)
 
-static const struct bench_row hits[] = {
+static const struct bench_row hit_rows[] = {
     {"write scope", write_scope, .writes = 2, .at_most = 60},
     {"read scope", read_scope, .writes = 2, .at_most = 60},
     {0},
 };
 
-static const struct bench_row misses[] = {
-    {"write scope", miss, .writes = 2, .at_most = 1.25},
+static const struct bench_row miss_rows[] = {
+    {"write scope", use_next_missed, .writes = 2, .at_most = 1.25},
     {"two `mprotect`", two_mprotect, .writes = 0},
     {0},
 };
 
-static const struct bench_row misses_beside[] = {
-    {"write scope", miss, .writes = 2, .at_most = 1.25},
+static const struct bench_row miss_beside_sleeper_rows[] = {
+    {"write scope", use_next_missed, .writes = 2, .at_most = 1.25},
     {0},
 };
 
-static const struct bench_row drawn[] = {
+static const struct bench_row drawn_rows[] = {
     {uniform.name, use_uniform, .at_most = 0},
     {zipf.name, use_zipf, .at_most = 0},
     {"two `mprotect`", two_mprotect, .at_most = 0},
     {0},
 };
 
-/* Every seventh miss costs more than the others. */
-#define MISS(pages, text)                                                                 \
-    {                                                                                     \
-        .name = "virtual key without a pkey, " text,                                      \
-        .unit = TIMES_INSTRUCTIONS,                                                       \
-        .baseline_name = "two `pkey_mprotect`",                                           \
-        .set_up = create_missed_##pages,                                                  \
-        .tear_down = destroy_missed,                                                      \
-        .baseline = two_pkey_mprotect,                                                    \
-        .rows = misses,                                                                   \
-        .operations = 7,                                                                  \
-    },                                                                                    \
-    {                                                                                     \
-        .name = "the same beside a sleeping thread, " text, .unit = TIMES_INSTRUCTIONS,   \
-        .baseline_name = "two `pkey_mprotect`", .set_up = create_missed_##pages##_beside, \
-        .tear_down = destroy_missed_and_sleeper, .baseline = two_pkey_mprotect,           \
-        .rows = misses_beside, .operations = 7,                                           \
+/* Every seventh miss costs more than the others, so the costs repeat after 7 operations. */
+#define MISS(pages, text)                                                                     \
+    {                                                                                         \
+        .name = "virtual key that must get a pkey, " text,                                    \
+        .unit = INSTRUCTION_RATIO,                                                            \
+        .baseline_name = "two `pkey_mprotect`",                                               \
+        .set_up = create_missed_##pages,                                                      \
+        .tear_down = destroy_missed,                                                          \
+        .baseline = two_pkey_mprotect,                                                        \
+        .rows = miss_rows,                                                                    \
+        .operations = 7,                                                                      \
+    },                                                                                        \
+    {                                                                                         \
+        .name = "virtual key that must get a pkey, another thread asleep, " text,             \
+        .unit = INSTRUCTION_RATIO, .baseline_name = "two `pkey_mprotect`",                    \
+        .set_up = create_missed_and_sleeper_##pages, .tear_down = destroy_missed_and_sleeper, \
+        .baseline = two_pkey_mprotect, .rows = miss_beside_sleeper_rows, .operations = 7,     \
     }
 
 #define DRAWN(count, text)                                                              \
     {                                                                                   \
         .name = text " virtual keys of 1 page, write scope", .unit = MEAN_INSTRUCTIONS, \
         .set_up = create_drawn_##count, .tear_down = destroy_drawn, .baseline = store,  \
-        .rows = drawn, .operations = USES,                                              \
+        .rows = drawn_rows, .operations = USES,                                         \
     }
 
 const struct bench_group bench_groups[] = {
-    {.name = "virtual key with a pkey, region of 1 page",
+    {.name = "virtual key that has a pkey, region of 1 page",
      .unit = INSTRUCTIONS,
      .set_up = create_one_key,
      .tear_down = destroy_keys,
      .baseline = store,
-     .rows = hits},
+     .rows = hit_rows},
     MISS(1, "1 page"),
     MISS(16, "16 pages"),
     MISS(256, "256 pages"),

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Prints what the benchmark programs measure in the guest, and fails where a target is missed.
+# Runs benchmark programs in the guest and prints their rows. Fails if a target is missed.
 #
 # usage: guest.sh GUEST MODE PROGRAM...
-#   GUEST  a directory that has vmlinuz and init, see ../guest/boot.sh
-#   MODE   instructions: counted, on one processor; times: compared, on two
+#   GUEST  a directory with vmlinuz and init, see ../guest/boot.sh
+#   MODE   instructions: on one processor, whose clock counts them; times: on two processors
 set -eu
 
 scripts=$(cd "$(dirname "$0")/../guest" && pwd)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Sets up, builds and runs the benchmarks. Stdout is one markdown table and how it was measured.
-# Fails where an instruction count misses its target.
+# Installs the packages that are missing, builds the benchmarks and runs them. Stdout is the content
+# of RESULTS.md. Fails if an instruction count or a memory size misses its target.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -20,30 +20,70 @@ guest=$PWD/.build/bench/guest
     echo "== measuring"
 } >&2
 
-programs=$(ls "$PWD"/.build/bench/tests/bench/bench_*)
+built=$PWD/.build/bench/tests/bench
+programs=$(ls "$built"/bench_*)
 status=0
-echo "| operation | cost | \`WRPKRU\` | target |"
-echo "|---|---:|---:|---:|"
+
+cat << END
+# What libpkeyguard costs
+
+\`sh tests/bench/run.sh\` prints this file. To measure again:
+
+    sh tests/bench/run.sh > tests/bench/RESULTS.md
+
+A row in bold type begins a group and gives its unit. "× X (n)" means that the costs are multiples
+of X, which itself costs n. A target is the most that the operation may cost. "Wiped" means that the
+object is overwritten before it is freed, as the heap does. Versions: gcc $(cc -dumpfullversion) -O2,
+glibc $(ldd --version | sed -n '1s/.* //p'), libsodium $(pkg-config --modversion libsodium), jemalloc $(pkg-config --modversion jemalloc | sed 's/_.*//'), OpenSSL $(pkg-config --modversion libcrypto).
+
+## Instructions and memory
+
+Instructions are those that one operation executes, the kernel's included. Where the unit is
+instructions, those of the access inside the scope are subtracted. QEMU $(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p') counts them (-icount), so
+they are the same in each run. They are not time: \`WRPKRU\` counts as one instruction but takes longer than most, and each round of
+a \`rep\` instruction counts as one. The cost of \`mprotect\` also depends on which mappings are next to
+the pages. The column \`WRPKRU\` says how many of the instructions are that one.
+
+A use of a virtual key is a hit if the key has a pkey already. Where hits and misses are mixed, the
+cost is the mean of 2,000 uses, with the timer's interrupts.
+
+Memory is anonymous memory, with the allocator's own records.
+
+| operation | cost | \`WRPKRU\` | target |
+|---|---:|---:|---:|
+END
 # shellcheck disable=SC2086 # a list of paths without blanks
 sh tests/bench/guest.sh "$guest" instructions $programs || status=1
+
+cat << END
+
+## Time
+
+Machine: $(sed -n 's/^model name\t*: //p' /proc/cpuinfo | head -n 1), Linux $(uname -r), $(grep -qw ospke /proc/cpuinfo && echo with PKU || echo without PKU).
+Each cost is the median of 2,000 ratios between batches that took turns. These targets are not
+checked: times vary from machine to machine. A heap without the words "mprotect enforcement" has a
+key that is enforced by PKU; on a machine without PKU it is not enforced at all, so that only the
+heap's own work is measured.
+
+| operation | cost | target |
+|---|---:|---:|
+END
 for program in $programs; do
     case $program in
-    *_scaling) sh tests/bench/guest.sh "$guest" times "$program" || status=1 ;;
+    *_scaling) ;;
     *) "$program" times ;;
     esac
 done
+
 cat << END
 
-Instructions are those executed, the kernel's included, for one operation of a loop, less those for
-the one access that a scope encloses: exact, but each round of a \`rep\` instruction counts, and
-\`mprotect\` depends a little on what lies beside the pages. \`WRPKRU\` is counted by single steps. With
-hits and misses mixed it is the mean of 2,000 operations, and the timer's interrupts count. They
-are not time: \`WRPKRU\` counts as one. Emulated by
-QEMU $(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p') with -icount.
-Bytes are those of anonymous pages, an allocator's own records included.
-Times are medians of 2000 ratios between batches that take turns, on $(sed -n 's/^model name\t*: //p' /proc/cpuinfo | head -n 1), Linux $(uname -r).
-On two emulated CPUs, each a thread of QEMU that wants a CPU for itself, they are ratios of the lowest of 100.
-gcc $(cc -dumpfullversion) -O2, glibc $(ldd --version | sed -n '1s/.* //p'), libsodium $(pkg-config --modversion libsodium),
-jemalloc $(pkg-config --modversion jemalloc | sed 's/_.*//'), OpenSSL $(pkg-config --modversion libcrypto).
+## Time on two emulated CPUs
+
+Here each CPU is a thread of QEMU, which needs a real CPU for itself. Each cost is the ratio of the
+lowest of 100 times. These targets are not checked either.
+
+| operation | cost | target |
+|---|---:|---:|
 END
+sh tests/bench/guest.sh "$guest" times "$built/bench_scaling" || status=1
 exit "$status"
