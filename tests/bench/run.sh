@@ -23,6 +23,7 @@ guest=$PWD/.build/bench/guest
 built=$PWD/.build/bench/tests/bench
 programs=$(ls "$built"/bench_*)
 status=0
+if grep -qw ospke /proc/cpuinfo; then pku="with PKU"; else pku="without PKU"; fi
 
 cat << END
 # What libpkeyguard costs
@@ -33,16 +34,23 @@ cat << END
 
 A row in bold type begins a group and gives its unit. "× X (n)" means that the costs are multiples
 of X, which itself costs n. A target is the most that the operation may cost. "Wiped" means that the
-object is overwritten before it is freed, as the heap does. Versions: gcc $(cc -dumpfullversion) -O2,
-glibc $(ldd --version | sed -n '1s/.* //p'), libsodium $(pkg-config --modversion libsodium), jemalloc $(pkg-config --modversion jemalloc | sed 's/_.*//'), OpenSSL $(pkg-config --modversion libcrypto).
+object is overwritten before it is freed, as the heap does.
+
+- machine: $(sed -n 's/^model name\t*: //p' /proc/cpuinfo | head -n 1), $pku, Linux $(uname -r)
+- emulator: QEMU $(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
+- compiler: gcc $(cc -dumpfullversion) -O2
+- compared with: glibc $(ldd --version | sed -n '1s/.* //p'), libsodium $(pkg-config --modversion libsodium), jemalloc $(pkg-config --modversion jemalloc | sed 's/_.*//'),
+  OpenSSL $(pkg-config --modversion libcrypto)
 
 ## Instructions and memory
 
 Instructions are those that one operation executes, the kernel's included. Where the unit is
-instructions, those of the access inside the scope are subtracted. QEMU $(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p') counts them (-icount), so
-they are the same in each run. They are not time: \`WRPKRU\` counts as one instruction but takes longer than most, and each round of
-a \`rep\` instruction counts as one. The cost of \`mprotect\` also depends on which mappings are next to
-the pages. The column \`WRPKRU\` says how many of the instructions are that one.
+instructions, those of the access inside the scope are subtracted. The emulator counts them
+(-icount), so a second run gives the same numbers; only those of libsodium and the means of many
+uses differ, by up to 2 %. Instructions are not time: \`WRPKRU\` counts as one but takes longer than
+most, and each round of a \`rep\` instruction counts as one. The cost of \`mprotect\` also depends on
+which mappings are next to the pages. The column \`WRPKRU\` says how many of the instructions are that
+one.
 
 A use of a virtual key is a hit if the key has a pkey already. Where hits and misses are mixed, the
 cost is the mean of 2,000 uses, with the timer's interrupts.
@@ -59,11 +67,10 @@ cat << END
 
 ## Time
 
-Machine: $(sed -n 's/^model name\t*: //p' /proc/cpuinfo | head -n 1), Linux $(uname -r), $(grep -qw ospke /proc/cpuinfo && echo with PKU || echo without PKU).
 Each cost is the median of 2,000 ratios between batches that took turns. These targets are not
-checked: times vary from machine to machine. A heap without the words "mprotect enforcement" has a
-key that is enforced by PKU; on a machine without PKU it is not enforced at all, so that only the
-heap's own work is measured.
+checked: times vary from machine to machine. Those of heaps are the targets for instructions, for
+comparison. A heap without the words "mprotect enforcement" has a key that PKU enforces; on a machine
+without PKU nothing enforces it, and only the heap's own work is measured.
 
 | operation | cost | target |
 |---|---:|---:|
