@@ -5,7 +5,7 @@
 #ifndef COMPLAIN_H
 #define COMPLAIN_H
 
-/* Sets what messages begin with; before it is called that is "pkeyguard". Keeps the pointer. */
+/* Sets the name that messages begin with, "pkeyguard" at first. It must stay valid. */
 void complain_as(const char *name);
 
 /* Flushes stdout, then writes "NAME: " and the formatted message to stderr, as one line. */

@@ -104,7 +104,7 @@ static double time_scope(struct pkeyguard_region *region)
     return (now_ns() - start) / ITERATIONS;
 }
 
-/* Keeps the fastest round of each kind. They take turns, so a slow moment slows both. */
+/* Keeps the fastest round of each of the two. They take turns, so a slow moment slows both. */
 static int compare_scope(struct pkeyguard_region *region, void *page, size_t size,
                          struct facts *facts)
 {

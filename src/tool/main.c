@@ -24,7 +24,7 @@ static const struct command {
     const char *name, *arguments, *summary;
     int least, most; /* number of arguments; most -1: no limit */
     int (*run)(char *const arguments[], bool json);
-    const char *letters; /* for getopt(3); "+": stop at the first argument, which has options too */
+    const char *letters; /* for getopt(3); "+": options after an argument are the argument's own */
     const struct option *options;
     const char *option_help;
 } commands[] = {

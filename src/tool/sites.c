@@ -55,7 +55,7 @@ static int compare_functions(const void *a, const void *b)
     return left->size < right->size ? -1 : left->size > right->size;
 }
 
-/* Returns the function that holds the address, or NULL. Without a size it ends at the next one. */
+/* Returns the function that holds the address, or NULL. One without a size ends at the next. */
 static const struct function *find_function(const struct program *program, uint64_t address)
 {
     const struct function *found;
@@ -199,8 +199,7 @@ static size_t guard_instruction_length(const unsigned char *code, const unsigned
 
 /*
  * True if the WRPKRU ends one of the asm blocks of <pkeyguard/arch/x86_64.h>: RDPKRU, then only
- * instructions that guard_instruction_length() knows. The compiler chooses nothing but their
- * operands.
+ * instructions that guard_instruction_length() knows. The compiler can only choose their operands.
  */
 static bool ends_guard(const unsigned char *begin, const unsigned char *wrpkru)
 {

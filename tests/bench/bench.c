@@ -185,7 +185,7 @@ struct memory {
     long kilobytes, mappings;
 };
 
-/* Only anonymous memory: after fork(2) the pages of files become resident again by themselves. */
+/* Only anonymous memory: a child's pages of files become resident again as it uses them. */
 static struct memory memory_in_use(void)
 {
     FILE *sums = fopen("/proc/self/smaps_rollup", "r"), *mappings = fopen("/proc/self/maps", "r");
@@ -247,7 +247,7 @@ static void count_memory(const struct bench_group *group)
 
 /* ---- times ---- */
 
-/* The nanoseconds of one operation, which is done before to fill the caches again. */
+/* Nanoseconds of one operation. The first COUNT of them are not measured: they fill the caches. */
 static double nanoseconds(void (*operation)(unsigned count))
 {
     struct timespec begin, end;

@@ -19,8 +19,8 @@
  *     are included, and WRPKRU is not counted.
  * INSTRUCTION_RATIO: instructions of one operation divided by the baseline's.
  * TIME_RATIO: the time of one operation divided by the baseline's, on any machine.
- * LOWEST_TIME_RATIO: its lowest time divided by the baseline's lowest time, for emulated CPUs: only
- *     the rounds in which nothing else ran tell anything.
+ * LOWEST_TIME_RATIO: its lowest time divided by the baseline's lowest time. This is for emulated
+ *     CPUs, where only the rounds count in which nothing else ran.
  * MEMORY: memory that an operation leaves in use, in bytes for each object that it creates, and the
  *     number of its mappings.
  */

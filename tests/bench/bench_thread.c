@@ -83,7 +83,7 @@ static void destroy(struct pkeyguard_key *to_destroy, struct pkeyguard_region *o
     bench_require(pkeyguard_key_destroy(to_destroy) == 0, "pkeyguard_key_destroy");
 }
 
-/* With two keys. saved has both closed, opened has the region's open. */
+/* Two keys: `saved` gets rights with both closed, `opened` with the key of region open. */
 static void set_up_with(unsigned flags)
 {
     create(flags, &key, &region);
