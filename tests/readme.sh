@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Compiles the first C example of the README, without a warning, and checks what it prints.
+# Checks README.md: its first C block compiles as it stands, without a warning, and prints 123; and
+# each number in its cost table is in tests/bench/RESULTS.md.
 #
 # usage: readme.sh README INCLUDE LIBRARY WORK
 set -eu
@@ -9,3 +10,15 @@ mkdir -p "$4"
 awk '/^```/ { if (inside) exit; inside = /^```c$/; next } inside' "$1" > "$4/readme.c"
 ${CC:-cc} -Wall -Wextra -Wpedantic -Wshadow -Werror -I"$2" -o "$4/readme" "$4/readme.c" "$3"
 test "$("$4/readme")" = 123
+
+awk '/^## / { inside = /What it costs/ } inside && /^\|/' "$1" > "$4/costs"
+test "$(wc -l < "$4/costs")" = 10 # eight rows and the table's head
+results=$(dirname "$1")/tests/bench/RESULTS.md
+grep -oE '[0-9]+([.][0-9]+)?' "$4/costs" | sort -u > "$4/numbers"
+while read -r number; do
+    pattern=$(echo "$number" | sed 's/[.]/[.]/')
+    if ! grep -qE "(^|[^0-9.])$pattern([^0-9.]|\$)" "$results"; then
+        echo "README.md: $number is not in $results" >&2
+        exit 1
+    fi
+done < "$4/numbers"
