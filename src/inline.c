@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The inline functions' one real symbol each, for bindings of other languages. */
+/* Compiles the headers' inline functions as exported ones, for bindings of other languages. */
 #define PKEYGUARD_INLINE
 
 #include <pkeyguard.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* platform.c - tries what this machine offers, in a child process, which disturbs nothing here */
 #include <pkeyguard/platform.h>
 
 #include <errno.h>
@@ -7,19 +8,22 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <pkeyguard/fault.h>
 #include <pkeyguard/pkru.h>
 
-#include "pkey/pkey_allocator.h"
 #include "base/lock.h"
 #include "base/os.h"
+#include "pkey/pkey_allocator.h"
+#include "pkey/pkeys.h"
 #include "pkru/signal_frame.h"
 
 _Static_assert(sizeof(struct pkeyguard_platform) == 80, "frozen for the ABI");
 
 /*
- * Runs look in a child process; both see the shared findings. The child may die of what it tries
- * (a filter that kills, say), so findings hold the worst answer until it has a better one. Only
- * async-signal-safe calls there: the parent may have threads.
+ * Calls look() in a child process, which shares the findings with this one. The child may be killed
+ * by what it tries, by a seccomp filter for example: so the findings begin with the worst answer,
+ * and look() improves it as it goes. look() may only make async-signal-safe calls, because this
+ * process may have other threads.
  */
 static int look_from_child(void (*look)(void *findings), void *findings)
 {
@@ -36,19 +40,29 @@ static int look_from_child(void (*look)(void *findings), void *findings)
     return 0;
 }
 
+/* ---- probe ---- */
+
+/* Counts the free pkeys by taking them; the child's end gives them back. The error is -EPERM
+ * before, unless something rules PKU out, and stays so if a filter kills the child for
+ * pkey_alloc(2). */
+static void probe_pkeys(struct pkeyguard_platform *found)
+{
+    int pkey;
+
+    if (found->pku_error != -EPERM)
+        return;
+    while ((pkey = os_pkey_alloc()) > 0)
+        found->hardware_keys_free++;
+    found->pku_error = pkey == -ENOSPC ? 0 : pkey;
+}
+
 static void probe(void *findings)
 {
     struct pkeyguard_platform *found = findings;
     size_t page = os_page_size();
     void *address;
 
-    if (found->pku_error == -EPERM) {
-        int pkey;
-
-        while ((pkey = os_pkey_alloc()) > 0)
-            found->hardware_keys_free++;
-        found->pku_error = pkey == -ENOSPC ? 0 : pkey;
-    }
+    probe_pkeys(found);
     found->guard_madvise =
         os_allocate_pages(page, &address) == 0 && os_install_guard(address, page) == 0;
     found->sealing = os_allocate_pages(page, &address) == 0 && os_seal(address, page) == 0;
@@ -72,6 +86,7 @@ int pkeyguard_platform_probe(struct pkeyguard_platform *ret_platform)
     if (error == 0) {
         if (found->pku_error == 0) {
             found->enforcement = PKEYGUARD_PKU;
+            /* The library's own idle pkeys are free for new keys, too. */
             if (library_lock() == 0) {
                 found->hardware_keys_free += pkeys_reusable();
                 library_unlock();
@@ -83,49 +98,51 @@ int pkeyguard_platform_probe(struct pkeyguard_platform *ret_platform)
     return error;
 }
 
-/* What the self-test's signal handler saw. */
-static struct {
-    sigjmp_buf after_fault;
-    siginfo_t fault;
-    uint32_t handler_pkru, frame_pkru;
-    bool frame_has_pkru;
+/* ---- self-test ---- */
+
+/* What the signal handlers of the child saw. It has one thread. */
+static struct self_test_signals {
+    sigjmp_buf after_fault; /* where the handler of faults jumps; set before each access */
+    siginfo_t fault;        /* the last one */
+    uint32_t handler_pkru;  /* the last handler's own PKRU */
+    bool frame_has_pkru;    /* whether the last signal frame held PKRU */
+    uint32_t frame_pkru;    /* if so, the interrupted code's */
 } seen;
 
-static void look_around(const void *ucontext)
+static void look_at_pkru(const void *ucontext)
 {
     seen.handler_pkru = pkeyguard_pkru_read();
     seen.frame_has_pkru = pkru_in_frame(ucontext, &seen.frame_pkru);
 }
 
-static void on_signal(int signal, siginfo_t *info, void *ucontext)
+static void self_test_on_signal(int signal, siginfo_t *info, void *ucontext)
 {
     (void)signal, (void)info;
-    look_around(ucontext);
+    look_at_pkru(ucontext);
 }
 
-static void on_fault(int signal, siginfo_t *info, void *ucontext)
+static void self_test_on_fault(int signal, siginfo_t *info, void *ucontext)
 {
     (void)signal;
-    look_around(ucontext);
+    look_at_pkru(ucontext);
     seen.fault = *info;
     siglongjmp(seen.after_fault, 1);
 }
 
-static void catch (int signal, void (*handler)(int, siginfo_t *, void *))
+static void handle_signal(int signal, void (*handler)(int, siginfo_t *, void *))
 {
     struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO};
 
-    sigaction(signal, &action, NULL);
+    os_handle_signal(signal, &action, NULL);
 }
 
-enum { READS, WRITES };
-
-/* Under pkru an access must fault, by this pkey; a plain variable would not outlive the jump. */
-static bool faults(volatile char *byte, int access, int pkey, uint32_t pkru)
+/* Whether the access raises the right fault with this PKRU, whose pkey the byte's page carries. */
+static bool access_faults(volatile char *byte, enum pkeyguard_access access, int pkey,
+                          uint32_t pkru)
 {
     if (sigsetjmp(seen.after_fault, 1) == 0) {
         pkeyguard_pkru_write(pkru);
-        if (access == WRITES)
+        if (access == PKEYGUARD_WRITE_ACCESS)
             *byte = 1;
         else
             (void)*byte;
@@ -135,12 +152,34 @@ static bool faults(volatile char *byte, int access, int pkey, uint32_t pkru)
            (int)seen.fault.si_pkey == pkey && seen.frame_has_pkru && seen.frame_pkru == pkru;
 }
 
-static bool survives_signal(uint32_t pkru, uint32_t deny_access)
+/* Whether a handler starts with the pkey closed, and PKRU is as before when it has returned. */
+static bool survives_signal(int pkey, uint32_t pkru)
 {
     pkeyguard_pkru_write(pkru);
     os_signal_self(SIGUSR1);
-    return pkeyguard_pkru_read() == pkru && (seen.handler_pkru & deny_access) &&
+    return pkeyguard_pkru_read() == pkru && (seen.handler_pkru & PKEY_AD(pkey)) &&
            seen.frame_has_pkru && seen.frame_pkru == pkru;
+}
+
+/* What PKRU allows must not fault, which would kill the child. */
+static bool accesses_succeed(volatile char *byte, uint32_t open, uint32_t read_only)
+{
+    pkeyguard_pkru_write(open);
+    *byte = 1;
+    pkeyguard_pkru_write(read_only);
+    return *byte == 1;
+}
+
+static bool pkey_works(volatile char *byte, int pkey)
+{
+    uint32_t closed = pkeyguard_pkru_read() | PKEY_BITS(pkey);
+    uint32_t read_only = closed & ~PKEY_AD(pkey), open = closed & ~PKEY_BITS(pkey);
+
+    return access_faults(byte, PKEYGUARD_READ_ACCESS, pkey, closed) &&
+           access_faults(byte, PKEYGUARD_WRITE_ACCESS, pkey, closed) &&
+           access_faults(byte, PKEYGUARD_WRITE_ACCESS, pkey, read_only) &&
+           survives_signal(pkey, open) && survives_signal(pkey, read_only) &&
+           accesses_succeed(byte, open, read_only);
 }
 
 static void self_test(void *findings)
@@ -150,33 +189,19 @@ static void self_test(void *findings)
     size_t page = os_page_size();
     sigset_t none;
     void *address;
-    uint32_t closed, read_only, open, ad, wd;
 
     if (pkey < 0) {
         *result = pkey;
         return;
     }
     sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    catch (SIGSEGV, on_fault);
-    catch (SIGUSR1, on_signal);
-    if (os_allocate_pages(page, &address) != 0 ||
-        os_protect_with_pkey(address, page, PROT_READ | PROT_WRITE, pkey) != 0)
-        return;
-    ad = PKEY_AD(pkey);
-    wd = PKEY_WD(pkey);
-    closed = pkeyguard_pkru_read() | ad | wd;
-    read_only = closed & ~ad;
-    open = read_only & ~wd;
-    if (faults(address, READS, pkey, closed) && faults(address, WRITES, pkey, closed) &&
-        faults(address, WRITES, pkey, read_only) && survives_signal(open, ad) &&
-        survives_signal(read_only, ad)) {
-        /* Now what must not fault: dying here leaves the result at -EIO. */
-        pkeyguard_pkru_write(open);
-        *(volatile char *)address = 1;
-        pkeyguard_pkru_write(read_only);
-        *result = *(volatile char *)address == 1 ? 0 : -EIO;
-    }
+    os_unblock_signals(&none);
+    handle_signal(SIGSEGV, self_test_on_fault);
+    handle_signal(SIGUSR1, self_test_on_signal);
+    if (os_allocate_pages(page, &address) == 0 &&
+        os_protect_with_pkey(address, page, PROT_READ | PROT_WRITE, pkey) == 0 &&
+        pkey_works(address, pkey))
+        *result = 0;
 }
 
 int pkeyguard_platform_self_test(void)

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -12,13 +13,14 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-/* Newer than Debian 12's headers; the numbers are those of every architecture. */
+/* Debian 12's headers are older than these. The numbers are the same on every architecture. */
 #ifndef SYS_memfd_secret
 #define SYS_memfd_secret 447
 #endif
@@ -31,7 +33,7 @@
 #ifndef AT_MINSIGSTKSZ
 #define AT_MINSIGSTKSZ 51
 #endif
-/* From the kernel's own headers, which not every libc comes with. */
+/* The kernel's own headers define these; a system with musl may lack the headers. */
 #ifndef FUTEX_WAIT_PRIVATE
 #define FUTEX_WAIT_PRIVATE 128
 #define FUTEX_WAKE_PRIVATE 129
@@ -45,19 +47,16 @@
 #define PR_SET_VMA_ANON_NAME 0
 #endif
 
-static int memory_error(void)
-{
-    return errno == EACCES ? -EACCES : -ENOMEM;
-}
+/* ---- mappings ---- */
 
 size_t os_page_size(void)
 {
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-static int map(size_t length, int prot, int flags, int file, void **ret_address)
+static int map_anonymous(size_t length, int prot, int flags, void **ret_address)
 {
-    void *address = mmap(NULL, length, prot, flags, file, 0);
+    void *address = mmap(NULL, length, prot, flags | MAP_ANONYMOUS, -1, 0);
 
     if (address == MAP_FAILED)
         return -ENOMEM;
@@ -67,7 +66,12 @@ static int map(size_t length, int prot, int flags, int file, void **ret_address)
 
 int os_reserve(size_t length, void **ret_address)
 {
-    return map(length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, ret_address);
+    return map_anonymous(length, PROT_NONE, MAP_PRIVATE, ret_address);
+}
+
+int os_reserve_uncommitted(size_t length, void **ret_address)
+{
+    return map_anonymous(length, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, ret_address);
 }
 
 int os_reserve_secret(void *address, size_t length)
@@ -80,24 +84,23 @@ int os_reserve_secret(void *address, size_t length)
     if (ftruncate(file, (off_t)length) != 0 ||
         mmap(address, length, PROT_NONE, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED)
         error = -ENOMEM;
-    /* Raw, for close(3) is a cancellation point. */
-    syscall(SYS_close, file);
+    os_close_file(file);
     return error;
 }
 
-int os_reserve_uncommitted(size_t length, void **ret_address)
+int os_unmap(void *address, size_t length)
 {
-    return map(length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, ret_address);
+    return munmap(address, length) == 0 ? 0 : -ENOMEM;
 }
 
 int os_allocate_pages(size_t length, void **ret_address)
 {
-    return map(length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, ret_address);
+    return map_anonymous(length, PROT_READ | PROT_WRITE, MAP_PRIVATE, ret_address);
 }
 
 int os_allocate_shared_pages(size_t length, void **ret_address)
 {
-    return map(length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, ret_address);
+    return map_anonymous(length, PROT_READ | PROT_WRITE, MAP_SHARED, ret_address);
 }
 
 int os_grow_pages(size_t length, size_t grown, void **address)
@@ -110,26 +113,60 @@ int os_grow_pages(size_t length, size_t grown, void **address)
     return 0;
 }
 
-int os_unmap(void *address, size_t length)
-{
-    return munmap(address, length) == 0 ? 0 : -ENOMEM;
-}
-
 void os_free_pages(void *address, size_t length)
 {
     munmap(address, length);
 }
 
-int os_protect(void *address, size_t length, int prot)
+void os_name(void *address, size_t length, const char *name)
 {
-    return mprotect(address, length, prot) == 0 ? 0 : memory_error();
+    prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, address, length, name);
 }
 
-/* Raw system call: musl has no wrapper. */
+bool os_peek(const void *address, void *buffer, size_t length)
+{
+    struct iovec to = {.iov_base = buffer, .iov_len = length};
+    struct iovec from = {.iov_base = (void *)(uintptr_t)address, .iov_len = length};
+
+    /* Not the process id: that is the first thread's, which may have ended. */
+    return process_vm_readv(os_thread_id(), &to, 1, &from, 1, 0) == (ssize_t)length;
+}
+
+/* ---- page rights and pkeys ---- */
+
+static int protect_error(void)
+{
+    return errno == EACCES ? -EACCES : -ENOMEM;
+}
+
+int os_protect(void *address, size_t length, int prot)
+{
+    return mprotect(address, length, prot) == 0 ? 0 : protect_error();
+}
+
+/* The pkey functions make raw system calls: musl has no wrappers for them. */
 int os_protect_with_pkey(void *address, size_t length, int prot, int pkey)
 {
-    return syscall(SYS_pkey_mprotect, address, length, prot, pkey) == 0 ? 0 : memory_error();
+    return syscall(SYS_pkey_mprotect, address, length, prot, pkey) == 0 ? 0 : protect_error();
 }
+
+int os_pkey_alloc(void)
+{
+    long pkey;
+
+    /* The kernel returns pkey 0 only after the program freed it. All ordinary pages carry it. */
+    do {
+        pkey = syscall(SYS_pkey_alloc, 0UL, 0UL);
+    } while (pkey == 0);
+    return pkey < 0 ? -errno : (int)pkey;
+}
+
+void os_pkey_free(int pkey)
+{
+    syscall(SYS_pkey_free, pkey);
+}
+
+/* ---- memory in core dumps, in fork children, in swap; changes of a mapping ---- */
 
 int os_exclude_from_dumps(void *address, size_t length)
 {
@@ -158,7 +195,8 @@ int os_touch(void *address, size_t length)
     size_t page = os_page_size();
 
     for (char *start = address; start < (char *)address + length; start += page) {
-        /* Any call that does nothing but write to memory: the kernel's own faults are errors. */
+        /* getcpu(2) does nothing but write to memory. Where that faults in the kernel it returns an
+         * error, and no signal is raised. */
         if (syscall(SYS_getcpu, start, NULL, NULL) != 0)
             return -ENOMEM;
         memset(start, 0, sizeof(unsigned));
@@ -173,12 +211,6 @@ int os_seal(void *address, size_t length)
     return errno == ENOMEM ? -ENOMEM : -ENOTSUP;
 }
 
-bool os_has_guards(void)
-{
-    /* No pages: it only asks whether the kernel knows the advice, says madvise(2). */
-    return madvise(NULL, 0, MADV_GUARD_INSTALL) == 0;
-}
-
 int os_install_guard(void *address, size_t length)
 {
     if (madvise(address, length, MADV_GUARD_INSTALL) == 0)
@@ -186,25 +218,29 @@ int os_install_guard(void *address, size_t length)
     return errno == EINVAL ? -ENOTSUP : -ENOMEM;
 }
 
-void os_name(void *address, size_t length, const char *name)
+bool os_has_guards(void)
 {
-    prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, address, length, name);
+    /* With length 0 madvise(2) only checks whether the kernel knows the advice. */
+    return madvise(NULL, 0, MADV_GUARD_INSTALL) == 0;
 }
 
-int os_pkey_alloc(void)
-{
-    long pkey;
+/* ---- threads ---- */
 
-    /* A program that freed pkey 0, which every ordinary page has, is given it again. */
-    do {
-        pkey = syscall(SYS_pkey_alloc, 0UL, 0UL);
-    } while (pkey == 0);
-    return pkey < 0 ? -errno : (int)pkey;
+pid_t os_thread_id(void)
+{
+    return (pid_t)syscall(SYS_gettid);
 }
 
-void os_pkey_free(int pkey)
+bool os_is_only_thread(void)
 {
-    syscall(SYS_pkey_free, pkey);
+    /* With this flag unshare(2) does nothing, and succeeds only in a process with one thread. */
+    return syscall(SYS_unshare, CLONE_THREAD) == 0;
+}
+
+const void *os_main_stack_end(void)
+{
+    /* The 16 random bytes that the kernel puts above the first frame (getauxval(3)). */
+    return (const void *)(uintptr_t)getauxval(AT_RANDOM);
 }
 
 int os_barrier_prepare(void)
@@ -231,19 +267,15 @@ void os_wake(const atomic_uint *word)
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-bool os_peek(const void *address, void *buffer, size_t length)
+void os_sleep_briefly(void)
 {
-    struct iovec to = {.iov_base = buffer, .iov_len = length};
-    struct iovec from = {.iov_base = (void *)(uintptr_t)address, .iov_len = length};
+    const struct timespec briefly = {.tv_nsec = 50000};
+    int cancelable;
 
-    /* By the thread's id, for the process's own is that of a thread which may have ended. */
-    return process_vm_readv(os_thread_id(), &to, 1, &from, 1, 0) == (ssize_t)length;
-}
-
-const void *os_main_stack_end(void)
-{
-    /* The kernel puts these bytes above the first frame (getauxval(3)). */
-    return (const void *)(uintptr_t)getauxval(AT_RANDOM);
+    /* nanosleep(2) is a cancellation point. */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
+    nanosleep(&briefly, NULL);
+    pthread_setcancelstate(cancelable, NULL);
 }
 
 uint64_t os_milliseconds(void)
@@ -254,26 +286,79 @@ uint64_t os_milliseconds(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-void os_sleep_briefly(void)
-{
-    const struct timespec briefly = {.tv_nsec = 50000};
-    int cancelable;
+/* ---- files and directories ---- */
 
-    /* nanosleep(3) is a cancellation point. */
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
-    nanosleep(&briefly, NULL);
-    pthread_setcancelstate(cancelable, NULL);
+/* Raw system calls: open(3), read(3) and close(3) are cancellation points. */
+
+int os_open_file_at(int directory, const char *path, int flags)
+{
+    return (int)syscall(SYS_openat, directory, path, O_RDONLY | O_CLOEXEC | flags, 0);
 }
 
-pid_t os_thread_id(void)
+void os_close_file(int file)
 {
-    return (pid_t)syscall(SYS_gettid);
+    if (file >= 0)
+        syscall(SYS_close, file);
+}
+
+ssize_t os_read_file(int file, void *buffer, size_t size)
+{
+    return syscall(SYS_read, file, buffer, size);
+}
+
+bool os_stat_file(int file, struct stat *ret_status)
+{
+    /* Raw system call: glibc's fstat(3) calls newfstatat with an empty path, which takes eight
+     * times as long. */
+    return syscall(SYS_fstat, file, ret_status) == 0;
+}
+
+ssize_t os_read_directory(int directory, void *entries, size_t size)
+{
+    /* Raw system call: readdir(3) needs memory from malloc. */
+    return syscall(SYS_getdents64, directory, entries, size);
+}
+
+void os_rewind_directory(int directory)
+{
+    lseek(directory, 0, SEEK_SET);
+}
+
+/* ---- signals ---- */
+
+void os_handle_signal(int signal, const struct sigaction *action, struct sigaction *ret_before)
+{
+    sigaction(signal, action, ret_before);
+}
+
+/*
+ * Raw system calls: the C library's functions leave its own signals out of every set. The kernel's
+ * set is 64 bits, the first ones of sigset_t.
+ */
+enum { KERNEL_SIGSET_SIZE = 8 };
+
+void os_block_signals(sigset_t *ret_before)
+{
+    sigset_t all;
+
+    memset(&all, 0xff, sizeof(all));
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, ret_before, KERNEL_SIGSET_SIZE);
+}
+
+void os_unblock_signals(const sigset_t *mask)
+{
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, NULL, KERNEL_SIGSET_SIZE);
 }
 
 void os_signal_self(int signal)
 {
-    /* Not raise(3): its thread id may be a remembered one. */
+    /* Not raise(3): the C library may remember the parent's thread id in such a child. */
     syscall(SYS_tgkill, syscall(SYS_getpid), os_thread_id(), signal);
+}
+
+void os_signal_self_as(const siginfo_t *info)
+{
+    syscall(SYS_rt_tgsigqueueinfo, syscall(SYS_getpid), os_thread_id(), info->si_signo, info);
 }
 
 int os_signal_thread(pid_t thread, int signal)
@@ -283,35 +368,9 @@ int os_signal_thread(pid_t thread, int signal)
     return errno == ESRCH ? -ESRCH : -EAGAIN;
 }
 
-/* Raw, for the C library keeps some out of its own; these are the kernel's 64. */
-enum { SIGNAL_SET = 8 };
-
-void os_block_signals(sigset_t *ret_before)
-{
-    sigset_t all;
-
-    memset(&all, 0xff, sizeof(all));
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, ret_before, SIGNAL_SET);
-}
-
-void os_unblock_signals(const sigset_t *before)
-{
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, before, NULL, SIGNAL_SET);
-}
-
-void os_signal_self_as(const siginfo_t *info)
-{
-    syscall(SYS_rt_tgsigqueueinfo, syscall(SYS_getpid), os_thread_id(), info->si_signo, info);
-}
-
-void os_handle_signal(int signal, const struct sigaction *action, struct sigaction *ret_before)
-{
-    sigaction(signal, action, ret_before);
-}
-
 int os_ensure_signal_stack(void)
 {
-    /* The kernel's part depends on the CPU's registers; the rest is for handlers. */
+    /* The kernel's frame, whose size depends on the CPU's registers, and 64 KiB for handlers. */
     size_t size = getauxval(AT_MINSIGSTKSZ) + (64 << 10);
     stack_t stack;
     int error;
@@ -331,10 +390,11 @@ int os_ensure_signal_stack(void)
     return 0;
 }
 
+/* ---- child processes ---- */
+
 int os_fork_quietly(pid_t *ret_child)
 {
-    /* clone(2) with no flags and no exit signal: every argument 0, so their order does not matter.
-     */
+    /* No flags, no exit signal. Architectures order clone's arguments differently: all are 0. */
     long child = syscall(SYS_clone, 0UL, 0UL, 0UL, 0UL, 0UL);
 
     if (child < 0)
@@ -345,36 +405,42 @@ int os_fork_quietly(pid_t *ret_child)
 
 void os_reap(pid_t child)
 {
-    /* Raw, for waitpid(3) is a cancellation point. */
+    /* Raw system call: waitpid(3) is a cancellation point. It may be interrupted. */
     while (syscall(SYS_wait4, child, NULL, __WALL, NULL) < 0 && errno == EINTR)
         ;
 }
 
-static struct iovec text(const char *string)
+/* ---- messages ---- */
+
+static struct iovec iovec_of(const char *string)
 {
     return (struct iovec){.iov_base = (void *)string, .iov_len = strlen(string)};
 }
 
+static void print_line(const struct iovec *pieces, int count)
+{
+    /* Raw system call: writev(3) is a cancellation point. */
+    syscall(SYS_writev, STDERR_FILENO, pieces, count);
+}
+
 void os_print(const char *string)
 {
-    struct iovec line[] = {text("libpkeyguard: "), text(string), text("\n")};
+    struct iovec line[] = {iovec_of("libpkeyguard: "), iovec_of(string), iovec_of("\n")};
 
-    syscall(SYS_writev, STDERR_FILENO, line, 3);
+    print_line(line, 3);
 }
 
 void os_abort(const char *piece, ...)
 {
-    struct iovec line[12] = {text("libpkeyguard: ")};
+    struct iovec line[12] = {iovec_of("libpkeyguard: ")};
     int count = 1;
     va_list pieces;
 
     va_start(pieces, piece);
     for (; piece != NULL && count < 11; piece = va_arg(pieces, const char *))
-        line[count++] = text(piece);
+        line[count++] = iovec_of(piece);
     va_end(pieces);
-    line[count++] = text("\n");
-    /* Raw, for writev(3) is a cancellation point. Aborts whether or not the line could be written.
-     */
-    syscall(SYS_writev, STDERR_FILENO, line, count);
+    line[count++] = iovec_of("\n");
+    print_line(line, count);
     abort();
 }

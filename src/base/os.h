@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * os.h - the kernel's calls, each wrapped once
+ * os.h - the library's system calls
  *
- * Results are 0 or -errno from a closed set: what the kernel may answer beyond it reads as -ENOMEM,
- * its word for "no room in the kernel's tables".
+ * A function returns 0 or one of the errors that its comment lists. Any other error that the kernel
+ * gives is reported as the last one listed. Only os_pkey_alloc() returns the kernel's error as it
+ * is. errno may change. No function here is a cancellation point.
+ *
+ * The library makes no other system calls, except by these functions of the C library: calloc,
+ * getpid, pthread_*, and stdio on /proc/self/smaps (region/smaps.c); in the child process of
+ * platform.c also sigsetjmp, siglongjmp and _exit.
  */
 #ifndef OS_H
 #define OS_H
@@ -15,111 +20,180 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* ---- mappings: address and length are multiples of the page size, in bytes ---- */
+
 size_t os_page_size(void);
 
-/* Address space that nothing can reach. -ENOMEM. */
+/* Reserves address space, PROT_NONE. An uncommitted one counts as used memory only page by page, on
+ * first use. -ENOMEM. */
 int os_reserve(size_t length, void **ret_address);
-int os_reserve_uncommitted(size_t length, void **ret_address); /* accounted for on use */
-int os_unmap(void *address, size_t length);
+int os_reserve_uncommitted(size_t length, void **ret_address);
 
-/* Memory that the kernel cannot read itself, closed to everyone, in the place of a reservation.
- * -ENOTSUP where it has none; -ENOMEM also where RLIMIT_MEMLOCK has no room for it. */
+/* Replaces a reservation by memory that the kernel itself cannot read, PROT_NONE (memfd_secret).
+ * -ENOTSUP: the kernel has none; -ENOMEM, also where RLIMIT_MEMLOCK is reached. */
 int os_reserve_secret(void *address, size_t length);
 
-/* Zeroed memory in whole pages, from outside malloc. -ENOMEM. */
+/* -ENOMEM: nothing was unmapped. */
+int os_unmap(void *address, size_t length);
+
+/* The library's own memory, zeroed, readable and writable. Shared pages stay common to this process
+ * and the children that it forks later. -ENOMEM. */
 int os_allocate_pages(size_t length, void **ret_address);
-int os_allocate_shared_pages(size_t length, void **ret_address); /* with children to come */
+int os_allocate_shared_pages(size_t length, void **ret_address);
+
+/* Enlarges allocated pages from length to grown; may move them, and then changes *address.
+ * -ENOMEM: nothing changed. */
 int os_grow_pages(size_t length, size_t grown, void **address);
+
 void os_free_pages(void *address, size_t length);
-
-/* Page rights, with a pkey where there is one; pkey 0 takes one away. -ENOMEM, -EACCES. */
-int os_protect(void *address, size_t length, int prot);
-int os_protect_with_pkey(void *address, size_t length, int prot, int pkey);
-
-/* What becomes of memory elsewhere: not in a core dump; zeroed, or not mapped, in a fork child;
- * never swapped out (-EPERM where this process may lock none). -ENOMEM. */
-int os_exclude_from_dumps(void *address, size_t length);
-int os_wipe_on_fork(void *address, size_t length);
-int os_unmap_on_fork(void *address, size_t length);
-int os_lock(void *address, size_t length);
-
-/*
- * Writes to the first bytes of each page, and zeroes them again. -ENOMEM where a page cannot be
- * had, which an access would learn from SIGBUS: kernels that count secret memory against
- * RLIMIT_MEMLOCK page by page do that.
- */
-int os_touch(void *address, size_t length);
-
-/* What newer kernels offer: mappings that nobody can change; inaccessible pages inside a mapping.
- * -ENOMEM, -ENOTSUP where it does not work. */
-int os_seal(void *address, size_t length);
-int os_install_guard(void *address, size_t length);
-bool os_has_guards(void);
 
 /* Names anonymous memory in /proc/PID/maps, where the kernel can. */
 void os_name(void *address, size_t length, const char *name);
 
-/* A pkey, 1 to 15 and open for the calling thread; or -errno as the kernel said it. */
+/* Copies own memory that may be unmapped or closed, from any address. False: some of it could not
+ * be read. */
+bool os_peek(const void *address, void *buffer, size_t length);
+
+/* ---- page rights and pkeys ---- */
+
+/* Change page rights. With a pkey the pages carry that one afterwards, 0 for none; without, they
+ * keep theirs. -EACCES: a security policy or the file behind forbids it; -ENOMEM. On failure some
+ * of the pages may have changed. */
+int os_protect(void *address, size_t length, int prot);
+int os_protect_with_pkey(void *address, size_t length, int prot, int pkey);
+
+/* Returns a pkey from 1 to 15, open for the calling thread; or the kernel's own -errno. */
 int os_pkey_alloc(void);
 
+/* Gives the pkey back to the kernel. No page may carry it: the next owner would get those, too. */
 void os_pkey_free(int pkey);
 
+/* ---- memory in core dumps, in fork children, in swap; changes of a mapping ---- */
+
+/* Leaves the memory out of core dumps. -ENOMEM. */
+int os_exclude_from_dumps(void *address, size_t length);
+
+/* A fork child finds zeros there, or no mapping at all. -ENOMEM. */
+int os_wipe_on_fork(void *address, size_t length);
+int os_unmap_on_fork(void *address, size_t length);
+
+/* Keeps the memory from being swapped out. -EPERM: this process may lock none; -ENOMEM. On failure
+ * some of the pages may be locked. */
+int os_lock(void *address, size_t length);
+
 /*
- * A barrier in every running thread of this process, at the price of one system call here
- * (membarrier(2)). Once a process and again in a fork child it is made ready. -ENOTSUP; -ENOMEM.
+ * Brings writable pages into memory: writes to the first bytes of each, then zeroes them. -ENOMEM:
+ * there is no memory for a page. A plain write would raise SIGBUS there: some kernels count secret
+ * memory against RLIMIT_MEMLOCK page by page.
+ */
+int os_touch(void *address, size_t length);
+
+/* Forbids every later change of the mapping (mseal, Linux 6.10). -ENOMEM, -ENOTSUP. */
+int os_seal(void *address, size_t length);
+
+/* Makes pages inaccessible within their mapping (MADV_GUARD_INSTALL, Linux 6.13). -ENOTSUP,
+ * -ENOMEM. */
+int os_install_guard(void *address, size_t length);
+
+/* Whether the kernel knows MADV_GUARD_INSTALL. */
+bool os_has_guards(void);
+
+/* ---- threads ---- */
+
+pid_t os_thread_id(void);
+
+/* Whether the calling thread is certainly the only one of this process. */
+bool os_is_only_thread(void);
+
+/* An address in the main thread's stack that is above all of its frames. */
+const void *os_main_stack_end(void);
+
+/*
+ * os_barrier() makes every running thread of this process execute a full memory barrier
+ * (membarrier(2), private expedited), and returns afterwards. os_barrier_prepare() has to come
+ * first, once in each process; a fork child calls it again.
+ *
+ * os_barrier_prepare: -ENOTSUP. os_barrier: -ENOMEM: there was no barrier. Lack of memory is the
+ * kernel's only reason; a system call filter that the program installed later is not told apart.
  */
 int os_barrier_prepare(void);
 int os_barrier(void);
 
-/* Waits while the word has this value, but not for longer; wakes all who wait. */
+/* Sleeps while *word is value, for at most so many milliseconds. It may return early for no reason:
+ * callers look again. os_wake() wakes every thread of this process that sleeps on word. */
 void os_wait(const atomic_uint *word, unsigned value, unsigned milliseconds);
 void os_wake(const atomic_uint *word);
 
-/* Reads own memory that may be out of reach. False: some of it is. */
-bool os_peek(const void *address, void *buffer, size_t length);
-
-/* The main thread's stack ends above this. */
-const void *os_main_stack_end(void);
-
-pid_t os_thread_id(void);
-
-/* Since some moment in the past. */
-uint64_t os_milliseconds(void);
-
-/* For 50 microseconds, or less. */
+/* Sleeps for 50 microseconds, less if a signal handler runs. */
 void os_sleep_briefly(void);
 
-/* Sends the calling thread a signal; works in a child that os_fork_quietly() made, too. */
-void os_signal_self(int signal);
+/* Milliseconds of a clock that only goes forward. */
+uint64_t os_milliseconds(void);
 
-/* Sends another thread of this process a signal. -ESRCH; -EAGAIN: too many are pending. */
-int os_signal_thread(pid_t thread, int signal);
+/* ---- files and directories, read only ---- */
 
-/* All the calling thread's signals, the C library's own included, stay pending. */
-void os_block_signals(sigset_t *ret_before);
-void os_unblock_signals(const sigset_t *before);
+/* Opens path, relative to an open directory or AT_FDCWD, with these flags of open(2) added.
+ * Returns a file descriptor, or -1 whatever the reason. Closing -1 does nothing. */
+int os_open_file_at(int directory, const char *path, int flags);
+void os_close_file(int file);
 
-/* Sends it once more a signal that it got. */
-void os_signal_self_as(const siginfo_t *info);
+/* Reads up to size bytes. Returns their number; 0 at the end; -1 on failure. */
+ssize_t os_read_file(int file, void *buffer, size_t size);
 
-/* A signal's action: each may be NULL. */
+/* The file's status; in struct stat, for which <sys/stat.h> is needed. False on failure. */
+struct stat;
+bool os_stat_file(int file, struct stat *ret_status);
+
+/* Reads directory entries, one behind the other, each `length` bytes long; the buffer is aligned as
+ * they are. Returns the number of bytes; 0 at the end; -1 on failure. */
+struct os_directory_entry { /* the kernel's linux_dirent64 */
+    uint64_t inode, offset;
+    uint16_t length;
+    uint8_t type;
+    char name[];
+};
+ssize_t os_read_directory(int directory, void *entries, size_t size);
+
+/* The next os_read_directory() starts at the first entry again. */
+void os_rewind_directory(int directory);
+
+/* ---- signals ---- */
+
+/* Sets and gets a signal's action; either pointer may be NULL. */
 void os_handle_signal(int signal, const struct sigaction *action, struct sigaction *ret_before);
 
-/* The calling thread has an alternate signal stack from now on, for good. -ENOMEM. */
+/* Blocks all of the calling thread's signals, also those that the C library keeps for itself; and
+ * sets the signal mask, to what it was before or to another. */
+void os_block_signals(sigset_t *ret_before);
+void os_unblock_signals(const sigset_t *mask);
+
+/* Sends the calling thread a signal; also in a child of os_fork_quietly(). */
+void os_signal_self(int signal);
+
+/* Sends the calling thread a signal that it received, with the same siginfo, once more. */
+void os_signal_self_as(const siginfo_t *info);
+
+/* Sends another thread of this process a signal. -ESRCH: it has ended; -EAGAIN: too many signals
+ * are pending. */
+int os_signal_thread(pid_t thread, int signal);
+
+/* Gives the calling thread an alternate signal stack if it has none. It is never freed. -ENOMEM. */
 int os_ensure_signal_stack(void);
 
-/* A child process that shares nothing, sends no SIGCHLD and runs no fork handler. -EAGAIN, -ENOMEM.
- */
+/* ---- child processes ---- */
+
+/* As fork(2), but no fork handler runs and no SIGCHLD is sent. As other threads may hold locks of
+ * the C library, the child may only make async-signal-safe calls. -EAGAIN, -ENOMEM. */
 int os_fork_quietly(pid_t *ret_child);
 
-/* Waits for it to end. */
+/* Waits until such a child has ended. */
 void os_reap(pid_t child);
 
-/* "libpkeyguard: " and this as a line on stderr. In a signal handler too. */
+/* ---- messages: one line on stderr, "libpkeyguard: " and the text; async-signal-safe ---- */
+
 void os_print(const char *string);
 
-/* "libpkeyguard: " and these pieces (NULL ends them) as a line on stderr; then abort(). In a signal
- * handler too. */
+/* The text is these pieces together, at most 10; NULL ends them. Then calls abort(). */
 __attribute__((noreturn, sentinel)) void os_abort(const char *piece, ...);
 
 #endif

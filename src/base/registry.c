@@ -7,34 +7,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_SIZE = 1 << 14 };
+enum { CHUNK_SIZE = 1 << 14 }; /* bytes */
 
-/* Before each record. */
+/* A record of the user's with its header. The atomic members are written under the registry's lock
+ * and read without it. */
 struct registry_record {
-    atomic_uint generation; /* odd while published */
-    atomic_uintptr_t start;
-    atomic_size_t length;
-    struct registry_record *next_unused;
+    atomic_uint generation; /* odd while published; each publishing and withdrawing adds 1 */
+    atomic_uintptr_t start; /* the addresses that find it */
+    atomic_size_t length;   /* in bytes */
+    struct registry_record *next_unused; /* in registry.unused; under the lock */
     alignas(max_align_t) char record[];
 };
 
+/* Memory for several records. It is never freed. */
 struct registry_chunk {
-    struct registry_chunk *older;
-    atomic_size_t used; /* records that were ever taken */
+    struct registry_chunk *older; /* constant once the chunk is in the registry */
+    atomic_size_t used; /* how many of its records were ever taken; under the lock, read without */
     alignas(max_align_t) char records[];
 };
 
-static size_t stride(const struct registry *registry)
+static size_t record_stride(const struct registry *registry)
 {
     size_t size = sizeof(struct registry_record) + registry->record_size;
 
     return (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
 }
 
-static struct registry_record *nth(const struct registry *registry, struct registry_chunk *chunk,
-                                   size_t n)
+static struct registry_record *nth_record(const struct registry *registry,
+                                          struct registry_chunk *chunk, size_t n)
 {
-    return (struct registry_record *)(void *)(chunk->records + n * stride(registry));
+    return (struct registry_record *)(void *)(chunk->records + n * record_stride(registry));
 }
 
 static struct registry_record *header_of(void *record)
@@ -48,20 +50,20 @@ static bool is_published(unsigned generation)
     return generation % 2 != 0;
 }
 
-static struct registry_record *take_fresh(struct registry *registry)
+static struct registry_record *take_fresh_record(struct registry *registry)
 {
-    size_t room = (CHUNK_SIZE - sizeof(struct registry_chunk)) / stride(registry);
+    size_t room = (CHUNK_SIZE - sizeof(struct registry_chunk)) / record_stride(registry);
     struct registry_chunk *chunk = registry->newest;
 
     if (chunk == NULL || chunk->used == room) {
-        /* From malloc, so that leak checkers follow what records point to. */
+        /* From malloc, because leak checkers look for pointers there. */
         chunk = calloc(1, CHUNK_SIZE);
         if (chunk == NULL)
             return NULL;
         chunk->older = registry->newest;
         registry->newest = chunk;
     }
-    return nth(registry, chunk, chunk->used++);
+    return nth_record(registry, chunk, chunk->used++);
 }
 
 void *registry_take(struct registry *registry)
@@ -71,7 +73,7 @@ void *registry_take(struct registry *registry)
     if (header != NULL)
         registry->unused = header->next_unused;
     else
-        header = take_fresh(registry);
+        header = take_fresh_record(registry);
     return header == NULL ? NULL : memset(header->record, 0, registry->record_size);
 }
 
@@ -115,20 +117,21 @@ void *registry_next(const struct registry *registry, struct registry_cursor *cur
             *cursor = (struct registry_cursor){.chunk = cursor->chunk->older};
             continue;
         }
-        header = nth(registry, cursor->chunk, cursor->position++);
+        header = nth_record(registry, cursor->chunk, cursor->position++);
         if (is_published(header->generation))
             return header->record;
     }
     return NULL;
 }
 
-/* Whether the address is the record's, which was published at this generation. */
-static bool has(const struct registry_record *header, unsigned generation, const void *address)
+/* Whether the record, which was published at this generation, has the address. */
+static bool record_has(const struct registry_record *header, unsigned generation,
+                       const void *address)
 {
     uintptr_t start = atomic_load_explicit(&header->start, memory_order_acquire);
     size_t length = atomic_load_explicit(&header->length, memory_order_acquire);
 
-    /* Where it has changed since, start and length need not belong together. */
+    /* If the generation has changed, start and length may be of two different publishings. */
     return (uintptr_t)address - start < length &&
            atomic_load_explicit(&header->generation, memory_order_relaxed) == generation;
 }
@@ -139,10 +142,10 @@ void *registry_find(const struct registry *registry, const void *address, unsign
         size_t used = chunk->used;
 
         for (size_t n = 0; n < used; n++) {
-            struct registry_record *header = nth(registry, chunk, n);
+            struct registry_record *header = nth_record(registry, chunk, n);
             unsigned generation = atomic_load_explicit(&header->generation, memory_order_acquire);
 
-            if (is_published(generation) && has(header, generation, address)) {
+            if (is_published(generation) && record_has(header, generation, address)) {
                 *ret_generation = generation;
                 return header->record;
             }
@@ -153,7 +156,7 @@ void *registry_find(const struct registry *registry, const void *address, unsign
 
 bool registry_unchanged(void *record, unsigned generation)
 {
-    /* Not a load: what was read of the record before must not be read after. */
+    /* Not a load: reads of the record that precede the call must not move behind it. */
     return atomic_fetch_add_explicit(&header_of(record)->generation, 0, memory_order_acq_rel) ==
            generation;
 }

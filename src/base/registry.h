@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * registry.h - which record an address belongs to, for code that has no lock to take
+ * registry.h - finds the record that an address belongs to, without a lock
  *
- * Records are looked up by address while other threads, or the code that a signal handler has
- * interrupted, add and remove some. Their memory is never freed, so a record that is found may be
- * read at any later time; whether it was still the same one is asked afterwards. The search looks
- * at one record after the other: it serves faults, and registries of few records.
+ * registry_find() may run while another thread, or the code that a signal handler interrupted, adds
+ * or removes records. The memory of a record is never freed, so it can be read after it was found;
+ * registry_unchanged() tells afterwards whether it was still the same record. A search looks at one
+ * record after the other: it is for faults, and for registries of few records.
  *
- * What changes a registry, and what goes through it, needs one lock: the library's or its user's.
+ * Every other function needs the registry's lock, which is its user's: the library's lock for
+ * regions, the heap directory's for heaps.
  */
 #ifndef REGISTRY_H
 #define REGISTRY_H
@@ -19,9 +20,9 @@ struct registry_chunk;
 struct registry_record;
 
 struct registry {
-    size_t record_size;
-    struct registry_chunk *_Atomic newest;
-    struct registry_record *unused;
+    size_t record_size;                    /* bytes; constant */
+    struct registry_chunk *_Atomic newest; /* written under the lock, read by registry_find() */
+    struct registry_record *unused;        /* records given back; under the lock */
 };
 
 #define REGISTRY_INIT(type)         \
@@ -29,30 +30,32 @@ struct registry {
         .record_size = sizeof(type) \
     }
 
-/* A zeroed record, found by no address yet; NULL: no memory. */
+/* Returns a new record, all zero, which no address finds yet; NULL: no memory. */
 void *registry_take(struct registry *registry);
 
-/* From now on the record is found by these addresses, which no other record has. */
+/* From now on these addresses find the record, which is not published yet. They may not overlap
+ * those of another one. */
 void registry_publish(void *record, const void *start, size_t length);
 
-/* From now on it is found by none, if it was. */
+/* From now on no address finds the record. Does nothing if none does already. */
 void registry_withdraw(void *record);
 
-/* The end of a record, published or not. */
+/* Ends a record, published or not. registry_take() returns it again later. */
 void registry_give_back(struct registry *registry, void *record);
 
-/* Goes through the published records: the next one, or NULL. */
+/* Iterates over the published records. registry_next() returns NULL after the last. */
 struct registry_cursor {
     struct registry_chunk *chunk;
-    size_t position;
+    size_t position; /* in the chunk, of the record to look at next */
 };
 struct registry_cursor registry_begin(const struct registry *registry);
 void *registry_next(const struct registry *registry, struct registry_cursor *cursor);
 
-/* The record of an address, or NULL. Needs no lock, and is async-signal-safe, as the next. */
+/* Returns the record of an address, or NULL. Takes no lock and is async-signal-safe, as is
+ * registry_unchanged(). */
 void *registry_find(const struct registry *registry, const void *address, unsigned *ret_generation);
 
-/* Whether the record was the one found until now. */
+/* Whether the record has been the one that was found, published by the same call, until now. */
 bool registry_unchanged(void *record, unsigned generation);
 
 #endif

@@ -40,20 +40,20 @@ void spans_list_remove(const struct spans *spans, uint32_t *head, uint32_t numbe
         spans_block(spans, block->next - 1)->previous = block->previous;
 }
 
-/* The list that holds spans of this length. */
-static unsigned list_of(uint32_t count)
+/* The number of the list that has the spans of this length. */
+static unsigned list_of_length(uint32_t count)
 {
     unsigned log2 = 31 - (unsigned)__builtin_clz(count);
 
     return count < EXACT_LISTS ? count : EXACT_LISTS + log2 - 6;
 }
 
-static uint32_t *list_head(const struct spans *spans, unsigned list)
+static uint32_t *free_list_head(const struct spans *spans, unsigned list)
 {
     return &spans->free->first[list];
 }
 
-static void mark_free(const struct spans *spans, uint32_t number, uint32_t count)
+static void mark_span_free(const struct spans *spans, uint32_t number, uint32_t count)
 {
     const uint32_t ends[] = {number, number + count - 1};
 
@@ -65,40 +65,40 @@ static void mark_free(const struct spans *spans, uint32_t number, uint32_t count
     }
 }
 
-static void mark_other(const struct spans *spans, uint32_t number, uint32_t count)
+static void mark_span_other(const struct spans *spans, uint32_t number, uint32_t count)
 {
     atomic_store_explicit(&spans_block(spans, number)->role, BLOCK_OTHER, memory_order_relaxed);
     atomic_store_explicit(&spans_block(spans, number + count - 1)->role, BLOCK_OTHER,
                           memory_order_relaxed);
 }
 
-static bool is_free(const struct spans *spans, uint32_t number)
+static bool block_is_free(const struct spans *spans, uint32_t number)
 {
     return atomic_load_explicit(&spans_block(spans, number)->role, memory_order_relaxed) ==
            BLOCK_FREE;
 }
 
-static void insert_free(const struct spans *spans, uint32_t number, uint32_t count)
+static void insert_free_span(const struct spans *spans, uint32_t number, uint32_t count)
 {
-    unsigned list = list_of(count);
+    unsigned list = list_of_length(count);
 
-    mark_free(spans, number, count);
-    spans_list_insert(spans, list_head(spans, list), number);
+    mark_span_free(spans, number, count);
+    spans_list_insert(spans, free_list_head(spans, list), number);
     spans->free->filled[list / 64] |= UINT64_C(1) << list % 64;
 }
 
-static void remove_free(const struct spans *spans, uint32_t number, uint32_t count)
+static void remove_free_span(const struct spans *spans, uint32_t number, uint32_t count)
 {
-    unsigned list = list_of(count);
+    unsigned list = list_of_length(count);
 
-    spans_list_remove(spans, list_head(spans, list), number);
-    if (*list_head(spans, list) == 0)
+    spans_list_remove(spans, free_list_head(spans, list), number);
+    if (*free_list_head(spans, list) == 0)
         spans->free->filled[list / 64] &= ~(UINT64_C(1) << list % 64);
-    mark_other(spans, number, count);
+    mark_span_other(spans, number, count);
 }
 
-/* The first list from this one on that is not empty, or SPAN_LISTS. */
-static unsigned filled_from(const struct spans *spans, unsigned list)
+/* The first list from this one on that is not empty; SPAN_LISTS: there is none. */
+static unsigned next_filled_list(const struct spans *spans, unsigned list)
 {
     for (unsigned word = list / 64; word < 2; word++) {
         uint64_t filled = spans->free->filled[word];
@@ -112,15 +112,15 @@ static unsigned filled_from(const struct spans *spans, unsigned list)
 }
 
 /*
- * A free span of at least this length: its number + 1, or 0. The first list's members may be too
- * short where it is one by powers of two.
+ * Returns the number + 1 of a free span of at least this length; 0: there is none. In the first
+ * list that could have one, some spans are too short if it is one of those by powers of two.
  */
-static uint32_t find(const struct spans *spans, uint32_t count)
+static uint32_t find_free_span(const struct spans *spans, uint32_t count)
 {
-    unsigned list = list_of(count);
+    unsigned list = list_of_length(count);
 
     if (list >= EXACT_LISTS) {
-        uint32_t link = *list_head(spans, list);
+        uint32_t link = *free_list_head(spans, list);
 
         while (link != 0 && spans_block(spans, link - 1)->count < count)
             link = spans_block(spans, link - 1)->next;
@@ -128,51 +128,51 @@ static uint32_t find(const struct spans *spans, uint32_t count)
             return link;
         list++;
     }
-    list = filled_from(spans, list);
-    return list < SPAN_LISTS ? *list_head(spans, list) : 0;
+    list = next_filled_list(spans, list);
+    return list < SPAN_LISTS ? *free_list_head(spans, list) : 0;
 }
 
 /* The first block from this one on whose address is a multiple of alignment blocks. */
-static uintptr_t aligned(const struct spans *spans, uint32_t number, uintptr_t alignment)
+static uintptr_t next_aligned(const struct spans *spans, uint32_t number, uintptr_t alignment)
 {
     return number + (-(spans->base + number) & (alignment - 1));
 }
 
-static bool take_free(const struct spans *spans, uint32_t count, uintptr_t alignment,
-                      uint32_t *ret_number)
+static bool take_free_span(const struct spans *spans, uint32_t count, uintptr_t alignment,
+                           uint32_t *ret_number)
 {
     uint32_t link, number, length, start;
 
-    /* Wherever a span of this length starts, an aligned one lies in it. */
+    /* A span that is longer by alignment - 1 has an aligned one in it, wherever it begins. */
     if (alignment > spans->count || alignment - 1 > spans->count - count)
         return false;
-    link = find(spans, count + (uint32_t)alignment - 1);
+    link = find_free_span(spans, count + (uint32_t)alignment - 1);
     if (link == 0)
         return false;
     number = link - 1;
     length = spans_length(spans, number);
     if (length < count + (uint32_t)alignment - 1)
         spans_abort();
-    remove_free(spans, number, length);
-    start = (uint32_t)aligned(spans, number, alignment);
+    remove_free_span(spans, number, length);
+    start = (uint32_t)next_aligned(spans, number, alignment);
     if (start > number)
-        insert_free(spans, number, start - number);
+        insert_free_span(spans, number, start - number);
     if (number + length > start + count)
-        insert_free(spans, start + count, number + length - (start + count));
+        insert_free_span(spans, start + count, number + length - (start + count));
     *ret_number = start;
     return true;
 }
 
-static bool take_from_frontier(const struct spans *spans, uint32_t count, uintptr_t alignment,
-                               uint32_t *ret_number)
+static bool take_span_at_frontier(const struct spans *spans, uint32_t count, uintptr_t alignment,
+                                  uint32_t *ret_number)
 {
     uint32_t frontier = spans->free->frontier;
-    uintptr_t start = aligned(spans, frontier, alignment);
+    uintptr_t start = next_aligned(spans, frontier, alignment);
 
     if (start > spans->count || count > spans->count - start)
         return false;
     if (start > frontier)
-        insert_free(spans, frontier, (uint32_t)start - frontier);
+        insert_free_span(spans, frontier, (uint32_t)start - frontier);
     spans->free->frontier = (uint32_t)start + count;
     *ret_number = (uint32_t)start;
     return true;
@@ -181,31 +181,31 @@ static bool take_from_frontier(const struct spans *spans, uint32_t count, uintpt
 bool spans_take(const struct spans *spans, uint32_t count, uintptr_t alignment,
                 uint32_t *ret_number)
 {
-    return take_free(spans, count, alignment, ret_number) ||
-           take_from_frontier(spans, count, alignment, ret_number);
+    return take_free_span(spans, count, alignment, ret_number) ||
+           take_span_at_frontier(spans, count, alignment, ret_number);
 }
 
 void spans_give_back(const struct spans *spans, uint32_t number, uint32_t count)
 {
     uint32_t next = number + count;
 
-    if (next < spans->free->frontier && is_free(spans, next)) {
+    if (next < spans->free->frontier && block_is_free(spans, next)) {
         uint32_t length = spans_length(spans, next);
 
-        remove_free(spans, next, length);
+        remove_free_span(spans, next, length);
         count += length;
     }
-    if (number > 0 && is_free(spans, number - 1)) {
+    if (number > 0 && block_is_free(spans, number - 1)) {
         uint32_t length = spans_block(spans, number - 1)->count;
 
         if (length > number)
             spans_abort();
         number -= length;
         count += length;
-        remove_free(spans, number, length);
+        remove_free_span(spans, number, length);
     }
     if (number + count == spans->free->frontier)
         spans->free->frontier = number;
     else
-        insert_free(spans, number, count);
+        insert_free_span(spans, number, count);
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * spans.h - a heap's room, handed out in spans of whole blocks
+ * spans.h - divides a heap's memory into spans of whole blocks
  *
- * Everything is kept in the heap's metadata, where zeroes stand for nothing handed out yet. It is
- * not trusted: numbers read from it are held to the bounds in struct spans, and the library aborts
- * rather than leave them. All is called with the heap's key open; who takes or gives back spans has
- * them locked, who uses a list has what its head belongs to locked.
+ * Its data is in the heap's metadata, where zeros mean that nothing was taken yet. The metadata is
+ * not trusted: a number read from it is checked against the bounds in struct spans, and the library
+ * aborts if it is outside.
+ *
+ * The heap's key is open in every function. Taking and giving back spans needs the heap's
+ * spans_lock; changing a list needs the lock that its head is under.
  */
 #ifndef SPANS_H
 #define SPANS_H
@@ -15,49 +17,54 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The unit of a heap's room, whatever the kernel's pages are. */
+/* In bytes. The kernel's pages may be larger. */
 enum { BLOCK_SHIFT = 12, BLOCK_SIZE = 1 << BLOCK_SHIFT };
 
 enum block_kind {
-    BLOCK_OTHER, /* never handed out, or inside a span that its first block speaks for */
-    BLOCK_FREE,  /* a free span's first or last */
-    BLOCK_SLAB,  /* a slab's first */
-    BLOCK_SLAB_SECOND,
-    BLOCK_LARGE /* the first of an object of whole blocks */
+    BLOCK_OTHER, /* in no span, within one, or the first of a large object that is being wiped */
+    BLOCK_FREE,  /* the first or last of a free span */
+    BLOCK_SLAB,  /* the first of a slab */
+    BLOCK_SLAB_SECOND, /* the second of a slab of two */
+    BLOCK_LARGE        /* the first of a large object */
 };
 
-/* What the metadata knows of a block. */
+/*
+ * The description of a block; for its span if it is the first of one, or the last of a free one. It
+ * is written under the lock of whoever has the span: the shard's lock for a slab, spans_lock for
+ * large objects and free spans. Only `role` is also read without.
+ */
 struct block {
-    atomic_uint role;        /* kind, and for a slab its size class and shard: see heap.c */
-    uint32_t count;          /* blocks of the span */
-    uint32_t next, previous; /* numbers + 1 in a list of spans; 0: none */
-    uint32_t available;      /* of a slab's slots, how many are free */
+    atomic_uint role; /* its kind; a slab's also has the size class and shard: see blocks.h */
+    uint32_t count;   /* blocks of the span */
+    uint32_t next, previous; /* numbers + 1 of the span's neighbours in its list; 0: none */
+    uint32_t available;      /* how many of the slab's slots are free */
     uint32_t unused;
-    uint64_t free[4]; /* which ones */
+    uint64_t free[4]; /* which slots are: bits, from the lowest of free[0] */
     uint64_t unused_too;
 };
 _Static_assert(sizeof(struct block) == 64, "threads that use different slabs share no cache line");
 
-/* Lists of free spans: one for each length below EXACT_LISTS, one for each power of two above. */
+/* The free spans, under spans_lock: in one list for each length below EXACT_LISTS, then in one for
+ * the lengths from each power of two to the next. */
 enum { EXACT_LISTS = 64, SPAN_LISTS = EXACT_LISTS + 26 };
 struct free_spans {
-    uint32_t frontier;          /* blocks from here on were never handed out */
-    uint32_t first[SPAN_LISTS]; /* numbers + 1 */
-    uint64_t filled[2];         /* which lists are not empty */
+    uint32_t frontier;          /* blocks from this one on are in no span */
+    uint32_t first[SPAN_LISTS]; /* each list's head: the first span's number + 1; 0: it is empty */
+    uint64_t filled[2];         /* which lists are not empty: bits, from the lowest of filled[0] */
 };
 
-/* Outside the metadata. */
+/* The bounds; outside the metadata, and constant while the heap exists. */
 struct spans {
-    struct block *blocks;
-    struct free_spans *free;
-    uint32_t count; /* of blocks */
-    uintptr_t base; /* the first block's address, in blocks */
+    struct block *blocks;    /* in the metadata */
+    struct free_spans *free; /* in the metadata */
+    uint32_t count;          /* of blocks */
+    uintptr_t base;          /* the first block's address, divided by BLOCK_SIZE */
 };
 
-/* What is read from the metadata makes no sense. */
+/* Aborts because the metadata makes no sense. */
 __attribute__((noreturn, cold)) void spans_abort(void);
 
-/* A block's description; aborts when there is no such block. */
+/* Returns a block's description; aborts if there is no such block. */
 static inline struct block *spans_block(const struct spans *spans, uint32_t number)
 {
     if (__builtin_expect(number >= spans->count, false))
@@ -65,15 +72,16 @@ static inline struct block *spans_block(const struct spans *spans, uint32_t numb
     return &spans->blocks[number];
 }
 
-/* The length of the span that a block is the first of. */
+/* The length in blocks of the span that begins at this one. Aborts if it exceeds the heap. */
 uint32_t spans_length(const struct spans *spans, uint32_t number);
 
-/* So many neighbouring blocks, the first on a multiple of alignment blocks. False: no room. */
+/* Takes count blocks in a row, the first at an address that is a multiple of alignment blocks, a
+ * power of two. False: there is no room. */
 bool spans_take(const struct spans *spans, uint32_t count, uintptr_t alignment,
                 uint32_t *ret_number);
 void spans_give_back(const struct spans *spans, uint32_t number, uint32_t count);
 
-/* Lists of spans through their first blocks; head is the first's number + 1. */
+/* A list of spans, linked through their first blocks. *head is the first span's number + 1. */
 void spans_list_insert(const struct spans *spans, uint32_t *head, uint32_t number);
 void spans_list_remove(const struct spans *spans, uint32_t *head, uint32_t number);
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* pkru_aarch64.c - how an interrupted access was made; all else of aarch64 is in pkru_none.c */
 #include "pkru/signal_frame.h"
 
 #ifdef __aarch64__
@@ -6,27 +7,27 @@
 #include <string.h>
 #include <ucontext.h>
 
-/* From the kernel's own headers (asm/sigcontext.h, asm/esr.h), which not every libc comes with. */
-struct record {
-    uint32_t magic, size;
+/* As in the kernel's asm/sigcontext.h and asm/esr.h, which not every libc comes with. */
+struct frame_record {
+    uint32_t magic; /* says what follows */
+    uint32_t size;  /* bytes, this head included */
 };
 enum {
-    SYNDROME_RECORD = 0x45535201,
-    CLASS_SHIFT = 26,
+    SYNDROME_RECORD = 0x45535201, /* holds ESR_EL1, the exception syndrome register */
+    CLASS_SHIFT = 26,             /* of the exception class, 6 bits */
     INSTRUCTION_ABORT = 0x20,
     DATA_ABORT = 0x24,
-    /* Cache maintenance only reads, but counts as writing. */
-    CACHE_MAINTENANCE = 1 << 8,
-    WRITES = 1 << 6
+    CACHE_MAINTENANCE = 1 << 8, /* reads memory, but sets WRITE_FAULT as well */
+    WRITE_FAULT = 1 << 6
 };
 
-/* The exception syndrome register, in one of the records that end with an empty one. */
+/* Finds ESR_EL1 among the frame's records, of which the last is empty. */
 static bool syndrome_in_frame(const void *ucontext, uint64_t *ret_syndrome)
 {
     const ucontext_t *context = ucontext;
     const unsigned char *at = (const unsigned char *)context->uc_mcontext.__reserved;
     const unsigned char *end = at + sizeof(context->uc_mcontext.__reserved);
-    struct record record;
+    struct frame_record record;
 
     for (; (size_t)(end - at) >= sizeof(record) + sizeof(*ret_syndrome); at += record.size) {
         memcpy(&record, at, sizeof(record));
@@ -51,8 +52,9 @@ bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
         *ret_access = PKEYGUARD_EXECUTE_ACCESS;
         return true;
     case DATA_ABORT:
-        *ret_access = syndrome & WRITES && !(syndrome & CACHE_MAINTENANCE) ? PKEYGUARD_WRITE_ACCESS
-                                                                           : PKEYGUARD_READ_ACCESS;
+        *ret_access = syndrome & WRITE_FAULT && !(syndrome & CACHE_MAINTENANCE)
+                          ? PKEYGUARD_WRITE_ACCESS
+                          : PKEYGUARD_READ_ACCESS;
         return true;
     default:
         return false;

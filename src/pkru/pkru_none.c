@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* pkru_none.c - for CPUs without PKRU */
 #include <pkeyguard/pkru.h>
 
 #include <stddef.h>

@@ -11,12 +11,22 @@
 
 #include <cpuid.h>
 
-enum { OSPKE = 1 << 4 };     /* CPUID.(7,0):ECX */
-enum { PKRU_COMPONENT = 9 }; /* of XSAVE; CPUID.(0xD,9):EBX is its offset (SDM vol. 1, ch. 13) */
-enum { SW_RESERVED = 464 };  /* struct _fpx_sw_bytes in the legacy area (asm/sigcontext.h) */
-enum { XSAVE_HEADER = 512 }; /* XSTATE_BV stands first in it */
-enum { XSTATE_MAGIC = 0x46505853 };
-enum { WRITES = 1 << 1, FETCHES = 1 << 4 }; /* of a page fault's error code (SDM vol. 3, 4.7) */
+enum { OSPKE = 1 << 4 }; /* in CPUID.(7,0):ECX */
+
+/* Bits of a page fault's error code (SDM vol. 3, 4.7). */
+enum { WRITE_FAULT = 1 << 1, FETCH_FAULT = 1 << 4 };
+
+/*
+ * A signal frame stores the registers as XSAVE does (SDM vol. 1, ch. 13). Linux writes a struct
+ * _fpx_sw_bytes into an area that XSAVE leaves to software (asm/sigcontext.h).
+ */
+enum {
+    PKRU_COMPONENT = 9, /* CPUID.(0xD,9):EBX is the component's offset */
+    SW_RESERVED = 464,  /* offset of struct _fpx_sw_bytes, which begins with the magic number */
+    XSAVE_HEADER = 512, /* offset of the header; it begins with XSTATE_BV, the components stored */
+    XSAVE_ALIGNMENT = 64,
+    XSTATE_MAGIC = 0x46505853
+};
 
 bool pkeyguard_pkru_supported(void)
 {
@@ -25,8 +35,8 @@ bool pkeyguard_pkru_supported(void)
     return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ecx & OSPKE);
 }
 
-/* Where PKRU stands in the frame, or NULL where it does not. */
-static char *find_pkru(const void *ucontext)
+/* Where the frame stores PKRU; NULL: it does not. */
+static char *pkru_slot(const void *ucontext)
 {
     const ucontext_t *context = ucontext;
     char *frame = (char *)context->uc_mcontext.fpregs;
@@ -43,7 +53,7 @@ static char *find_pkru(const void *ucontext)
 
 bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru)
 {
-    const char *stored = find_pkru(ucontext);
+    const char *stored = pkru_slot(ucontext);
 
     if (stored == NULL)
         return false;
@@ -53,7 +63,7 @@ bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru)
 
 bool pkru_set_in_frame(void *ucontext, uint32_t pkru)
 {
-    char *stored = find_pkru(ucontext);
+    char *stored = pkru_slot(ucontext);
 
     if (stored == NULL)
         return false;
@@ -68,10 +78,12 @@ const void *stack_in_frame(const void *ucontext)
     return (const void *)context->uc_mcontext.gregs[REG_RSP];
 }
 
-/* Longer than what lies between the two instructions, which tests/machine_code checks. */
+/* How many bytes to look at on each side. tests/machine_code checks that in the library a WRPKRU is
+ * no farther from its RDPKRU. */
 enum { REACH = 64 };
 
-static bool is_instruction(const unsigned char *code, unsigned char last_byte)
+/* RDPKRU is 0f 01 ee, WRPKRU is 0f 01 ef. */
+static bool is_pkru_instruction(const unsigned char *code, unsigned char last_byte)
 {
     return code[0] == 0x0f && code[1] == 0x01 && code[2] == last_byte;
 }
@@ -84,17 +96,17 @@ bool pkru_write_pending(const void *ucontext)
     unsigned char code[2 * REACH];
     int before = REACH - LENGTH, after = REACH;
 
-    /* Code that cannot be read may be anything. */
+    /* Code that cannot be read could be any. */
     if (!os_peek(next - REACH, code, sizeof(code)))
         return true;
-    while (before >= 0 && !is_instruction(code + before, RDPKRU) &&
-           !is_instruction(code + before, WRPKRU))
+    while (before >= 0 && !is_pkru_instruction(code + before, RDPKRU) &&
+           !is_pkru_instruction(code + before, WRPKRU))
         before--;
-    while (after <= 2 * REACH - LENGTH && !is_instruction(code + after, RDPKRU) &&
-           !is_instruction(code + after, WRPKRU))
+    while (after <= 2 * REACH - LENGTH && !is_pkru_instruction(code + after, RDPKRU) &&
+           !is_pkru_instruction(code + after, WRPKRU))
         after++;
-    return before >= 0 && is_instruction(code + before, RDPKRU) && after <= 2 * REACH - LENGTH &&
-           is_instruction(code + after, WRPKRU);
+    return before >= 0 && is_pkru_instruction(code + before, RDPKRU) &&
+           after <= 2 * REACH - LENGTH && is_pkru_instruction(code + after, WRPKRU);
 }
 
 bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
@@ -102,24 +114,19 @@ bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
     const ucontext_t *context = ucontext;
     unsigned long long code = (unsigned long long)context->uc_mcontext.gregs[REG_ERR];
 
-    if (code & WRITES)
+    if (code & WRITE_FAULT)
         *ret_access = PKEYGUARD_WRITE_ACCESS;
     else
-        *ret_access = code & FETCHES ? PKEYGUARD_EXECUTE_ACCESS : PKEYGUARD_READ_ACCESS;
+        *ret_access = code & FETCH_FAULT ? PKEYGUARD_EXECUTE_ACCESS : PKEYGUARD_READ_ACCESS;
     return true;
 }
 
-/*
- * A frame's XSAVE area is aligned to 64 bytes, so its magic number stands at the same place of some
- * block of 64, and after it (struct _fpx_sw_bytes) the set of components.
- */
-enum {
-    XSAVE_ALIGNMENT = 64,
-    MAGIC_AT = SW_RESERVED % XSAVE_ALIGNMENT,
-    COMPONENTS_AT = MAGIC_AT + 8
-};
+/* Offsets in struct _fpx_sw_bytes, from the multiple of 64 before it. XSAVE's area is aligned to
+ * 64, so they are the same in every frame. */
+enum { MAGIC_AT = SW_RESERVED % XSAVE_ALIGNMENT, COMPONENTS_AT = MAGIC_AT + 8 };
 
-static bool block_of_frame(const char *block)
+/* Whether these 64 bytes are the part of a frame that has the struct, of a frame with PKRU. */
+static bool is_part_of_frame(const char *block)
 {
     uint32_t magic;
     uint64_t components;
@@ -140,7 +147,7 @@ bool pkru_no_frame_between(const void *low, const void *high)
         if (!os_peek(at, blocks, length))
             return false;
         for (size_t i = 0; i + XSAVE_ALIGNMENT <= length; i += XSAVE_ALIGNMENT) {
-            if (block_of_frame(blocks + i))
+            if (is_part_of_frame(blocks + i))
                 return false;
         }
         at += length;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* signal_frame.h - what a signal frame holds: the interrupted thread's PKRU, and what it was doing
+/*
+ * signal_frame.h - reads and changes what a signal frame holds of the interrupted code
+ *
+ * `ucontext` is a signal handler's third argument. Every function is async-signal-safe.
  */
 #ifndef SIGNAL_FRAME_H
 #define SIGNAL_FRAME_H
@@ -9,36 +12,32 @@
 
 #include <pkeyguard/fault.h>
 
-/*
- * @ucontext: a signal handler's third argument
- *
- * False where the frame holds no PKRU: it was in its initial state, or the CPU has none.
- * Async-signal-safe.
- */
+/* Gets the interrupted code's PKRU. False: the frame has none, because PKRU was in its initial
+ * state, 0, or because the CPU has none. */
 bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru);
 
 /*
- * The PKRU that the thread goes on with. False, and nothing changed, where pkru_in_frame() is
- * false: then it would go on with 0, everything open. Async-signal-safe.
+ * Sets the PKRU that the interrupted code continues with. False: the frame has none, and nothing
+ * changed. If the CPU has PKRU the code then continues with 0: every pkey is open.
  */
 bool pkru_set_in_frame(void *ucontext, uint32_t pkru);
 
-/* Where the interrupted code's stack ended; NULL where frames do not say. Async-signal-safe. */
+/* The interrupted code's stack pointer; NULL: frames of this CPU are not read. */
 const void *stack_in_frame(const void *ucontext);
 
 /*
- * Whether the interrupted code may be between RDPKRU and WRPKRU, about to write a value that it has
- * read before. That is so for code in which the one follows the other in a straight line, not far
- * away: the guards' blocks in pkru.h, and pkey_set(3). Async-signal-safe.
+ * Whether the interrupted code may be between RDPKRU and WRPKRU: it may then write a value that it
+ * read before the signal. Right for code in which the one follows the other without a branch, at
+ * most 64 bytes later: the guards' blocks in pkru.h, and pkey_set(3).
  */
 bool pkru_write_pending(const void *ucontext);
 
-/* How memory was accessed, for SIGSEGV. False where frames do not say. Async-signal-safe. */
+/* How the interrupted code accessed memory, for SIGSEGV. False: the frame does not tell. */
 bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access);
 
 /*
- * Whether certainly no signal frame that holds PKRU lies in this memory, part of a stack. False
- * where some of it cannot be read, too.
+ * Whether there is certainly no signal frame with PKRU between two addresses of a stack. Also false
+ * if some of the memory cannot be read.
  */
 bool pkru_no_frame_between(const void *low, const void *high);
 

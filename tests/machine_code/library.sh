@@ -17,7 +17,7 @@ pkey_allocator take_spare pkey_take_for_pool
 guard pkeyguard_acquire_all
 heap open_and_alloc pkeyguard_heap_aligned_alloc pkeyguard_heap_alloc pkeyguard_heap_calloc
 heap pkeyguard_heap_free pkeyguard_heap_realloc pkeyguard_heap_usable_size
-platform self_test faults
+platform self_test access_faults
 '
 
 library=$1
@@ -68,7 +68,7 @@ fi
 # enough for pkru_write_pending() to find both. The functions in `elsewhere` need not, because no
 # pkey is revoked in between: the function counts its change (own_pkru.h), holds the library's lock,
 # or runs alone in a child process. pkeyguard_pkru_write() writes a value that its caller made.
-elsewhere='own_pkru_change take_spare pkey_take_for_pool self_test faults pkeyguard_pkru_write'
+elsewhere='own_pkru_change take_spare pkey_take_for_pool self_test access_faults pkeyguard_pkru_write'
 bent=$(disassemble "$library" | awk -v elsewhere=" $elsewhere " '
     function number(hex,    i, value) {
         for (i = 1; i <= length(hex); i++)

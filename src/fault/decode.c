@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* decode.c - finds out what a SIGSEGV was, from its siginfo and signal frame */
+#include <pkeyguard/fault.h>
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/registry.h"
+#include "pkey/pkeys.h"
+#include "pkru/signal_frame.h"
+#include "region/region_record.h"
+
+/* If the frame does not tell, it is a write where the pages could be read. */
+static enum pkeyguard_access access_at_fault(const void *ucontext, const struct pages *pages)
+{
+    enum pkeyguard_access access;
+
+    if (access_in_frame(ucontext, &access))
+        return access;
+    return pages->applied & PROT_READ ? PKEYGUARD_WRITE_ACCESS : PKEYGUARD_READ_ACCESS;
+}
+
+/* Whether the pkey belongs to one key, rather than to virtual keys in turn or, as 0, to none. */
+static bool has_dedicated_key(int pkey)
+{
+    return pkeys_bits(pkeys_snapshot()) & PKEY_AD(pkey);
+}
+
+static bool page_rights_permit(int prot, enum pkeyguard_access access)
+{
+    static const int needed[] = {[PKEYGUARD_READ_ACCESS] = PROT_READ | PROT_WRITE,
+                                 [PKEYGUARD_WRITE_ACCESS] = PROT_WRITE,
+                                 [PKEYGUARD_EXECUTE_ACCESS] = PROT_EXEC};
+
+    return prot & needed[access];
+}
+
+/*
+ * The pkey that the pages carried when the fault happened; -1: none. A guard of another thread may
+ * have bound their virtual key since. It shows in that the access was stopped by page rights,
+ * although the region's own permit it: pages of a virtual key without a pkey are PROT_NONE.
+ */
+static int pkey_at_fault(const siginfo_t *info, const struct pages *pages,
+                         const struct pkeyguard_fault *fault)
+{
+    int pkey = pages->pkey;
+
+    if (info->si_code == SEGV_PKUERR)
+        return (int)info->si_pkey;
+    if (fault->kind == PKEYGUARD_FAULT_BY_PAGE && !has_dedicated_key(pkey) &&
+        page_rights_permit(pages->prot, fault->access))
+        return -1;
+    return pkey > 0 ? pkey : -1;
+}
+
+/* Fills in the rights on the region: the faulting thread's if the pages carried a pkey, else
+ * everyone's. A virtual key has no default rights that a thread could lack. */
+static void fill_in_rights(const void *ucontext, const struct pages *pages,
+                           struct pkeyguard_fault *fault)
+{
+    uint32_t pkru;
+
+    if (fault->key_number < 0) {
+        fault->rights = (enum pkeyguard_rights)pages->allowed;
+    } else if (pkru_in_frame(ucontext, &pkru)) {
+        fault->rights = pkru_rights(fault->key_number, pkru);
+        fault->initial_rights = has_dedicated_key(fault->key_number) &&
+                                (pkru & PKEY_BITS(fault->key_number)) == PKEY_AD(fault->key_number);
+    } else {
+        /* A frame has no PKRU if it was 0, its initial state (XSAVE): that forbids nothing. */
+        fault->rights = PKEYGUARD_READ_WRITE;
+    }
+}
+
+static struct pkeyguard_fault describe_fault(const siginfo_t *info, const void *ucontext,
+                                             const struct pkeyguard_region *region)
+{
+    const struct pages *pages = &region->pages;
+    struct pkeyguard_fault fault = {
+        .access = access_at_fault(ucontext, pages),
+        .address = info->si_addr,
+        .offset = (char *)info->si_addr - region->head.address,
+        .region_size = region->head.size,
+    };
+
+    if (fault.offset < 0 || (size_t)fault.offset >= pages->length)
+        fault.kind = PKEYGUARD_FAULT_GUARD_PAGE;
+    else if (info->si_code == SEGV_PKUERR)
+        fault.kind = PKEYGUARD_FAULT_BY_KEY;
+    else
+        fault.kind = PKEYGUARD_FAULT_BY_PAGE;
+    fault.key_number = pkey_at_fault(info, pages, &fault);
+    fill_in_rights(ucontext, pages, &fault);
+    memcpy(fault.region_name, region->name, sizeof(fault.region_name) - 1);
+    return fault;
+}
+
+int pkeyguard_fault_decode(const siginfo_t *info, const void *ucontext,
+                           struct pkeyguard_fault *ret_fault)
+{
+    struct pkeyguard_region *region;
+    struct pkeyguard_fault fault;
+    unsigned generation;
+
+    if (info->si_signo != SIGSEGV || info->si_code <= 0)
+        return -ENOENT;
+    region = registry_find(&region_registry, info->si_addr, &generation);
+    if (region == NULL)
+        return -ENOENT;
+    fault = describe_fault(info, ucontext, region);
+    /* Other codes are not about rights. A guard page may give SEGV_MAPERR (MADV_GUARD_INSTALL). */
+    if (fault.kind != PKEYGUARD_FAULT_GUARD_PAGE && info->si_code != SEGV_PKUERR &&
+        info->si_code != SEGV_ACCERR)
+        return -ENOENT;
+    if (!registry_unchanged(region, generation))
+        return -ENOENT;
+    *ret_fault = fault;
+    return 0;
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/* reporter.c - the library's own SIGSEGV handler, which prints faults and then passes them on */
+#include <pkeyguard/fault.h>
+
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "base/lock.h"
+#include "base/os.h"
+#include "pkey/pkeys.h"
+#include "pkru/signal_frame.h"
+
+static struct fault_reporter {
+    bool installed;              /* under the library's lock */
+    atomic_uint flags;           /* written under the library's lock, read by the handler */
+    struct sigaction previous;   /* what was there before; constant once the handler is installed */
+    atomic_flag previous_called; /* previous has SA_RESETHAND and was called; set by the handler */
+} reporter = {.previous_called = ATOMIC_FLAG_INIT};
+
+/*
+ * Gives the faulting thread the key's default rights if its rights are the kernel's initial ones.
+ * False: nothing changed. If the default rights do not allow the access either, it faults again,
+ * and is reported.
+ */
+static bool grant_default_rights(const struct pkeyguard_fault *fault, void *ucontext)
+{
+    int pkey = fault->key_number;
+    uint32_t mask, pkru, defaults = pkeys_defaults();
+
+    if (fault->kind != PKEYGUARD_FAULT_BY_KEY || !fault->initial_rights ||
+        !pkru_in_frame(ucontext, &pkru))
+        return false;
+    mask = PKEY_BITS(pkey);
+    return pkru_set_in_frame(ucontext, (pkru & ~mask) | (defaults & mask));
+}
+
+static void report_fault(const struct pkeyguard_fault *fault)
+{
+    char text[PKEYGUARD_FAULT_TEXT_SIZE];
+
+    pkeyguard_fault_format(fault, text, sizeof(text));
+    os_print(text);
+}
+
+/* Lets the kernel apply the action. After a fault the access is made again on return; a signal that
+ * was sent has to be sent again. */
+static void leave_to_kernel(const siginfo_t *info, const struct sigaction *action)
+{
+    bool sent = info->si_code <= 0;
+
+    if (sent && action->sa_handler == SIG_IGN)
+        return;
+    os_handle_signal(SIGSEGV, action, NULL);
+    if (sent)
+        os_signal_self_as(info);
+}
+
+/* Does what would have happened without the reporter. */
+static void pass_on(int signal, siginfo_t *info, void *ucontext)
+{
+    static const struct sigaction default_action = {.sa_handler = SIG_DFL};
+    const struct sigaction *previous = &reporter.previous;
+
+    if (previous->sa_handler == SIG_DFL || previous->sa_handler == SIG_IGN)
+        leave_to_kernel(info, previous);
+    else if (previous->sa_flags & SA_RESETHAND &&
+             atomic_flag_test_and_set(&reporter.previous_called))
+        leave_to_kernel(info, &default_action);
+    else if (previous->sa_flags & SA_SIGINFO)
+        previous->sa_sigaction(signal, info, ucontext);
+    else
+        previous->sa_handler(signal);
+}
+
+static void reporter_on_fault(int signal, siginfo_t *info, void *ucontext)
+{
+    int saved_errno = errno;
+    struct pkeyguard_fault fault;
+    bool granted = false;
+
+    if (pkeyguard_fault_decode(info, ucontext, &fault) == 0) {
+        granted = reporter.flags & PKEYGUARD_REPORTER_GRANT_DEFAULTS &&
+                  grant_default_rights(&fault, ucontext);
+        if (!granted)
+            report_fault(&fault);
+        errno = saved_errno;
+    }
+    if (!granted)
+        pass_on(signal, info, ucontext);
+}
+
+/* The handler gets the previous one's mask, so that the kernel blocks the same signals for it. */
+static int install_reporter(void)
+{
+    struct sigaction action = {.sa_sigaction = reporter_on_fault};
+    int error = os_ensure_signal_stack();
+
+    if (error != 0)
+        return error;
+    os_handle_signal(SIGSEGV, NULL, &reporter.previous);
+    action.sa_mask = reporter.previous.sa_mask;
+    action.sa_flags =
+        SA_SIGINFO | SA_ONSTACK | (reporter.previous.sa_flags & (SA_NODEFER | SA_RESTART));
+    os_handle_signal(SIGSEGV, &action, NULL);
+    reporter.installed = true;
+    return 0;
+}
+
+int pkeyguard_fault_reporter_install(unsigned flags)
+{
+    int error;
+
+    if ((flags & ~(unsigned)PKEYGUARD_REPORTER_GRANT_DEFAULTS) != 0)
+        return -EINVAL;
+    error = library_lock();
+    if (error != 0)
+        return error;
+    if (!reporter.installed)
+        error = install_reporter();
+    if (error == 0)
+        reporter.flags = flags;
+    library_unlock();
+    return error;
+}
