@@ -100,7 +100,7 @@ int pkeyguard_platform_probe(struct pkeyguard_platform *ret_platform)
 
 /* ---- self-test ---- */
 
-/* What the signal handlers of the child saw. It has one thread. */
+/* The findings of the signal handlers in the child. It has one thread. */
 static struct self_test_signals {
     sigjmp_buf after_fault; /* where the handler of faults jumps; set before each access */
     siginfo_t fault;        /* the last one */
@@ -136,7 +136,7 @@ static void handle_signal(int signal, void (*handler)(int, siginfo_t *, void *))
     os_handle_signal(signal, &action, NULL);
 }
 
-/* Whether the access raises the right fault with this PKRU, whose pkey the byte's page carries. */
+/* True if the access raises the right fault with this PKRU, whose pkey the byte's page carries. */
 static bool access_faults(volatile char *byte, enum pkeyguard_access access, int pkey,
                           uint32_t pkru)
 {
@@ -152,7 +152,7 @@ static bool access_faults(volatile char *byte, enum pkeyguard_access access, int
            (int)seen.fault.si_pkey == pkey && seen.frame_has_pkru && seen.frame_pkru == pkru;
 }
 
-/* Whether a handler starts with the pkey closed, and PKRU is as before when it has returned. */
+/* True if a handler starts with the pkey closed, and PKRU is as before when it has returned. */
 static bool survives_signal(int pkey, uint32_t pkru)
 {
     pkeyguard_pkru_write(pkru);
@@ -161,7 +161,7 @@ static bool survives_signal(int pkey, uint32_t pkru)
            seen.frame_has_pkru && seen.frame_pkru == pkru;
 }
 
-/* What PKRU allows must not fault, which would kill the child. */
+/* An access that PKRU allows must not fault: that would kill the child. */
 static bool accesses_succeed(volatile char *byte, uint32_t open, uint32_t read_only)
 {
     pkeyguard_pkru_write(open);

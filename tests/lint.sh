@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Runs one static analysis of the library, the command and the examples, or checks the format of
-# everything.
+# Runs one static analysis of the library, the command and the examples; or checks the format of
+# everything; or that the includes between the folders of src/ point down only.
 #
-# usage: lint.sh clang-tidy|cppcheck|analyzer|format SOURCE
+# usage: lint.sh clang-tidy|cppcheck|analyzer|format|layers SOURCE
 set -eu
 export LC_ALL=C
 
@@ -35,5 +35,22 @@ analyzer)
 format)
     find include src tests examples \( -name '*.[ch]' -o -name '*.cpp' \) \
         -exec clang-format --dry-run -Werror '{}' +
+    ;;
+layers)
+    # From the top down. A file directly in src/ may include any folder.
+    wrong=$(grep -rn '^#include "[a-z_]*/' --include='*.[ch]' src | awk -F'"' '
+        BEGIN {
+            floors = split("heap thread fault guard region key pkey pkru base", folder, " ")
+            for (i = 1; i <= floors; i++)
+                floor[folder[i]] = i
+        }
+        {
+            split($1, path, "/")
+            split($2, included, "/")
+            from = path[2]
+            if (from in floor && included[1] in floor && floor[included[1]] < floor[from])
+                print
+        }')
+    [ -z "$wrong" ] || { echo "an include points up: $wrong" >&2 && exit 1; }
     ;;
 esac

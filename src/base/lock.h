@@ -35,7 +35,7 @@ void library_unlock(void) LOCK_ANALYSIS(release_capability(library_mutex));
 unsigned library_forks(void);
 
 /*
- * What each module forgets in a fork child, which has one thread and perhaps not all of the memory.
+ * A fork child has one thread, and perhaps not all of the memory: each module forgets the rest.
  * lock.c runs the list once in a child, under the lock. NULL ends it; fork_child.c has it.
  */
 extern void (*const fork_child_forget[])(void);

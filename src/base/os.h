@@ -95,14 +95,14 @@ int os_seal(void *address, size_t length);
  * -ENOMEM. */
 int os_install_guard(void *address, size_t length);
 
-/* Whether the kernel knows MADV_GUARD_INSTALL. */
+/* True if the kernel knows MADV_GUARD_INSTALL. */
 bool os_has_guards(void);
 
 /* ---- threads ---- */
 
 pid_t os_thread_id(void);
 
-/* Whether the calling thread is certainly the only one of this process. */
+/* True if the calling thread is certainly the only one of this process. */
 bool os_is_only_thread(void);
 
 /* An address in the main thread's stack that is above all of its frames. */

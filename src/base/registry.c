@@ -124,7 +124,7 @@ void *registry_next(const struct registry *registry, struct registry_cursor *cur
     return NULL;
 }
 
-/* Whether the record, which was published at this generation, has the address. */
+/* True if the record, published at this generation, has the address. */
 static bool record_has(const struct registry_record *header, unsigned generation,
                        const void *address)
 {

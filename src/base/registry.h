@@ -55,7 +55,7 @@ void *registry_next(const struct registry *registry, struct registry_cursor *cur
  * registry_unchanged(). */
 void *registry_find(const struct registry *registry, const void *address, unsigned *ret_generation);
 
-/* Whether the record has been the one that was found, published by the same call, until now. */
+/* True if the record is still the one that was found, published by the same call. */
 bool registry_unchanged(void *record, unsigned generation);
 
 #endif

@@ -14,14 +14,16 @@
 /* If the frame does not tell, it is a write where the pages could be read. */
 static enum pkeyguard_access access_at_fault(const void *ucontext, const struct pages *pages)
 {
-    enum pkeyguard_access access;
+    int needed;
 
-    if (access_in_frame(ucontext, &access))
-        return access;
-    return pages->applied & PROT_READ ? PKEYGUARD_WRITE_ACCESS : PKEYGUARD_READ_ACCESS;
+    if (!access_in_frame(ucontext, &needed))
+        return pages->applied & PROT_READ ? PKEYGUARD_WRITE_ACCESS : PKEYGUARD_READ_ACCESS;
+    if (needed == PROT_WRITE)
+        return PKEYGUARD_WRITE_ACCESS;
+    return needed == PROT_EXEC ? PKEYGUARD_EXECUTE_ACCESS : PKEYGUARD_READ_ACCESS;
 }
 
-/* Whether the pkey belongs to one key, rather than to virtual keys in turn or, as 0, to none. */
+/* True if one key owns the pkey: it is not one that virtual keys share, nor pkey 0. */
 static bool has_dedicated_key(int pkey)
 {
     return pkeys_bits(pkeys_snapshot()) & PKEY_AD(pkey);

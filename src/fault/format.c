@@ -68,7 +68,7 @@ static void append_place(struct text *text, const struct pkeyguard_fault *fault)
 }
 
 /*
- * Whether the region's own page rights forbid the access, so that no guard helps. Pages without a
+ * True if the region's own page rights forbid the access, so that no guard helps. Pages without a
  * pkey are also stopped by page rights if no guard has them open: then the rights are too little.
  */
 static bool forbidden_by_page_rights(const struct pkeyguard_fault *fault)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include <pkeyguard/guard.h>
 
-#include <pkeyguard.h>
-
+#include <errno.h>
 #include <stdio.h>
 
+#include "base/error_text.h"
 #include "base/os.h"
 #include "key/virtual_wait.h"
 #include "pkey/own_pkru.h"
@@ -92,7 +92,7 @@ void pkeyguard_guard_leave(struct pkeyguard_key *key, struct pkeyguard_region *r
                                     (enum pkeyguard_rights)(how >> RIGHTS_SHIFT),
                                     how & RESTRICTS ? GUARD_RESTRICTS : GUARD_WIDENS, &change);
     if (error != 0)
-        os_abort("a guard cannot be released: ", pkeyguard_strerror(error), NULL);
+        os_abort("a guard cannot be released: ", error_text(error), NULL);
     errno = saved_errno;
 }
 
@@ -105,7 +105,7 @@ void pkeyguard_scope_abort(const struct pkeyguard_region *region, const char *wh
 
     snprintf(number, sizeof(number), "%d", (int)thread);
     os_abort(where, ": cannot open a ", what, named ? " on region '" : "",
-             named ? region->name : "", named ? "': " : ": ", pkeyguard_strerror(error),
+             named ? region->name : "", named ? "': " : ": ", error_text(error),
              thread > 0 ? ": thread " : "", thread > 0 ? number : "", NULL);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the inline guards call on a virtual key; everything else on it goes through guard.c. */
+/* The inline guards call these on a virtual key; guard.c does everything else on it. */
 #include <pkeyguard/guard.h>
 
 #include "key/virtual_open.h"

@@ -98,8 +98,8 @@ static void blocks_give_back(struct pkeyguard_heap *heap, uint32_t number, uint3
     heap_lock_release(&heap->spans_lock);
 }
 
-/* Where an address is in a heap. The block is the one that the address is in, or the first block if
- * that one is a slab's second. */
+/* The place of an address in a heap. The block is the one that the address is in, or the first
+ * block if that one is a slab's second. */
 struct place {
     uint32_t number;     /* the block's */
     struct block *block; /* its description */

@@ -98,7 +98,7 @@ static inline void *slot_take(struct pkeyguard_heap *heap, unsigned shard, unsig
 }
 
 /*
- * Whether a live object begins at the place. While one does its block keeps its role: if the role
+ * True if a live object begins at the place. While one does its block keeps its role: if the role
  * has changed since it was read without the lock, none does.
  */
 static inline bool slot_is_live(const struct pkeyguard_heap *heap, unsigned shard,
@@ -198,7 +198,7 @@ static void slabs_give_empty_back(struct pkeyguard_heap *heap)
 
 /* ---- small objects ---- */
 
-/* What a thread holds for all heaps. */
+/* A thread's state, the same for all heaps. */
 struct heap_thread {
     unsigned shard_number; /* of the shard that it allocates from, + 1; 0: it has none yet */
 };

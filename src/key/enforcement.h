@@ -83,7 +83,7 @@ struct enforcement {
                  enum guard_mode mode, const struct pkru_change *change);
 
     /*
-     * What PKRU denies of the key now, in the form of struct pkru_change. False: the key has no
+     * The key's deny bits in PKRU now, in the form of struct pkru_change. False: the key has no
      * pkey now. NULL where keys never have one.
      * lock: none. signal: yes.
      */

@@ -42,7 +42,7 @@ static enum pkeyguard_rights pku_rights(const struct pkeyguard_key *key)
 }
 
 /*
- * What PKRU denies inside a restrict guard. AD alone denies everything already, but it is the
+ * The deny bits inside a restrict guard. AD alone denies everything already, but it is the
  * kernel's initial value: WD beside it marks that this thread chose it.
  */
 static pkru_bits pku_narrowed(const struct pkeyguard_key *key, pkru_bits denied,

@@ -16,7 +16,7 @@
 
 /*
  * Waits for what -EBUSY or -EAGAIN from virtual_pool_pin() reports. True: another try may succeed.
- * False: waiting does not help, or took a second in vain.
+ * False: waiting does not help, or a second was not enough.
  */
 bool virtual_wait_for(int error);
 

@@ -2,28 +2,14 @@
 #include "pkey/kernel_threads.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "base/lock.h"
-
-/* Raw system calls: open(3), read(3) and close(3) are cancellation points. */
-static int open_at(int directory, const char *path, int flags)
-{
-    return (int)syscall(SYS_openat, directory, path, O_RDONLY | O_CLOEXEC | flags, 0);
-}
-
-static void close_file(int file)
-{
-    if (file >= 0)
-        syscall(SYS_close, file);
-}
+#include "base/os.h"
 
 /*
  * /proc/self/task, open. The program may close it, or open a file of its own under that number: the
@@ -38,15 +24,14 @@ static struct task_directory {
 
 static NEEDS_LIBRARY_LOCK bool stat_directory(struct stat *ret_status)
 {
-    /* Raw system call: fstat(3) passes an empty path, which costs eight times as much. */
-    return directory.file >= 0 && syscall(SYS_fstat, directory.file, ret_status) == 0 &&
+    return directory.file >= 0 && os_stat_file(directory.file, ret_status) &&
            ret_status->st_dev == directory.device && ret_status->st_ino == directory.inode;
 }
 
 static NEEDS_LIBRARY_LOCK bool open_directory(struct stat *ret_status)
 {
-    directory.file = open_at(AT_FDCWD, "/proc/self/task", O_DIRECTORY);
-    if (directory.file < 0 || syscall(SYS_fstat, directory.file, ret_status) != 0)
+    directory.file = os_open_file_at(AT_FDCWD, "/proc/self/task", O_DIRECTORY);
+    if (directory.file < 0 || !os_stat_file(directory.file, ret_status))
         return false;
     directory.forks = library_forks();
     directory.device = ret_status->st_dev;
@@ -60,7 +45,7 @@ unsigned kernel_threads_count(void)
     bool at_hand = stat_directory(&status);
 
     if (at_hand && directory.forks != library_forks()) {
-        close_file(directory.file);
+        os_close_file(directory.file);
         at_hand = false;
     }
     /* The directory has one link for each thread, and two more: "." and "..". */
@@ -74,12 +59,12 @@ static NEEDS_LIBRARY_LOCK long flags_of(const char *thread)
 {
     enum { FLAGS_FIELD = 7 }; /* counted from the thread's name */
     char line[512], *field;
-    int own = open_at(directory.file, thread, O_DIRECTORY);
-    int file = own < 0 ? -1 : open_at(own, "stat", 0);
-    long length = file < 0 ? -1 : syscall(SYS_read, file, line, sizeof(line) - 1);
+    int own = os_open_file_at(directory.file, thread, O_DIRECTORY);
+    int file = own < 0 ? -1 : os_open_file_at(own, "stat", 0);
+    ssize_t length = file < 0 ? -1 : os_read_file(file, line, sizeof(line) - 1);
 
-    close_file(file);
-    close_file(own);
+    os_close_file(file);
+    os_close_file(own);
     if (length <= 0)
         return -1;
     line[length] = '\0';
@@ -109,20 +94,13 @@ bool kernel_threads_leader_exited(void)
 
 pid_t kernel_threads_find(bool (*test)(pid_t thread))
 {
-    /* Raw system call: readdir(3) allocates with malloc. */
-    struct directory_entry {
-        uint64_t inode, offset;
-        uint16_t length;
-        uint8_t type;
-        char name[];
-    };
-    _Alignas(struct directory_entry) char entries[1024];
-    long length;
+    _Alignas(struct os_directory_entry) char entries[1024];
+    ssize_t length;
 
-    lseek(directory.file, 0, SEEK_SET);
-    while ((length = syscall(SYS_getdents64, directory.file, entries, sizeof(entries))) > 0) {
-        for (long at = 0; at < length;) {
-            const struct directory_entry *entry = (const void *)(entries + at);
+    os_rewind_directory(directory.file);
+    while ((length = os_read_directory(directory.file, entries, sizeof(entries))) > 0) {
+        for (ssize_t at = 0; at < length;) {
+            const struct os_directory_entry *entry = (const void *)(entries + at);
             pid_t thread = (pid_t)strtol(entry->name, NULL, 10);
 
             if (thread > 0 && test(thread) && !about_to_end(entry->name))
@@ -135,6 +113,5 @@ pid_t kernel_threads_find(bool (*test)(pid_t thread))
 
 bool kernel_threads_only_own(void)
 {
-    /* With this flag unshare(2) does nothing, and succeeds only in a process with one thread. */
-    return syscall(SYS_unshare, CLONE_THREAD) == 0;
+    return os_is_only_thread();
 }

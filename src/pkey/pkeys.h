@@ -65,7 +65,7 @@ static inline pkru_bits pkeys_bits(uint64_t snapshot)
 /* The bits of those that have had the same key since. */
 pkru_bits pkeys_bits_kept(uint64_t snapshot);
 
-/* What the dedicated keys' defaults deny; the bits of every other pkey are set. */
+/* The deny bits of the dedicated keys' default rights; every other pkey's bits are set. */
 static inline pkru_bits pkeys_defaults(void)
 {
     return atomic_load_explicit(&pkey_manager.defaults, memory_order_relaxed);

@@ -87,7 +87,7 @@ static inline enum pkeyguard_rights pkru_rights(int pkey, pkru_bits pkru)
 }
 
 /*
- * What a pkey denies after a guard has widened it to at least these rights, READ_ONLY or
+ * The deny bits of a pkey after a guard has widened it to at least these rights, READ_ONLY or
  * READ_WRITE. @denied: what it denies now; @ad: its AD bit.
  */
 static inline pkru_bits pkru_widened(pkru_bits denied, pkru_bits ad, enum pkeyguard_rights rights)

@@ -5,6 +5,7 @@
 #ifdef __aarch64__
 
 #include <string.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 /* As in the kernel's asm/sigcontext.h and asm/esr.h, which not every libc comes with. */
@@ -41,7 +42,7 @@ static bool syndrome_in_frame(const void *ucontext, uint64_t *ret_syndrome)
     return false;
 }
 
-bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
+bool access_in_frame(const void *ucontext, int *ret_prot)
 {
     uint64_t syndrome;
 
@@ -49,12 +50,11 @@ bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
         return false;
     switch (syndrome >> CLASS_SHIFT & 0x3f) {
     case INSTRUCTION_ABORT:
-        *ret_access = PKEYGUARD_EXECUTE_ACCESS;
+        *ret_prot = PROT_EXEC;
         return true;
     case DATA_ABORT:
-        *ret_access = syndrome & WRITE_FAULT && !(syndrome & CACHE_MAINTENANCE)
-                          ? PKEYGUARD_WRITE_ACCESS
-                          : PKEYGUARD_READ_ACCESS;
+        *ret_prot =
+            syndrome & WRITE_FAULT && !(syndrome & CACHE_MAINTENANCE) ? PROT_WRITE : PROT_READ;
         return true;
     default:
         return false;

@@ -38,9 +38,9 @@ bool pkru_write_pending(const void *ucontext)
 }
 
 #ifndef __aarch64__
-bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
+bool access_in_frame(const void *ucontext, int *ret_prot)
 {
-    (void)ucontext, (void)ret_access;
+    (void)ucontext, (void)ret_prot;
     return false;
 }
 #endif

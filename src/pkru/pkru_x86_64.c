@@ -2,6 +2,7 @@
 #include <pkeyguard/pkru.h>
 
 #include <string.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 #include "base/os.h"
@@ -35,7 +36,7 @@ bool pkeyguard_pkru_supported(void)
     return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ecx & OSPKE);
 }
 
-/* Where the frame stores PKRU; NULL: it does not. */
+/* The place of PKRU in the frame; NULL: it has none. */
 static char *pkru_slot(const void *ucontext)
 {
     const ucontext_t *context = ucontext;
@@ -109,15 +110,15 @@ bool pkru_write_pending(const void *ucontext)
            after <= 2 * REACH - LENGTH && is_pkru_instruction(code + after, WRPKRU);
 }
 
-bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
+bool access_in_frame(const void *ucontext, int *ret_prot)
 {
     const ucontext_t *context = ucontext;
     unsigned long long code = (unsigned long long)context->uc_mcontext.gregs[REG_ERR];
 
     if (code & WRITE_FAULT)
-        *ret_access = PKEYGUARD_WRITE_ACCESS;
+        *ret_prot = PROT_WRITE;
     else
-        *ret_access = code & FETCH_FAULT ? PKEYGUARD_EXECUTE_ACCESS : PKEYGUARD_READ_ACCESS;
+        *ret_prot = code & FETCH_FAULT ? PROT_EXEC : PROT_READ;
     return true;
 }
 
@@ -125,7 +126,7 @@ bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access)
  * 64, so they are the same in every frame. */
 enum { MAGIC_AT = SW_RESERVED % XSAVE_ALIGNMENT, COMPONENTS_AT = MAGIC_AT + 8 };
 
-/* Whether these 64 bytes are the part of a frame that has the struct, of a frame with PKRU. */
+/* True if these 64 bytes are the part of a frame that has the struct, of a frame with PKRU. */
 static bool is_part_of_frame(const char *block)
 {
     uint32_t magic;

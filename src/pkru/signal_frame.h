@@ -10,8 +10,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <pkeyguard/fault.h>
-
 /* Gets the interrupted code's PKRU. False: the frame has none, because PKRU was in its initial
  * state, 0, or because the CPU has none. */
 bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru);
@@ -26,17 +24,18 @@ bool pkru_set_in_frame(void *ucontext, uint32_t pkru);
 const void *stack_in_frame(const void *ucontext);
 
 /*
- * Whether the interrupted code may be between RDPKRU and WRPKRU: it may then write a value that it
+ * True if the interrupted code may be between RDPKRU and WRPKRU: it may then write a value that it
  * read before the signal. Right for code in which the one follows the other without a branch, at
  * most 64 bytes later: the guards' blocks in pkru.h, and pkey_set(3).
  */
 bool pkru_write_pending(const void *ucontext);
 
-/* How the interrupted code accessed memory, for SIGSEGV. False: the frame does not tell. */
-bool access_in_frame(const void *ucontext, enum pkeyguard_access *ret_access);
+/* The page right that the access needed, for SIGSEGV: PROT_READ, PROT_WRITE or PROT_EXEC. False:
+ * the frame does not tell. */
+bool access_in_frame(const void *ucontext, int *ret_prot);
 
 /*
- * Whether there is certainly no signal frame with PKRU between two addresses of a stack. Also false
+ * True if there is certainly no signal frame with PKRU between two addresses of a stack. Also false
  * if some of the memory cannot be read.
  */
 bool pkru_no_frame_between(const void *low, const void *high);

@@ -83,7 +83,7 @@ static void require_ended(int error)
         os_abort("a region can be neither created nor unmapped", NULL);
 }
 
-/* What a new region needs beside its memory and its key. On failure it is gone. */
+/* Completes a region that has its memory and its key. On failure it is gone. */
 static int finish_region(struct pkeyguard_region *region, const void *content, bool filled,
                          int prot)
 {

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Separate from pkeyguard.c, the top of the library, because modules below print these texts. */
-#include <pkeyguard.h>
+#include "base/error_text.h"
 
 #include <errno.h>
 
-const char *pkeyguard_strerror(int error)
+const char *error_text(int error)
 {
     switch (error) {
     case 0:
