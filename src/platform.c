@@ -42,17 +42,32 @@ static int look_from_child(void (*look)(void *findings), void *findings)
 
 /* ---- probe ---- */
 
-/* Counts the free pkeys by taking them; the child's end gives them back. The error is -EPERM
- * before, unless something rules PKU out, and stays so if a filter kills the child for
- * pkey_alloc(2). */
+static bool pages_take_pkey(int pkey)
+{
+    size_t page = os_page_size();
+    void *address;
+
+    return os_allocate_pages(page, &address) == 0 &&
+           os_protect_with_pkey(address, page, PROT_READ | PROT_WRITE, pkey) == 0;
+}
+
+/*
+ * Counts the free pkeys by taking them; the child's end gives them back. Unless something rules PKU
+ * out, the error is -EPERM before. It stays so if a filter refuses pkey_mprotect(2), or kills the
+ * child for one of the calls.
+ */
 static void probe_pkeys(struct pkeyguard_platform *found)
 {
+    unsigned count = 0;
     int pkey;
 
     if (found->pku_error != -EPERM)
         return;
-    while ((pkey = os_pkey_alloc()) > 0)
-        found->hardware_keys_free++;
+    while ((pkey = os_pkey_alloc()) > 0) {
+        if (count++ == 0 && !pages_take_pkey(pkey))
+            return;
+    }
+    found->hardware_keys_free = count;
     found->pku_error = pkey == -ENOSPC ? 0 : pkey;
 }
 
@@ -187,15 +202,13 @@ static void self_test(void *findings)
     int *result = findings;
     int pkey = os_pkey_alloc();
     size_t page = os_page_size();
-    sigset_t none;
     void *address;
 
     if (pkey < 0) {
         *result = pkey;
         return;
     }
-    sigemptyset(&none);
-    os_unblock_signals(&none);
+    os_set_signal_mask(0);
     handle_signal(SIGSEGV, self_test_on_fault);
     handle_signal(SIGUSR1, self_test_on_signal);
     if (os_allocate_pages(page, &address) == 0 &&

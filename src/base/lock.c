@@ -2,46 +2,111 @@
 #include "base/lock.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+#include "base/os.h"
+#include "base/process.h"
+
+enum lock_state { FREE, HELD, HELD_AND_WAITED_FOR };
 
 struct library_mutex {
-    pthread_mutex_t mutex;
-    pthread_once_t fork_handlers;
-    volatile sig_atomic_t forked; /* in a fork child, until it has forgotten its parent's threads */
-    unsigned forks;               /* written in fork children only, before their other threads */
+    atomic_uint state; /* an enum lock_state, which waiting threads watch (futex(2)) */
+    uint64_t signals;  /* the ones that were blocked in the holder before it took the lock */
 };
 
-struct library_mutex library_mutex = {
-    .mutex = PTHREAD_MUTEX_INITIALIZER,
-    .fork_handlers = PTHREAD_ONCE_INIT,
-};
+struct library_mutex library_mutex;
 
-/* What the calling thread does with the lock. Written by it, and by signal handlers that interrupt
- * it. */
+/* Written by its own thread. */
 static __thread struct lock_of_thread {
-    /*
-     * Set from before the thread asks for the mutex until after it gives it back: a handler that
-     * finds it clear has not interrupted the thread anywhere near the mutex.
-     */
-    volatile sig_atomic_t inside;
+    volatile bool inside;    /* it has the lock */
+    const void *taken_below; /* the frame of library_lock(), while inside */
 
     /*
-     * Forks from handlers that interrupted the thread inside the lock or inside fork(3). If it was
-     * inside fork(3), the child must exec or exit in the handler: it never gets the lock.
+     * Forks while it has the lock: from a fork handler of the program that runs inside fork(3)
+     * after this library's, or from the handler of a signal that an instruction raised.
      */
-    volatile sig_atomic_t forks_inside;
+    unsigned forks_inside;
 } own_lock __attribute__((tls_model("initial-exec")));
 
-static LOCK_ANALYSIS(no_thread_safety_analysis) void before_fork(void)
+static void forget_parent(void)
+{
+    for (int i = 0; fork_child_forget[i] != NULL; i++)
+        fork_child_forget[i]();
+    process_adopted();
+}
+
+static bool try_lock(void)
+{
+    unsigned free = FREE;
+
+    /* In a fork child the lock may be held by a thread that is not there. */
+    if (process_is_new()) {
+        library_mutex.state = HELD;
+        forget_parent();
+        return true;
+    }
+    return atomic_compare_exchange_strong_explicit(&library_mutex.state, &free, HELD,
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
+/* Not for long: a handler may fork here, and then no thread of the child gives the lock back. */
+static void wait_until_free(void)
+{
+    unsigned held = HELD;
+
+    if (atomic_compare_exchange_strong(&library_mutex.state, &held, HELD_AND_WAITED_FOR) ||
+        held == HELD_AND_WAITED_FOR)
+        os_wait(&library_mutex.state, HELD_AND_WAITED_FOR, 100);
+}
+
+LOCK_ANALYSIS(no_thread_safety_analysis) int library_lock(void)
+{
+    uint64_t signals;
+
+    if (own_lock.inside)
+        return -EDEADLK;
+    os_block_signals(&signals);
+    while (!try_lock()) {
+        os_set_signal_mask(signals);
+        wait_until_free();
+        os_block_signals(&signals);
+    }
+    own_lock.inside = true;
+    own_lock.taken_below = __builtin_frame_address(0);
+    library_mutex.signals = signals;
+    return 0;
+}
+
+bool library_lock_is_lost(void)
+{
+    return own_lock.inside && __builtin_frame_address(0) > own_lock.taken_below;
+}
+
+LOCK_ANALYSIS(no_thread_safety_analysis) void library_unlock(void)
+{
+    uint64_t signals = library_mutex.signals;
+
+    /* The code that had the lock may have been interrupted by a handler that forked. */
+    if (process_is_new())
+        forget_parent();
+    own_lock.inside = false;
+    /* All of them: one that is woken may leave by siglongjmp and not pass it on. */
+    if (atomic_exchange_explicit(&library_mutex.state, FREE, memory_order_release) ==
+        HELD_AND_WAITED_FOR)
+        os_wake(&library_mutex.state);
+    os_set_signal_mask(signals);
+}
+
+LOCK_ANALYSIS(no_thread_safety_analysis) void library_lock_for_fork(void)
 {
     if (library_lock() != 0)
         own_lock.forks_inside++;
 }
 
-static LOCK_ANALYSIS(no_thread_safety_analysis) void after_fork_in_parent(void)
+LOCK_ANALYSIS(no_thread_safety_analysis) void library_unlock_in_parent(void)
 {
     if (own_lock.forks_inside > 0)
         own_lock.forks_inside--;
@@ -49,46 +114,8 @@ static LOCK_ANALYSIS(no_thread_safety_analysis) void after_fork_in_parent(void)
         library_unlock();
 }
 
-static void after_fork_in_child(void)
+/* A nested fork's child forgets later: when the code that has the lock gives it back. */
+void library_unlock_in_child(void)
 {
-    library_mutex.forks++;
-    library_mutex.forked = true;
-    after_fork_in_parent();
-}
-
-static void install_fork_handlers(void)
-{
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-}
-
-LOCK_ANALYSIS(no_thread_safety_analysis) int library_lock(void)
-{
-    if (own_lock.inside)
-        return -EDEADLK;
-    own_lock.inside = true;
-    pthread_once(&library_mutex.fork_handlers, install_fork_handlers);
-    pthread_mutex_lock(&library_mutex.mutex);
-    return 0;
-}
-
-static void forget_parent(void)
-{
-    for (int i = 0; fork_child_forget[i] != NULL; i++)
-        fork_child_forget[i]();
-}
-
-/* A fork child forgets when the code that forked leaves the lock, or at once if it was outside. */
-LOCK_ANALYSIS(no_thread_safety_analysis) void library_unlock(void)
-{
-    if (library_mutex.forked) {
-        library_mutex.forked = false;
-        forget_parent();
-    }
-    pthread_mutex_unlock(&library_mutex.mutex);
-    own_lock.inside = false;
-}
-
-unsigned library_forks(void)
-{
-    return library_mutex.forks;
+    library_unlock_in_parent();
 }

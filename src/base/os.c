@@ -13,6 +13,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -41,6 +42,9 @@
 #ifndef MEMBARRIER_CMD_PRIVATE_EXPEDITED
 #define MEMBARRIER_CMD_PRIVATE_EXPEDITED          (1 << 3)
 #define MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED (1 << 4)
+#endif
+#ifndef PR_GET_MDWE
+#define PR_GET_MDWE 66
 #endif
 #ifndef PR_SET_VMA
 #define PR_SET_VMA           0x53564d41
@@ -74,6 +78,14 @@ int os_reserve_uncommitted(size_t length, void **ret_address)
     return map_anonymous(length, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, ret_address);
 }
 
+/* Beyond the limit ftruncate(2) does not only fail: it raises SIGXFSZ. */
+static bool exceeds_file_size_limit(size_t length)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < length;
+}
+
 int os_reserve_secret(void *address, size_t length)
 {
     int file = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
@@ -81,6 +93,10 @@ int os_reserve_secret(void *address, size_t length)
 
     if (file < 0)
         return errno == ENOSYS || errno == EPERM ? -ENOTSUP : -ENOMEM;
+    if (exceeds_file_size_limit(length)) {
+        os_close_file(file);
+        return -ENOMEM;
+    }
     if (ftruncate(file, (off_t)length) != 0 ||
         mmap(address, length, PROT_NONE, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED)
         error = -ENOMEM;
@@ -113,6 +129,12 @@ int os_grow_pages(size_t length, size_t grown, void **address)
     return 0;
 }
 
+bool os_is_mapped(const void *address, size_t length)
+{
+    /* It writes nothing back: the memory is anonymous, or written back later in any case. */
+    return msync((void *)(uintptr_t)address, length, MS_ASYNC) == 0 || errno != ENOMEM;
+}
+
 void os_free_pages(void *address, size_t length)
 {
     munmap(address, length);
@@ -134,9 +156,10 @@ bool os_peek(const void *address, void *buffer, size_t length)
 
 /* ---- page rights and pkeys ---- */
 
+/* A sandbox's filter may answer anything; it has changed nothing then. */
 static int protect_error(void)
 {
-    return errno == EACCES ? -EACCES : -ENOMEM;
+    return errno == ENOMEM ? -ENOMEM : -EACCES;
 }
 
 int os_protect(void *address, size_t length, int prot)
@@ -204,11 +227,54 @@ int os_touch(void *address, size_t length)
     return 0;
 }
 
+/* The kernel's words for pages: one of 64 bits for each (proc(5), /proc/PID/pagemap). */
+enum { PAGEMAP_WORDS = 256, FEW_PAGES = 16 };
+#define PAGEMAP_PRESENT (UINT64_C(1) << 63)
+#define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
+
+static void wipe_populated_pages(char *start, size_t pages, const uint64_t *words)
+{
+    size_t page = os_page_size();
+
+    for (size_t i = 0; i < pages; i++) {
+        if (words[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED))
+            explicit_bzero(start + i * page, page);
+    }
+}
+
+void os_wipe(void *address, size_t length)
+{
+    size_t page = os_page_size(), pages = length / page, done = 0;
+    uint64_t words[PAGEMAP_WORDS];
+    int file = -1;
+
+    if (pages > FEW_PAGES)
+        file = os_open_file_at(AT_FDCWD, "/proc/self/pagemap", 0);
+    while (file >= 0 && done < pages) {
+        size_t count = pages - done < PAGEMAP_WORDS ? pages - done : PAGEMAP_WORDS;
+        off_t place = (off_t)(((uintptr_t)address / page + done) * sizeof(*words));
+
+        if (syscall(SYS_pread64, file, words, count * sizeof(*words), place) !=
+            (long)(count * sizeof(*words)))
+            break;
+        wipe_populated_pages((char *)address + done * page, count, words);
+        done += count;
+    }
+    os_close_file(file);
+    /* The end of a page that is not whole, and everything that the kernel does not tell about. */
+    explicit_bzero((char *)address + done * page, length - done * page);
+}
+
 int os_seal(void *address, size_t length)
 {
     if (syscall(SYS_mseal, address, length, 0UL) == 0)
         return 0;
     return errno == ENOMEM ? -ENOMEM : -ENOTSUP;
+}
+
+bool os_forbids_new_code(void)
+{
+    return prctl(PR_GET_MDWE, 0UL, 0UL, 0UL, 0UL) > 0;
 }
 
 int os_install_guard(void *address, size_t length)
@@ -225,6 +291,11 @@ bool os_has_guards(void)
 }
 
 /* ---- threads ---- */
+
+pid_t os_process_id(void)
+{
+    return (pid_t)syscall(SYS_getpid);
+}
 
 pid_t os_thread_id(void)
 {
@@ -333,21 +404,24 @@ void os_handle_signal(int signal, const struct sigaction *action, struct sigacti
 
 /*
  * Raw system calls: the C library's functions leave its own signals out of every set. The kernel's
- * set is 64 bits, the first ones of sigset_t.
+ * set is 64 bits.
  */
-enum { KERNEL_SIGSET_SIZE = 8 };
+enum { KERNEL_SIGSET_SIZE = sizeof(uint64_t) };
+#define SIGNAL_BIT(signal) (UINT64_C(1) << ((signal)-1))
 
-void os_block_signals(sigset_t *ret_before)
+void os_block_signals(uint64_t *ret_before)
 {
-    sigset_t all;
+    static const uint64_t of_instructions = SIGNAL_BIT(SIGILL) | SIGNAL_BIT(SIGTRAP) |
+                                            SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGFPE) |
+                                            SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGSYS);
+    const uint64_t others = ~of_instructions;
 
-    memset(&all, 0xff, sizeof(all));
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, ret_before, KERNEL_SIGSET_SIZE);
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &others, ret_before, KERNEL_SIGSET_SIZE);
 }
 
-void os_unblock_signals(const sigset_t *mask)
+void os_set_signal_mask(uint64_t mask)
 {
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, NULL, KERNEL_SIGSET_SIZE);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, KERNEL_SIGSET_SIZE);
 }
 
 void os_signal_self(int signal)
@@ -397,6 +471,9 @@ int os_fork_quietly(pid_t *ret_child)
     /* No flags, no exit signal. Architectures order clone's arguments differently: all are 0. */
     long child = syscall(SYS_clone, 0UL, 0UL, 0UL, 0UL, 0UL);
 
+    /* QEMU's user emulation knows no clone without SIGCHLD. */
+    if (child < 0 && errno == EINVAL)
+        child = syscall(SYS_clone, (unsigned long)SIGCHLD, 0UL, 0UL, 0UL, 0UL);
     if (child < 0)
         return errno == EAGAIN ? -EAGAIN : -ENOMEM;
     *ret_child = (pid_t)child;
@@ -419,8 +496,12 @@ static struct iovec iovec_of(const char *string)
 
 static void print_line(const struct iovec *pieces, int count)
 {
-    /* Raw system call: writev(3) is a cancellation point. */
-    syscall(SYS_writev, STDERR_FILENO, pieces, count);
+    /* Raw system calls: writev(3) and write(3) are cancellation points. */
+    if (syscall(SYS_writev, STDERR_FILENO, pieces, count) >= 0)
+        return;
+    /* A sandbox that knows write(2) only. */
+    for (int i = 0; i < count; i++)
+        syscall(SYS_write, STDERR_FILENO, pieces[i].iov_base, pieces[i].iov_len);
 }
 
 void os_print(const char *string)

@@ -47,6 +47,9 @@ int os_grow_pages(size_t length, size_t grown, void **address);
 
 void os_free_pages(void *address, size_t length);
 
+/* True if no page of it is without a mapping. */
+bool os_is_mapped(const void *address, size_t length);
+
 /* Names anonymous memory in /proc/PID/maps, where the kernel can. */
 void os_name(void *address, size_t length, const char *name);
 
@@ -88,8 +91,14 @@ int os_lock(void *address, size_t length);
  */
 int os_touch(void *address, size_t length);
 
+/* Overwrites memory with zeros. Pages that were never used are left as they are: they hold none. */
+void os_wipe(void *address, size_t length);
+
 /* Forbids every later change of the mapping (mseal, Linux 6.10). -ENOMEM, -ENOTSUP. */
 int os_seal(void *address, size_t length);
+
+/* True if no page can become executable that is not (PR_SET_MDWE, Linux 6.3). */
+bool os_forbids_new_code(void);
 
 /* Makes pages inaccessible within their mapping (MADV_GUARD_INSTALL, Linux 6.13). -ENOTSUP,
  * -ENOMEM. */
@@ -100,6 +109,8 @@ bool os_has_guards(void);
 
 /* ---- threads ---- */
 
+/* From the kernel: not numbers that the C library remembers. */
+pid_t os_process_id(void);
 pid_t os_thread_id(void);
 
 /* True if the calling thread is certainly the only one of this process. */
@@ -162,10 +173,13 @@ void os_rewind_directory(int directory);
 /* Sets and gets a signal's action; either pointer may be NULL. */
 void os_handle_signal(int signal, const struct sigaction *action, struct sigaction *ret_before);
 
-/* Blocks all of the calling thread's signals, also those that the C library keeps for itself; and
- * sets the signal mask, to what it was before or to another. */
-void os_block_signals(sigset_t *ret_before);
-void os_unblock_signals(const sigset_t *mask);
+/*
+ * Blocks the calling thread's signals, also those that the C library keeps for itself. But not
+ * those that an instruction raises: the kernel kills a process that has such a signal blocked, and
+ * seccomp(2) filters and debuggers work by them. A mask has a bit for each signal, from bit 0 on.
+ */
+void os_block_signals(uint64_t *ret_before);
+void os_set_signal_mask(uint64_t mask);
 
 /* Sends the calling thread a signal; also in a child of os_fork_quietly(). */
 void os_signal_self(int signal);
@@ -182,8 +196,9 @@ int os_ensure_signal_stack(void);
 
 /* ---- child processes ---- */
 
-/* As fork(2), but no fork handler runs and no SIGCHLD is sent. As other threads may hold locks of
- * the C library, the child may only make async-signal-safe calls. -EAGAIN, -ENOMEM. */
+/* As fork(2), but no fork handler runs and, except under QEMU's user emulation, no SIGCHLD is sent.
+ * As other threads may hold locks of the C library, the child may only make async-signal-safe
+ * calls. -EAGAIN, -ENOMEM. */
 int os_fork_quietly(pid_t *ret_child);
 
 /* Waits until such a child has ended. */

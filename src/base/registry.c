@@ -4,8 +4,9 @@
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "base/os.h"
 
 enum { CHUNK_SIZE = 1 << 14 }; /* bytes */
 
@@ -56,10 +57,12 @@ static struct registry_record *take_fresh_record(struct registry *registry)
     struct registry_chunk *chunk = registry->newest;
 
     if (chunk == NULL || chunk->used == room) {
-        /* From malloc, because leak checkers look for pointers there. */
-        chunk = calloc(1, CHUNK_SIZE);
-        if (chunk == NULL)
+        void *pages;
+
+        /* Not from malloc: the caller has a lock, and malloc may be built on this library. */
+        if (os_allocate_pages(CHUNK_SIZE, &pages) != 0)
             return NULL;
+        chunk = pages;
         chunk->older = registry->newest;
         registry->newest = chunk;
     }

@@ -7,7 +7,9 @@
 
 #include "base/lock.h"
 #include "base/os.h"
+#include "pkey/own_pkru.h"
 #include "pkey/pkeys.h"
+#include "pkey/thread_records.h"
 #include "pkru/signal_frame.h"
 
 static struct fault_reporter {
@@ -17,6 +19,27 @@ static struct fault_reporter {
     atomic_flag previous_called; /* previous has SA_RESETHAND and was called; set by the handler */
 } reporter = {.previous_called = ATOMIC_FLAG_INIT};
 
+/* True if a frame's rights on the pkey are the kernel's initial ones, or no less than the default.
+ */
+static bool has_default_or_initial(uint32_t pkru, uint32_t pkey)
+{
+    pkru_bits denied = pkru & PKEY_BITS(pkey);
+
+    return denied == PKEY_AD(pkey) || (denied & ~pkeys_defaults()) == 0;
+}
+
+/*
+ * True if this thread gave up some of the default rights, and code may still run that did: the code
+ * that faulted may be a handler, which the kernel starts with initial rights, and have interrupted
+ * it.
+ */
+static bool gave_up_rights(int pkey, const void *ucontext)
+{
+    return own_pkru.narrowed & PKEY_BITS(pkey) &&
+           !thread_test_frames_above(stack_in_frame(ucontext), has_default_or_initial,
+                                     (uint32_t)pkey);
+}
+
 /*
  * Gives the faulting thread the key's default rights if its rights are the kernel's initial ones.
  * False: nothing changed. If the default rights do not allow the access either, it faults again,
@@ -25,10 +48,11 @@ static struct fault_reporter {
 static bool grant_default_rights(const struct pkeyguard_fault *fault, void *ucontext)
 {
     int pkey = fault->key_number;
-    uint32_t mask, pkru, defaults = pkeys_defaults();
+    pkru_bits mask, defaults = pkeys_defaults();
+    uint32_t pkru;
 
     if (fault->kind != PKEYGUARD_FAULT_BY_KEY || !fault->initial_rights ||
-        !pkru_in_frame(ucontext, &pkru))
+        !pkru_in_frame(ucontext, &pkru) || gave_up_rights(pkey, ucontext))
         return false;
     mask = PKEY_BITS(pkey);
     return pkru_set_in_frame(ucontext, (pkru & ~mask) | (defaults & mask));

@@ -64,9 +64,9 @@ int pkeyguard_heap_destroy(struct pkeyguard_heap *heap)
 
     if (heap == NULL)
         return 0;
-    /* No lock: the caller excludes other uses of the heap, so also new guards on its region. */
-    if (guard_counts_any(&heap->region->pages.guards))
-        return -EBUSY;
+    error = region_check_unused(heap->region);
+    if (error != 0)
+        return error;
     /* First, because once they are unmapped the addresses may be reused. */
     heap_directory_withdraw(heap);
     error = pkeyguard_region_destroy(heap->region);

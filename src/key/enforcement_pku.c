@@ -3,13 +3,19 @@
  * Back end of dedicated keys. The kernel tags their pages with the key's own pkey; each thread's
  * PKRU says what that pkey allows.
  */
+#include <errno.h>
+
 #include "key/key.h"
+#include "key/virtual_pool.h"
 #include "pkey/own_pkru.h"
 #include "pkey/pkey_allocator.h"
 
 static int pku_set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
 {
-    own_pkru_change(key->head.ad_wd, pkru_deny(key->pkey, rights));
+    pkru_bits deny = pkru_deny(key->pkey, rights);
+
+    own_pkru.narrowed |= deny & ~pkru_deny(key->pkey, key->default_rights);
+    own_pkru_change(key->head.ad_wd, deny);
     return 0;
 }
 
@@ -17,6 +23,8 @@ static NEEDS_LIBRARY_LOCK int pku_bind(struct pkeyguard_key *key)
 {
     int pkey = pkey_take(key->default_rights);
 
+    if (pkey == -ENOSPC && virtual_pool_shrink())
+        pkey = pkey_take(key->default_rights);
     if (pkey < 0)
         return pkey;
     key->pkey = pkey;
@@ -62,6 +70,8 @@ static int pku_enter(struct pkeyguard_key *key, struct pages *pages, enum pkeygu
     wanted = mode == GUARD_RESTRICTS ? pku_narrowed(key, denied, rights)
                                      : pkru_widened(denied, key->head.ad, rights);
     *ret_change = (struct pkru_change){.cleared = denied & ~wanted, .set = wanted & ~denied};
+    if (mode == GUARD_RESTRICTS)
+        own_pkru.narrowed |= ret_change->set;
     own_pkru_change(ret_change->cleared, ret_change->set);
     return 0;
 }

@@ -19,12 +19,6 @@ static pkru_bits denied_now(int pkey)
     return pkru_to_relative(pkey, pkeyguard_pkru_read());
 }
 
-static void undo_change(int pkey, const struct pkru_change *change)
-{
-    own_pkru_change(pkru_from_relative(pkey, change->set),
-                    pkru_from_relative(pkey, change->cleared));
-}
-
 static struct pkru_change deny(int pkey, pkru_bits wanted)
 {
     pkru_bits before = denied_now(pkey);
@@ -32,6 +26,16 @@ static struct pkru_change deny(int pkey, pkru_bits wanted)
 
     own_pkru_change(pkru_from_relative(pkey, change.cleared), pkru_from_relative(pkey, change.set));
     return change;
+}
+
+/* In a handler guards released out of order may leave both bits: they would mark the thread. */
+static void undo_change(int pkey, const struct pkru_change *change)
+{
+    pkru_bits after = (denied_now(pkey) & ~change->set) | change->cleared;
+
+    if (after == RELATIVE_BITS && !thread_marked_outside_handlers())
+        after = RELATIVE_AD;
+    (void)deny(pkey, after);
 }
 
 static int pin_or_bind(struct pkeyguard_key *key)
@@ -55,12 +59,12 @@ static int pin_or_bind(struct pkeyguard_key *key)
 }
 
 /*
- * A pkey that joined the pool after this thread registered has AD alone, from which only the slow
- * path opens it.
+ * A pkey that joined the pool after this thread registered has AD alone, and so has one that a
+ * guard left so in undo_change(). Only the slow path opens those.
  */
 static void close_by_both_bits(int pkey)
 {
-    if (denied_now(pkey) == RELATIVE_AD && thread_marked_outside_handlers())
+    if (denied_now(pkey) == RELATIVE_AD && thread_outside_handlers())
         deny(pkey, RELATIVE_BITS);
 }
 

@@ -16,6 +16,11 @@ void eviction_add(int pkey)
     list_insert(eviction.order.previous, &eviction.places[pkey]);
 }
 
+void eviction_remove(int pkey)
+{
+    list_remove(&eviction.places[pkey]);
+}
+
 void eviction_note_binding(int pkey)
 {
     move_before(&eviction.places[pkey], &eviction.order);
@@ -33,7 +38,7 @@ static NEEDS_LIBRARY_LOCK pkru_bits collect_uses(void)
         }
     }
     /* A guard that found its key unbound noted UNBOUND, which is no pkey of the pool. */
-    return used & pkey_manager.pool;
+    return used & pkeys_pool();
 }
 
 /* Moves the used ones to the end, in the order that they have among each other. */

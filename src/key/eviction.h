@@ -38,8 +38,9 @@ static inline NEEDS_LIBRARY_LOCK int eviction_next(int pkey)
 #define for_each_pkey_of_pool(pkey) \
     for (int pkey = eviction_first(); pkey != 0; pkey = eviction_next(pkey))
 
-/* A pkey joins the pool, as the most recently used one. */
+/* A pkey joins the pool, as the most recently used one; or leaves it. */
 void eviction_add(int pkey) NEEDS_LIBRARY_LOCK;
+void eviction_remove(int pkey) NEEDS_LIBRARY_LOCK;
 
 /* A key gets the pkey. */
 void eviction_note_binding(int pkey) NEEDS_LIBRARY_LOCK;

@@ -23,11 +23,8 @@ struct guard_counts {
     unsigned to_read, to_nothing; /* guards that restrict */
 };
 
-/*
- * True if there is any guard. Without the lock it is right only where the caller rules out other
- * uses of the region, as in pkeyguard_region_destroy().
- */
-bool guard_counts_any(const struct guard_counts *counts);
+/* True if there is any guard. */
+bool guard_counts_any(const struct guard_counts *counts) NEEDS_LIBRARY_LOCK;
 
 /* The widest rights of the guards that widen; the narrowest of those that restrict. */
 enum pkeyguard_rights guard_counts_widest(const struct guard_counts *counts) NEEDS_LIBRARY_LOCK;

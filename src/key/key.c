@@ -2,8 +2,12 @@
 #include "key/key.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/mman.h>
+
+#include "base/registry.h"
+
+/* Memory for keys, from outside malloc. It is never freed; no address finds a key in it. */
+static struct registry keys UNDER_LIBRARY_LOCK = REGISTRY_INIT(struct pkeyguard_key);
 
 static NEEDS_LIBRARY_LOCK int bind_to(struct pkeyguard_key *key,
                                       const struct enforcement *enforcement)
@@ -56,6 +60,24 @@ static bool flags_valid(unsigned flags, enum pkeyguard_rights default_rights)
     }
 }
 
+static NEEDS_LIBRARY_LOCK int create_key(enum pkeyguard_rights default_rights, unsigned flags,
+                                         struct pkeyguard_key **ret_key)
+{
+    struct pkeyguard_key *key = registry_take(&keys);
+    int error;
+
+    if (key == NULL)
+        return -ENOMEM;
+    init_key(key, default_rights);
+    key->no_base_rights = flags == PKEYGUARD_KEY_VIRTUAL;
+    error = bind_as_asked(key, flags);
+    if (error != 0)
+        registry_give_back(&keys, key);
+    else
+        *ret_key = key;
+    return error;
+}
+
 int pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
                          struct pkeyguard_key **ret_key)
 {
@@ -64,22 +86,14 @@ int pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
 
     if (!rights_valid(default_rights) || !flags_valid(flags, default_rights))
         return -EINVAL;
-    key = calloc(1, sizeof(*key));
-    if (key == NULL)
-        return -ENOMEM;
-    init_key(key, default_rights);
-    key->no_base_rights = flags == PKEYGUARD_KEY_VIRTUAL;
     error = library_lock();
-    if (error == 0) {
-        error = bind_as_asked(key, flags);
-        library_unlock();
-    }
-    if (error != 0) {
-        free(key);
+    if (error != 0)
         return error;
-    }
-    *ret_key = key;
-    return 0;
+    error = create_key(default_rights, flags, &key);
+    library_unlock();
+    if (error == 0)
+        *ret_key = key;
+    return error;
 }
 
 int pkeyguard_key_destroy(struct pkeyguard_key *key)
@@ -92,9 +106,9 @@ int pkeyguard_key_destroy(struct pkeyguard_key *key)
     if (error != 0)
         return error;
     error = list_empty(&key->pages) ? key->enforcement->unbind(key) : -EBUSY;
-    library_unlock();
     if (error == 0)
-        free(key);
+        registry_give_back(&keys, key);
+    library_unlock();
     return error;
 }
 

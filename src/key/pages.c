@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "key/pages.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 
 #include "base/os.h"
+#include "base/process.h"
 
 bool pages_absent(const struct pages *pages)
 {
-    return pages->not_forked && pages->forks != library_forks();
+    return pages->not_forked && pages->process != process_number();
 }
 
 void pages_abort_unrestored(void)
@@ -34,19 +36,38 @@ static int protect_pages(const struct pages *pages, int prot, int pkey, bool wit
     return 0;
 }
 
+/*
+ * After a failed change, which may have reached some of the pages. Where a sandbox refuses this
+ * call, too, it has refused the change. Where a page is not mapped the kernel stops at the same
+ * place.
+ */
+static void undo_protect(const struct pages *pages, int prot, int pkey, bool with_pkey)
+{
+    bool more_open = (prot & ~pages->applied) != 0 || pkey != pages->pkey;
+
+    if (protect_pages(pages, pages->applied, pages->pkey, with_pkey) == -ENOMEM && more_open &&
+        os_is_mapped(pages_start(pages), pages_span(pages)))
+        pages_abort_unrestored();
+}
+
+static void note_protect(struct pages *pages, int prot, int pkey)
+{
+    pages->applied = prot;
+    pages->pkey = pkey;
+    if (prot & PROT_WRITE)
+        pages->ever_writable = true;
+}
+
 int pages_protect(struct pages *pages, int prot, int pkey)
 {
     bool with_pkey = pkey != 0 || pages->pkey != 0;
     int error = protect_pages(pages, prot, pkey, with_pkey);
 
-    if (error != 0) {
-        if (protect_pages(pages, pages->applied, pages->pkey, with_pkey) != 0)
-            pages_abort_unrestored();
-        return error;
-    }
-    pages->applied = prot;
-    pages->pkey = pkey;
-    return 0;
+    if (error == 0)
+        note_protect(pages, prot, pkey);
+    else
+        undo_protect(pages, prot, pkey, with_pkey);
+    return error;
 }
 
 int pages_tag(struct pages *pages, int pkey)
@@ -55,7 +76,7 @@ int pages_tag(struct pages *pages, int pkey)
 
     pages->pkey = pkey;
     if (error == 0)
-        pages->applied = pages->prot;
+        note_protect(pages, pages->prot, pkey);
     return error;
 }
 
@@ -63,9 +84,19 @@ int pages_close(struct pages *pages)
 {
     int error = protect_pages(pages, PROT_NONE, 0, pages->pkey != 0);
 
-    if (error == 0) {
-        pages->applied = PROT_NONE;
-        pages->pkey = 0;
-    }
+    if (error == 0)
+        note_protect(pages, PROT_NONE, 0);
     return error;
+}
+
+void pages_give_back_each(const struct pages *pages, int prot)
+{
+    size_t page = os_page_size();
+
+    for (char *at = pages->address; at < pages->address + pages->length; at += page) {
+        if (pages->pkey != 0)
+            (void)os_protect_with_pkey(at, page, prot, 0);
+        else
+            (void)os_protect(at, page, prot);
+    }
 }

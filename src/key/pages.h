@@ -15,10 +15,10 @@ struct pages {
     /* Set when the region is made. */
     char *address;
     size_t length;
-    size_t margin;   /* bytes on each side that share the mapping: guard pages inside it */
-    size_t gap;      /* the offset of a page inside that never gets rights; 0: there is none */
-    bool not_forked; /* a fork child does not have them */
-    unsigned forks;  /* library_forks() of the process that made them */
+    size_t margin;    /* bytes on each side that share the mapping: guard pages inside it */
+    size_t gap;       /* the offset of a page inside that never gets rights; 0: there is none */
+    bool not_forked;  /* a fork child does not have them */
+    unsigned process; /* process_number() of the one that made them */
 
     /* Written under the library's lock; fault.h's functions read them without. */
     atomic_int prot;    /* the page rights that the region asks for */
@@ -27,6 +27,7 @@ struct pages {
     atomic_int allowed; /* every thread's rights while they have no pkey; PKRU says else */
 
     /* Under the library's lock. */
+    bool ever_writable;         /* the kernel let somebody write to them, if the key was open */
     struct guard_counts guards; /* software guards on them alone, not on the whole key */
     struct list of_key;         /* in the list of their key, or by itself */
 };
@@ -50,8 +51,8 @@ __attribute__((noreturn, cold)) void pages_abort_unrestored(void);
 
 /*
  * Sets page rights and pkey in one step. Where the pages are absent it only notes them. On failure
- * returns -ENOMEM or -EACCES with both as they were; if the kernel has changed some of the pages
- * and will not change them back, it aborts.
+ * returns -ENOMEM or -EACCES with both as they were. It aborts if some of the pages are then more
+ * open than they were, and the kernel does not change them back.
  */
 int pages_protect(struct pages *pages, int prot, int pkey) NEEDS_LIBRARY_LOCK;
 
@@ -62,5 +63,8 @@ int pages_protect(struct pages *pages, int prot, int pkey) NEEDS_LIBRARY_LOCK;
  */
 int pages_tag(struct pages *pages, int pkey) NEEDS_LIBRARY_LOCK;
 int pages_close(struct pages *pages) NEEDS_LIBRARY_LOCK;
+
+/* Page by page: these page rights and no pkey, where there is a mapping. */
+void pages_give_back_each(const struct pages *pages, int prot) NEEDS_LIBRARY_LOCK;
 
 #endif

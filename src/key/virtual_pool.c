@@ -41,8 +41,8 @@
  *    inside a scope that ends before step 3.
  *  - A signal handler starts with every key closed, and its return takes away what it opened. The
  *    code that it returns to has the PKRU of its frame, and pins what that has open: a thread can
- *    only register where it is certain that no frame from before is pending. A handler's own guards
- *    pin like any other.
+ *    only register where it is certain that no frame from before has a pkey of the pool open. A
+ *    handler's own guards pin like any other.
  *  - A thread that ends keeps its pins until the kernel says that it runs no more.
  *  - A fork child has one thread. It forgets the records of the others, and their pins.
  *
@@ -67,7 +67,8 @@ static struct virtual_pool {
     bool ready; /* set once, under the library's lock; read without */
 
     /* Under the library's lock. */
-    struct list keys; /* every virtual key */
+    struct list keys;         /* every virtual key */
+    unsigned key_count, size; /* of keys; of pkeys in the pool */
     uint64_t last_serial;
     pkru_bits closed; /* pkeys that every thread has closed and that no binding names */
 
@@ -124,15 +125,17 @@ static NEEDS_LIBRARY_LOCK int grow_pool(void)
 
     if (pkey > 0) {
         eviction_add(pkey);
+        pool.size++;
         pool.closed |= PKEY_BITS(pkey);
     }
     return pkey;
 }
 
-void virtual_pool_renew_barrier(void)
+/* Where that fails os_barrier() fails, too, and no pkey changes its owner. */
+void virtual_pool_forget_barrier(void)
 {
-    if (pool.ready && os_barrier_prepare() != 0)
-        os_abort("a fork child has no membarrier", NULL);
+    if (pool.ready)
+        (void)os_barrier_prepare();
 }
 
 static NEEDS_LIBRARY_LOCK int ready_pool(void)
@@ -156,7 +159,7 @@ int virtual_pool_register_thread(bool outside_handlers)
 
     if (error != 0 || own_record->registered)
         return error;
-    if (!outside_handlers && !thread_outside_handlers())
+    if (!outside_handlers && !thread_stays_closed(pkeys_to_close()))
         return -EAGAIN;
     return thread_records_register();
 }
@@ -169,6 +172,7 @@ int virtual_pool_add_key(struct pkeyguard_key *key)
         return error;
     key->serial = ++pool.last_serial;
     list_insert(&pool.keys, &key->of_process);
+    pool.key_count++;
     return 0;
 }
 
@@ -213,11 +217,12 @@ static NEEDS_LIBRARY_LOCK pkru_bits take_some_bindings(int *pkey)
 static NEEDS_LIBRARY_LOCK int find_closed(pkru_bits pkeys, pkru_bits *ret_closed)
 {
     bool alone = thread_records_only_own();
-    int error = alone ? 0 : os_barrier();
     pkru_bits unpinned = 0;
+    int error = 0;
 
-    if (error != 0)
-        return error;
+    /* Without a barrier it cannot be known what other threads have open. */
+    if (!alone && os_barrier() != 0)
+        return -EAGAIN;
     for_each_pkey_left(left, pkeys)
     {
         if (!thread_records_any_pins(pkru_first_pkey(left)))
@@ -345,7 +350,26 @@ int virtual_pool_remove_key(struct pkeyguard_key *key)
     if (key->tagged_pkey != 0)
         set_owner(key->tagged_pkey, NULL);
     list_remove(&key->of_process);
+    pool.key_count--;
     return 0;
+}
+
+/* A pkey without an owner is on no page, and no thread pins it: its last key would stand. */
+bool virtual_pool_shrink(void)
+{
+    bool shrunk = false;
+
+    for (int pkey = eviction_first(), next; pkey != 0 && pool.size > pool.key_count; pkey = next) {
+        next = eviction_next(pkey);
+        if (pool.owners[pkey] != NULL)
+            continue;
+        eviction_remove(pkey);
+        pool.size--;
+        pool.closed &= ~PKEY_BITS(pkey);
+        pkeys_remove_from_pool(pkey);
+        shrunk = true;
+    }
+    return shrunk;
 }
 
 bool virtual_pool_all_pinned_here(void)

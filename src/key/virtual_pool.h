@@ -14,8 +14,9 @@
 
 /*
  * Registers the calling thread, and readies the pool if this is the first. `outside_handlers`: the
- * caller promises that it is in no signal handler; else the thread's stack must show it. Returns 0;
- * -ENOTSUP: no pkeys here; -ENOSYS: no membarrier(2); -ENOMEM; -EAGAIN: the stack does not show it.
+ * caller promises that it is in no signal handler; else the thread's stack must show that no
+ * handler's return opens a pkey. Returns 0; -ENOTSUP: no pkeys here; -ENOSYS: no membarrier(2);
+ * -ENOMEM; -EAGAIN: the stack does not show it.
  */
 int virtual_pool_register_thread(bool outside_handlers) NEEDS_LIBRARY_LOCK;
 
@@ -32,6 +33,12 @@ int virtual_pool_pin(struct pkeyguard_key *key) NEEDS_LIBRARY_LOCK;
 
 /* Ends a key that has no pages. -EBUSY: a thread pins it. */
 int virtual_pool_remove_key(struct pkeyguard_key *key) NEEDS_LIBRARY_LOCK;
+
+/*
+ * Gives up pkeys that no virtual key needs: they are idle then. True if there was one. A dedicated
+ * key asks for them when no other pkey is left.
+ */
+bool virtual_pool_shrink(void) NEEDS_LIBRARY_LOCK;
 
 /* True if this thread pins the whole pool; if it pins none of it; if each pkey has some pin. */
 bool virtual_pool_all_pinned_here(void) NEEDS_LIBRARY_LOCK;
@@ -57,6 +64,6 @@ uint64_t virtual_pool_serial(int pkey);
 int virtual_pool_pin_serial(uint64_t serial, uint32_t times);
 
 /* In a fork child, which membarrier(2) does not know yet. */
-void virtual_pool_renew_barrier(void);
+void virtual_pool_forget_barrier(void) NEEDS_LIBRARY_LOCK;
 
 #endif

@@ -10,14 +10,15 @@
 #include <unistd.h>
 
 #include "base/os.h"
+#include "base/process.h"
 
 /*
  * /proc/self/task, open. The program may close it, or open a file of its own under that number: the
- * device and inode tell. A fork child has its parent's: the number of forks tells.
+ * device and inode tell. A fork child has its parent's: the number of the process tells.
  */
 static struct task_directory {
     int file; /* -1: not open */
-    unsigned forks;
+    unsigned process;
     dev_t device;
     ino_t inode;
 } directory UNDER_LIBRARY_LOCK = {.file = -1};
@@ -33,7 +34,7 @@ static NEEDS_LIBRARY_LOCK bool open_directory(struct stat *ret_status)
     directory.file = os_open_file_at(AT_FDCWD, "/proc/self/task", O_DIRECTORY);
     if (directory.file < 0 || !os_stat_file(directory.file, ret_status))
         return false;
-    directory.forks = library_forks();
+    directory.process = process_number();
     directory.device = ret_status->st_dev;
     directory.inode = ret_status->st_ino;
     return true;
@@ -44,7 +45,7 @@ unsigned kernel_threads_count(void)
     struct stat status;
     bool at_hand = stat_directory(&status);
 
-    if (at_hand && directory.forks != library_forks()) {
+    if (at_hand && directory.process != process_number()) {
         os_close_file(directory.file);
         at_hand = false;
     }

@@ -18,6 +18,7 @@
 struct own_pkru {
     uint32_t changes_begun; /* nested; 0: the thread is not in the middle of a change */
     pkru_bits chosen;       /* the bits that this thread ever set or cleared here */
+    pkru_bits narrowed;     /* the bits that it ever set to give up what a key's default allows */
 };
 
 extern __thread struct own_pkru own_pkru

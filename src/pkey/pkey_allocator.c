@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/os.h"
 #include "pkey/kernel_threads.h"
@@ -97,17 +98,63 @@ static NEEDS_LIBRARY_LOCK int close_and_take_idle(void)
     return pkey;
 }
 
+/*
+ * Another user of pkeys may have had this one before: pkey_free(2) closes it in no thread. If the
+ * program allows a signal, every other thread is made to close it. Else only the calling thread
+ * does, as the kernel does for a pkey that it has never given out.
+ */
+static NEEDS_LIBRARY_LOCK bool close_new_everywhere(int pkey)
+{
+    return !revocation_allowed() || kernel_threads_count() == 1 ||
+           revoke_everywhere(PKEY_BITS(pkey)) == 0;
+}
+
+/* A sandbox may know pkey_alloc(2) and refuse pkey_mprotect(2). Looks once. */
+static NEEDS_LIBRARY_LOCK bool pages_take_pkeys(int pkey)
+{
+    void *page;
+
+    if (!pkey_manager.pages_take_pkeys && os_allocate_pages(os_page_size(), &page) == 0) {
+        pkey_manager.pages_take_pkeys =
+            os_protect_with_pkey(page, os_page_size(), PROT_READ | PROT_WRITE, pkey) == 0;
+        os_free_pages(page, os_page_size());
+    }
+    return pkey_manager.pages_take_pkeys;
+}
+
+/* A pkey from the kernel. -ENOSPC; -ENOTSUP: it has none, or no page takes it. */
+static NEEDS_LIBRARY_LOCK int take_from_kernel(void)
+{
+    int pkey = os_pkey_alloc();
+
+    if (pkey > 0 && !pages_take_pkeys(pkey)) {
+        os_pkey_free(pkey);
+        return -ENOTSUP;
+    }
+    return pkey < 0 && pkey != -ENOSPC ? -ENOTSUP : pkey;
+}
+
+/* The same, closed everywhere. -ENOSPC: there is none that no other thread can have open. */
+static NEEDS_LIBRARY_LOCK int take_new(void)
+{
+    int pkey;
+
+    while ((pkey = take_from_kernel()) > 0 && !close_new_everywhere(pkey))
+        pkeys_make_idle(pkey);
+    return pkey;
+}
+
 int pkey_take(enum pkeyguard_rights default_rights)
 {
     int pkey;
 
     if (pkeys_ruled_out() != 0)
         return -ENOTSUP;
-    pkey = os_pkey_alloc();
+    pkey = take_new();
     if (pkey == -ENOSPC)
         pkey = close_and_take_idle();
     if (pkey < 0)
-        return pkey == -ENOSPC ? -ENOSPC : -ENOTSUP;
+        return pkey;
     pkeys_dedicate(pkey, default_rights);
     return pkey;
 }
@@ -119,10 +166,10 @@ void pkey_retire(int pkey)
 }
 
 /* One that the kernel can spare. -ENOSPC: it has one or none. */
-static int take_spare(void)
+static NEEDS_LIBRARY_LOCK int take_spare(void)
 {
     uint32_t pkru = pkeyguard_pkru_read();
-    int pkey = os_pkey_alloc(), spare;
+    int pkey = take_from_kernel(), spare;
 
     if (pkey > 0) {
         spare = os_pkey_alloc();
@@ -135,12 +182,18 @@ static int take_spare(void)
     return pkey;
 }
 
+/*
+ * The thread itself may have the pkey open, too, in code that a handler has interrupted: then its
+ * return would open it again.
+ */
 int pkey_take_for_pool(void)
 {
     int pkey = take_spare();
 
-    /* The thread may have an idle pkey open. Closed in a handler, the return would open it again.
-     */
+    if (pkey > 0 && !(thread_stays_closed(PKEY_AD(pkey)) && close_new_everywhere(pkey))) {
+        pkeys_make_idle(pkey);
+        pkey = -ENOSPC;
+    }
     if (pkey == -ENOSPC && thread_outside_handlers())
         pkey = take_idle();
     pkey_manager.pool_is_full = pkey < 0;

@@ -56,3 +56,9 @@ void pkeys_add_to_pool(int pkey)
 {
     pkey_manager.pool |= PKEY_BITS(pkey);
 }
+
+void pkeys_remove_from_pool(int pkey)
+{
+    pkey_manager.pool &= ~PKEY_BITS(pkey);
+    pkeys_make_idle(pkey);
+}

@@ -29,11 +29,12 @@ struct pkey_manager {
     _Atomic pkey_bitset idle;
     _Atomic uint64_t last_idle_at; /* the number of the change that made the last one idle */
     _Atomic pkru_bits defaults;    /* what the dedicated keys' defaults deny; all other bits set */
-    pkru_bits pool;                /* the pool's bits; it only grows */
+    _Atomic pkru_bits pool;        /* the pool's bits */
 
     /* Read and written under the library's lock. */
 
     pkey_bitset closed_everywhere UNDER_LIBRARY_LOCK; /* idle ones that every thread has closed */
+    bool pages_take_pkeys UNDER_LIBRARY_LOCK;         /* pkey_mprotect(2) was seen to work */
     bool pool_is_full UNDER_LIBRARY_LOCK; /* the kernel had no pkey to spare at the last try */
 };
 
@@ -71,18 +72,31 @@ static inline pkru_bits pkeys_defaults(void)
     return atomic_load_explicit(&pkey_manager.defaults, memory_order_relaxed);
 }
 
+/* The pool's bits. Needs no lock. */
+static inline pkru_bits pkeys_pool(void)
+{
+    return atomic_load_explicit(&pkey_manager.pool, memory_order_relaxed);
+}
+
+/* The AD bits of the pkeys that a thread closes when it registers: pool and idle. Needs no lock. */
+static inline pkru_bits pkeys_to_close(void)
+{
+    return (pkeys_pool() | pkru_of_set(pkey_manager.idle)) & EVERY_AD;
+}
+
 /* ---- Changes of the account ---- */
 
 /* A pkey gets a dedicated key. */
 void pkeys_dedicate(int pkey, enum pkeyguard_rights default_rights) NEEDS_LIBRARY_LOCK;
 
-/* Its key is destroyed: it is idle. */
+/* Its key is destroyed, or it comes from the kernel and may be open somewhere: it is idle. */
 void pkeys_make_idle(int pkey) NEEDS_LIBRARY_LOCK;
 
 /* An idle pkey goes to a new owner. */
 void pkeys_reuse(int pkey) NEEDS_LIBRARY_LOCK;
 
-/* A pkey joins the pool. */
+/* A pkey joins the pool, or leaves it and is idle. */
 void pkeys_add_to_pool(int pkey) NEEDS_LIBRARY_LOCK;
+void pkeys_remove_from_pool(int pkey) NEEDS_LIBRARY_LOCK;
 
 #endif

@@ -26,7 +26,7 @@
  *    The initiator finds out whether it has ended before it counts.
  *
  * No deadlock. The initiator takes no lock that a stopped thread may hold, neither malloc's nor
- * stdio's, and blocks its signals, because their handlers might. Threads that wait for the
+ * stdio's, and runs no signal handler, for its signals are blocked. Threads that wait for the
  * library's lock answer from the handler. A thread never answers if it blocks the signal, stays in
  * a handler for long, or sleeps where no signal wakes it. Then, when no further thread has closed
  * the pkeys for a while, all threads go on, and nothing is lost.
@@ -207,14 +207,12 @@ static void end_round(void)
 
 int revoke_everywhere(pkru_bits bits)
 {
-    sigset_t before;
     void *pages;
     int error;
 
     if (!revocation_allowed() || kernel_threads_count() == 0 ||
         os_allocate_pages(THREAD_IDS, &pages) != 0)
         return -EAGAIN;
-    os_block_signals(&before);
     own_pkru_change(bits & ~EVERY_AD, bits & EVERY_AD);
     revocation.states = pages;
     revocation.bits_to_close = bits;
@@ -223,7 +221,6 @@ int revoke_everywhere(pkru_bits bits)
     revocation.rounds++;
     error = stop_other_threads();
     end_round();
-    os_unblock_signals(&before);
     os_free_pages(pages, THREAD_IDS);
     return error;
 }

@@ -158,7 +158,7 @@ static NEEDS_LIBRARY_LOCK int add_own_record(void)
         return error;
     }
     record->thread = os_thread_id();
-    record->closed_idle = close_idle_and(pkey_manager.pool);
+    record->closed_idle = close_idle_and(pkeys_pool());
     list_insert(&thread_registry.records, &record->of_process);
     thread_registry.count++;
     own_record = record;
@@ -250,17 +250,19 @@ int thread_records_all_registered(void)
 }
 
 /*
- * A handler starts with AD alone, and nothing that it may call sets both bits of a pkey of the
- * pool: that is done where a thread registers. A thread inherits them from its creator.
+ * A handler starts with AD alone, and no function that it may call sets both bits of a pkey of the
+ * pool, unless the thread is marked already. A thread sets them where it registers, and inherits
+ * them from its creator.
  */
 bool thread_marked_outside_handlers(void)
 {
-    pkru_bits closed = pkeyguard_pkru_read() & pkey_manager.pool;
+    pkru_bits closed = pkeyguard_pkru_read() & pkeys_pool();
 
     return closed & closed >> 1 & EVERY_AD;
 }
 
-bool thread_no_frame_above(const void *stack)
+bool thread_test_frames_above(const void *stack, bool (*test)(uint32_t pkru, uint32_t),
+                              uint32_t argument)
 {
     enum { STACK_MAX = 8 << 20 }; /* a longer range is perhaps not one stack */
     const char *here = stack, *local = (const char *)&own_record;
@@ -269,10 +271,32 @@ bool thread_no_frame_above(const void *stack)
     /* Thread-local memory lies above a thread's stack, but below the first thread's. */
     if (local > here && local < end)
         end = local;
-    return here < end && end - here <= STACK_MAX && pkru_no_frame_between(here, end);
+    return here < end && end - here <= STACK_MAX && pkru_test_frames(here, end, test, argument);
+}
+
+static bool no_frame(uint32_t pkru, uint32_t unused)
+{
+    (void)pkru, (void)unused;
+    return false;
+}
+
+bool thread_no_frame_above(const void *stack)
+{
+    return thread_test_frames_above(stack, no_frame, 0);
 }
 
 bool thread_outside_handlers(void)
 {
     return thread_marked_outside_handlers() || thread_no_frame_above(__builtin_frame_address(0));
+}
+
+static bool denies(uint32_t pkru, uint32_t ad_bits)
+{
+    return (pkru & ad_bits) == ad_bits;
+}
+
+bool thread_stays_closed(pkru_bits ad_bits)
+{
+    return thread_marked_outside_handlers() ||
+           thread_test_frames_above(__builtin_frame_address(0), denies, ad_bits);
 }

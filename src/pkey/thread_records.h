@@ -105,15 +105,24 @@ pid_t thread_records_find_unregistered(void) NEEDS_LIBRARY_LOCK;
 
 /*
  * True if the calling thread is certainly not in a signal handler. The first looks at PKRU alone,
- * the second at the stack, too. Need no lock.
+ * the second at the stack, too: it takes what a handler left behind for a handler that runs. Need
+ * no lock.
  */
 bool thread_marked_outside_handlers(void);
 bool thread_outside_handlers(void);
 
 /*
- * True if certainly no signal frame lies on this thread's stack above this address: the stack
- * pointer of code that a handler has interrupted. Needs no lock.
+ * True if certainly no return from a signal handler opens one of these pkeys in the calling thread,
+ * given by their AD bits. Needs no lock.
+ */
+bool thread_stays_closed(pkru_bits ad_bits);
+
+/*
+ * The same questions about code of this thread that a handler has interrupted: there is no signal
+ * frame above its stack pointer; each one passes a test (signal_frame.h). Need no lock.
  */
 bool thread_no_frame_above(const void *stack);
+bool thread_test_frames_above(const void *stack, bool (*test)(uint32_t pkru, uint32_t),
+                              uint32_t argument);
 
 #endif

@@ -45,9 +45,10 @@ bool access_in_frame(const void *ucontext, int *ret_prot)
 }
 #endif
 
-bool pkru_no_frame_between(const void *low, const void *high)
+bool pkru_test_frames(const void *low, const void *high, bool (*test)(uint32_t pkru, uint32_t),
+                      uint32_t argument)
 {
-    (void)low, (void)high;
+    (void)low, (void)high, (void)test, (void)argument;
     return false;
 }
 

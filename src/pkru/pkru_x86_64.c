@@ -137,10 +137,28 @@ static bool is_part_of_frame(const char *block)
     return magic == XSTATE_MAGIC && (components & 1u << PKRU_COMPONENT);
 }
 
-bool pkru_no_frame_between(const void *low, const void *high)
+/* The PKRU that a return to this frame gives; @area is where its registers begin. */
+static bool pkru_of_area(const char *area, uint32_t *ret_pkru)
 {
+    unsigned eax, ebx, ecx, edx;
+    uint64_t stored;
+
+    if (!__get_cpuid_count(0xd, PKRU_COMPONENT, &eax, &ebx, &ecx, &edx) ||
+        !os_peek(area + XSAVE_HEADER, &stored, sizeof(stored)))
+        return false;
+    if (stored & 1u << PKRU_COMPONENT)
+        return os_peek(area + ebx, ret_pkru, sizeof(*ret_pkru));
+    *ret_pkru = 0; /* its initial state */
+    return true;
+}
+
+bool pkru_test_frames(const void *low, const void *high, bool (*test)(uint32_t pkru, uint32_t),
+                      uint32_t argument)
+{
+    enum { BLOCK_OF_STRUCT = SW_RESERVED - MAGIC_AT };
     const char *end = high;
     char blocks[16 * XSAVE_ALIGNMENT];
+    uint32_t pkru;
 
     for (const char *at = (const char *)((uintptr_t)low & -(uintptr_t)XSAVE_ALIGNMENT); at < end;) {
         size_t left = (size_t)(end - at), length = left < sizeof(blocks) ? left : sizeof(blocks);
@@ -148,7 +166,8 @@ bool pkru_no_frame_between(const void *low, const void *high)
         if (!os_peek(at, blocks, length))
             return false;
         for (size_t i = 0; i + XSAVE_ALIGNMENT <= length; i += XSAVE_ALIGNMENT) {
-            if (is_part_of_frame(blocks + i))
+            if (is_part_of_frame(blocks + i) &&
+                (!pkru_of_area(at + i - BLOCK_OF_STRUCT, &pkru) || !test(pkru, argument)))
                 return false;
         }
         at += length;

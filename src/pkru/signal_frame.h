@@ -35,9 +35,11 @@ bool pkru_write_pending(const void *ucontext);
 bool access_in_frame(const void *ucontext, int *ret_prot);
 
 /*
- * True if there is certainly no signal frame with PKRU between two addresses of a stack. Also false
- * if some of the memory cannot be read.
+ * Tests the PKRU of each signal frame between two addresses of a stack: the frames of handlers that
+ * run, and what handlers that have returned left behind. True if all pass. False also if some of
+ * the memory cannot be read. @argument is the test's second argument.
  */
-bool pkru_no_frame_between(const void *low, const void *high);
+bool pkru_test_frames(const void *low, const void *high, bool (*test)(uint32_t pkru, uint32_t),
+                      uint32_t argument);
 
 #endif

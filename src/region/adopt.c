@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <sys/mman.h>
 
 #include "base/os.h"
 #include "region/mapping.h"
@@ -60,6 +61,13 @@ static bool whole_pages_given(const void *address, size_t size)
            !__builtin_add_overflow((uintptr_t)address, size, &end);
 }
 
+/* Such a key takes PROT_EXEC away and gives it again: MDWE forbids the latter. */
+static bool would_lose_code(const struct pkeyguard_key *key, int prot)
+{
+    return prot & PROT_EXEC && (key == NULL || !key->enforcement->owns_pkey) &&
+           os_forbids_new_code();
+}
+
 int pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size, int prot,
                            unsigned flags, struct pkeyguard_region **ret_region)
 {
@@ -71,6 +79,8 @@ int pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size
     error = region_check_prot(prot, key);
     if (error == 0)
         error = smaps_inspect(address, size, &prot_before);
+    if (error == 0 && would_lose_code(key, prot_before))
+        error = -EACCES;
     if (error != 0)
         return error;
     error = library_lock();

@@ -27,9 +27,9 @@ static int populate(const struct pkeyguard_region *region)
 
 static void wipe_open(const struct pkeyguard_region *region)
 {
-    explicit_bzero(region->pages.address, region->used);
+    os_wipe(region->pages.address, region->used);
     if (region->annex != 0)
-        explicit_bzero(region_annex(region), region->annex_used);
+        os_wipe(region_annex(region), region->annex_used);
 }
 
 int content_fill(struct pkeyguard_region *region, const void *content, bool *ret_still_open)
@@ -58,7 +58,7 @@ int content_wipe(struct pkeyguard_region *region, bool *ret_still_open)
     int error;
 
     *ret_still_open = false;
-    if (region->adopted || pages_absent(&region->pages) ||
+    if (region->adopted || pages_absent(&region->pages) || !region->pages.ever_writable ||
         (region->sealed && !(region->pages.prot & PROT_WRITE)))
         return 0;
     error = region->sealed ? key->enforcement->enter(key, &region->pages, PKEYGUARD_READ_WRITE,

@@ -14,9 +14,10 @@ int content_fill(struct pkeyguard_region *region, const void *content, bool *ret
 
 /*
  * Overwrites what may hold content: not adopted memory, nor memory that this fork child does not
- * have. The page rights are PROT_READ and PROT_WRITE afterwards, but a sealed region keeps its own,
- * and its content if they do not let anybody write. Fails as struct enforcement's apply and enter:
- * nothing has changed. *ret_still_open as above. Takes the lock.
+ * have, nor memory that was never open for writing. The page rights are PROT_READ and PROT_WRITE
+ * afterwards, but a sealed region keeps its own, and its content if they do not let anybody write.
+ * Fails as struct enforcement's apply and enter: nothing has changed. *ret_still_open as above.
+ * Takes the lock.
  */
 int content_wipe(struct pkeyguard_region *region, bool *ret_still_open);
 

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "base/os.h"
+#include "base/process.h"
 
 /*
  * With these flags guard pages get mappings of their own. Inside the region's mapping the kernel
@@ -53,7 +54,7 @@ static int apply_flags(struct pkeyguard_region *region, unsigned flags, bool gua
     if (error == 0 && flags & (PKEYGUARD_REGION_NO_FORK | PKEYGUARD_REGION_SECRET)) {
         error = os_unmap_on_fork(mapping_start(region), mapping_length(region));
         pages->not_forked = true;
-        pages->forks = library_forks();
+        pages->process = process_number();
     }
     return error;
 }
@@ -125,11 +126,22 @@ int mapping_seal(const struct pkeyguard_region *region)
     return os_seal(mapping_start(region), mapping_length(region));
 }
 
+static NEEDS_LIBRARY_LOCK int give_back(struct pkeyguard_region *region)
+{
+    struct pages *pages = &region->pages;
+    int error = pages_protect(pages, region->prot_before, 0);
+
+    if (error != -ENOMEM || os_is_mapped(pages->address, pages->length))
+        return error;
+    pages_give_back_each(pages, region->prot_before);
+    return -ESTALE;
+}
+
 int mapping_give_up(struct pkeyguard_region *region)
 {
     if (pages_absent(&region->pages))
         return 0;
     if (region->adopted)
-        return pages_protect(&region->pages, region->prot_before, 0);
+        return give_back(region);
     return os_unmap(mapping_start(region), mapping_length(region));
 }

@@ -25,7 +25,8 @@ int mapping_seal(const struct pkeyguard_region *region);
 
 /*
  * Gives the memory up: unmaps it; or gives adopted memory back to its owner, as it came; or nothing
- * where a fork child does not have it. -ENOMEM, -EACCES: nothing has changed.
+ * where a fork child does not have it. -ENOMEM, -EACCES: nothing has changed. -ESTALE: given up,
+ * but the owner of adopted memory has unmapped some of it.
  */
 int mapping_give_up(struct pkeyguard_region *region) NEEDS_LIBRARY_LOCK;
 

@@ -58,14 +58,14 @@ static NEEDS_LIBRARY_LOCK int map_and_join(struct pkeyguard_key *key, size_t siz
     return 0;
 }
 
-/* Ends a region that is empty or wiped. On failure it stands, closed. */
+/* Ends a region that is empty or wiped. On failure it stands, closed; but see -ESTALE. */
 static int end_region(struct pkeyguard_region *region, bool still_open)
 {
     int error = library_lock();
 
     if (error == 0) {
         error = mapping_give_up(region);
-        if (error == 0) {
+        if (error == 0 || error == -ESTALE) {
             if (still_open)
                 guard_counts_remove(&region->pages.guards, PKEYGUARD_READ_WRITE, GUARD_WIDENS);
             region_end_record(region);
@@ -157,8 +157,9 @@ int pkeyguard_region_destroy(struct pkeyguard_region *region)
 
     if (region == NULL)
         return 0;
-    if (guard_counts_any(&region->pages.guards))
-        return -EBUSY;
+    error = region_check_unused(region);
+    if (error != 0)
+        return error;
     prot = region->pages.prot;
     error = content_wipe(region, &still_open);
     if (region->sealed && !pages_absent(&region->pages))
@@ -166,7 +167,7 @@ int pkeyguard_region_destroy(struct pkeyguard_region *region)
     if (error != 0)
         return error;
     error = end_region(region, still_open);
-    if (error != 0 && region->pages.prot != prot &&
+    if (error != 0 && error != -ESTALE && region->pages.prot != prot &&
         key_set_prot(region->head.key, &region->pages, prot) != 0)
         pages_abort_unrestored();
     return error;

@@ -10,8 +10,11 @@ int region_check_prot(int prot, const struct pkeyguard_key *key)
 {
     if ((prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) != 0)
         return -EINVAL;
-    /* For PROT_EXEC alone the kernel takes a pkey by itself, unless it is told one. */
-    return prot == PROT_EXEC && pkeyguard_key_enforcement(key) != PKEYGUARD_PKU ? -ENOTSUP : 0;
+    /*
+     * For PROT_EXEC alone the kernel takes a pkey by itself, unless it is told one. Code of a
+     * virtual key could not run while the key has no pkey.
+     */
+    return prot == PROT_EXEC && (key == NULL || !key->enforcement->owns_pkey) ? -ENOTSUP : 0;
 }
 
 int region_join(struct pkeyguard_region *region, struct pkeyguard_key *key)
@@ -38,6 +41,17 @@ void region_end_record(struct pkeyguard_region *region)
     if (region->head.key == &region->private_key)
         key_end_private(&region->private_key);
     registry_give_back(&region_registry, region);
+}
+
+int region_check_unused(const struct pkeyguard_region *region)
+{
+    int error = library_lock();
+
+    if (error == 0) {
+        error = guard_counts_any(&region->pages.guards) ? -EBUSY : 0;
+        library_unlock();
+    }
+    return error;
 }
 
 /* The addresses may belong to something else by now. */

@@ -53,6 +53,9 @@ int region_join(struct pkeyguard_region *region, struct pkeyguard_key *key) NEED
 /* Ends a region whose memory is unmapped, or its owner's again: it leaves its key. */
 void region_end_record(struct pkeyguard_region *region) NEEDS_LIBRARY_LOCK;
 
+/* -EBUSY: a software guard on the region alone is open. Takes the lock. */
+int region_check_unused(const struct pkeyguard_region *region);
+
 /* -EINVAL: not page rights; -ENOTSUP: page rights that no region of this key can have. */
 int region_check_prot(int prot, const struct pkeyguard_key *key);
 

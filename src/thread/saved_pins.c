@@ -19,7 +19,7 @@ void saved_pins_save(struct pkeyguard_thread_rights *ret_rights)
     if (!own_record->registered)
         return;
     pkru = pkeyguard_pkru_read();
-    for_each_pkey_left(left, pkey_manager.pool)
+    for_each_pkey_left(left, pkeys_pool())
     {
         int pkey = pkru_first_pkey(left);
 
@@ -46,17 +46,26 @@ find_saved(const struct pkeyguard_thread_rights *rights, int pkey)
     return NULL;
 }
 
+/*
+ * The deny bits that the rights give a pkey of the pool. In a handler never both: they would mark
+ * the thread as outside handlers (thread_records.c).
+ */
+static pkru_bits saved_deny(const struct pkeyguard_virtual_rights *saved, bool outside_handlers)
+{
+    pkru_bits denied = saved == NULL ? RELATIVE_BITS : saved->denied;
+
+    return denied == RELATIVE_BITS && !outside_handlers ? RELATIVE_AD : denied;
+}
+
 void saved_pins_restore(const struct pkeyguard_thread_rights *rights)
 {
-    pkru_bits pool = pkey_manager.pool, deny = pool;
+    pkru_bits pool = pkeys_pool(), deny = 0;
     uint32_t surplus[PKEYS];
     bool outside_handlers;
 
     if (pool == 0)
         return;
     outside_handlers = thread_outside_handlers();
-    if (!outside_handlers)
-        deny &= EVERY_AD;
     for_each_pkey_left(left, pool)
     {
         const struct pkeyguard_virtual_rights *saved = NULL;
@@ -65,10 +74,9 @@ void saved_pins_restore(const struct pkeyguard_thread_rights *rights)
         surplus[pkey] = own_record->pins[pkey];
         if (surplus[pkey] != 0)
             saved = find_saved(rights, pkey);
-        if (saved != NULL) {
-            deny = (deny & ~PKEY_BITS(pkey)) | pkru_from_relative(pkey, saved->denied);
+        deny |= pkru_from_relative(pkey, saved_deny(saved, outside_handlers));
+        if (saved != NULL)
             surplus[pkey] -= surplus[pkey] < saved->pins ? surplus[pkey] : saved->pins;
-        }
     }
     own_pkru_change(pool & ~deny, deny);
     for_each_pkey_left(left, outside_handlers ? pool : 0)
@@ -125,6 +133,20 @@ void saved_pins_drop(const struct pkeyguard_thread_rights *rights)
     drop_saved(rights->virtual_keys, rights->virtual_count);
 }
 
+static void register_if_possible(void)
+{
+    if (!thread_stays_closed(pkeys_to_close())) {
+        own_pkru_change(0, pkeys_pool() & EVERY_AD);
+        return;
+    }
+    own_pkru_change(0, pkeys_pool());
+    if (library_lock() == 0) {
+        /* Without memory for a record the thread keeps pkeys from other keys: no harm. */
+        (void)thread_records_register();
+        library_unlock();
+    }
+}
+
 void saved_pins_reset(void)
 {
     static const struct pkeyguard_thread_rights no_pins;
@@ -132,16 +154,11 @@ void saved_pins_reset(void)
 
     if (!idle_to_close && !virtual_pool_in_use())
         return;
-    if (own_record->registered || !thread_outside_handlers()) {
-        saved_pins_restore(&no_pins);
-        if (idle_to_close && thread_outside_handlers())
-            thread_records_close_idle();
-    } else {
-        own_pkru_change(0, pkey_manager.pool);
-        if (library_lock() == 0) {
-            /* Without memory for a record the thread keeps pkeys from other keys: no harm. */
-            (void)thread_records_register();
-            library_unlock();
-        }
+    if (!own_record->registered) {
+        register_if_possible();
+        return;
     }
+    saved_pins_restore(&no_pins);
+    if (idle_to_close && thread_outside_handlers())
+        thread_records_close_idle();
 }

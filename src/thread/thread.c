@@ -17,8 +17,10 @@
 /* In PKRU: sets mask & deny, clears mask & ~deny. */
 static void set_masked(pkru_bits mask, pkru_bits deny)
 {
-    if (mask != 0)
-        own_pkru_change(mask & ~deny, mask & deny);
+    if (mask == 0)
+        return;
+    own_pkru.narrowed |= mask & deny & ~pkeys_defaults();
+    own_pkru_change(mask & ~deny, mask & deny);
 }
 
 void pkeyguard_thread_save(struct pkeyguard_thread_rights *ret_rights)

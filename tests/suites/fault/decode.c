@@ -182,11 +182,16 @@ static void fault_inside_library(void *unused, unsigned long length)
 START_TEST(decode_works_inside_the_library)
 {
     static const enum call calls[] = {CALL_MMAP, CALL_MADVISE, CALL_MUNMAP, CALL_MPROTECT};
+    struct pkeyguard_region *other;
 
     for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
         decode_result = 1;
         before_call(calls[i], fault_inside_library);
-        destroy(new_region(NULL), NULL);
+        other = new_region(NULL);
+        pkeyguard_scoped_write (char, byte, other) {
+            *byte = 1;
+        }
+        destroy(other, NULL);
         ck_assert_int_eq(decode_result, 0);
     }
 }

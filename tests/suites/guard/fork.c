@@ -81,6 +81,14 @@ static void fork_inside_library(void *unused, unsigned long length)
     forked_inside = fork();
 }
 
+static void open_and_destroy(struct pkeyguard_region *third)
+{
+    struct pkeyguard_guard guard = acquire(third, PKEYGUARD_READ_WRITE);
+
+    pkeyguard_release(&guard);
+    destroy(third, NULL);
+}
+
 START_TEST(fork_inside_the_library_works)
 {
     struct pkeyguard_guard own;
@@ -93,9 +101,9 @@ START_TEST(fork_inside_the_library_works)
     ck_assert_int_eq(pthread_create(&thread, NULL, hold_while_main_forks, NULL), 0);
     pthread_barrier_wait(&about_to_fork);
     own = acquire(software_region, PKEYGUARD_READ_ONLY);
-    /* Creating a third region calls mprotect, from which the hook forks. */
+    /* A guard on a third region calls mprotect, from which the hook forks. */
     before_call(CALL_MPROTECT, fork_inside_library);
-    destroy(new_region(NULL), NULL);
+    open_and_destroy(new_region(NULL));
     if (forked_inside == 0) {
         assert_only_own_guards_are_open(&own);
         _exit(42);

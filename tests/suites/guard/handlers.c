@@ -2,6 +2,7 @@
 /* Guards in signal handlers, and in handlers that interrupted the library. */
 #include <errno.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -76,15 +77,22 @@ static void raise_inside_library(void *unused, unsigned long length)
     raise(SIGUSR1);
 }
 
+/* The signal of an instruction, a trap of a debugger say, which cannot wait. */
+static void trap_inside_library(void *unused, unsigned long length)
+{
+    (void)unused, (void)length;
+    raise(SIGTRAP);
+}
+
 /* The handler runs while this thread is in the library, before its call of mprotect. */
-START_TEST(handler_inside_the_library_gets_edeadlk)
+START_TEST(trap_handler_inside_the_library_gets_edeadlk)
 {
     struct pkeyguard_guard guard;
 
     software = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_SOFTWARE);
     software_region = new_region(software);
-    signal(SIGUSR1, use_software_key);
-    before_call(CALL_MPROTECT, raise_inside_library);
+    signal(SIGTRAP, use_software_key);
+    before_call(CALL_MPROTECT, trap_inside_library);
     guard = acquire(software_region, PKEYGUARD_READ_WRITE);
     ck_assert_int_eq(result_of_acquire, -EDEADLK);
     ck_assert_int_eq(result_of_set_rights, -EDEADLK);
@@ -92,6 +100,71 @@ START_TEST(handler_inside_the_library_gets_edeadlk)
     pkeyguard_release(&guard);
     assert_open_for(PKEYGUARD_NO_ACCESS, software_region);
     destroy(software_region, software);
+}
+END_TEST
+
+/* Other signals wait until the library is done: their handlers use it as any code does. */
+START_TEST(handler_runs_when_the_library_is_done)
+{
+    struct pkeyguard_guard guard;
+
+    software = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_SOFTWARE);
+    software_region = new_region(software);
+    signal(SIGUSR1, use_software_key);
+    result_of_acquire = result_of_set_rights = 1;
+    before_call(CALL_MPROTECT, raise_inside_library);
+    guard = acquire(software_region, PKEYGUARD_READ_WRITE);
+    ck_assert_int_eq(result_of_acquire, 0);
+    ck_assert_int_eq(result_of_set_rights, 0);
+    assert_open_for(PKEYGUARD_READ_WRITE, software_region);
+    pkeyguard_release(&guard);
+    assert_open_for(PKEYGUARD_READ_ONLY, software_region);
+}
+END_TEST
+
+static sigjmp_buf away;
+
+static void jump_away(int signal)
+{
+    (void)signal;
+    siglongjmp(away, 1);
+}
+
+static void *use_region_in_thread(void *unused)
+{
+    struct pkeyguard_guard guard = acquire(software_region, PKEYGUARD_READ_WRITE);
+
+    assert_open_for(PKEYGUARD_READ_WRITE, software_region);
+    pkeyguard_release(&guard);
+    return unused;
+}
+
+/*
+ * A jump out of a handler that arrived while the library had its lock: out of acquire (_i 0), whose
+ * guard is lost, and out of release. Everybody goes on.
+ */
+START_TEST(library_works_after_a_siglongjmp_out_of_it)
+{
+    struct pkeyguard_guard guard = {0};
+    pthread_t thread;
+
+    software = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_SOFTWARE);
+    software_region = new_region(software);
+    signal(SIGUSR1, jump_away);
+    if (_i == 1)
+        guard = acquire(software_region, PKEYGUARD_READ_ONLY);
+    before_call(CALL_MPROTECT, raise_inside_library);
+    if (sigsetjmp(away, 1) == 0) {
+        if (_i == 0)
+            guard = acquire(software_region, PKEYGUARD_READ_ONLY);
+        else
+            pkeyguard_release(&guard);
+        ck_abort_msg("the handler did not run");
+    }
+    ck_assert_int_eq(pthread_create(&thread, NULL, use_region_in_thread, NULL), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    (void)use_region_in_thread(NULL);
+    assert_open_for(_i == 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_NO_ACCESS, software_region);
 }
 END_TEST
 
@@ -112,10 +185,7 @@ static void manage_inside_library(void *unused, unsigned long length)
     results_inside[6] = pkeyguard_region_destroy(region);
 }
 
-/*
- * Functions that are not for signal handlers. In a handler that interrupted the library they return
- * -EDEADLK.
- */
+/* Functions that are not for signal handlers: in one that interrupted the library, -EDEADLK. */
 START_TEST(management_inside_the_library_gets_edeadlk)
 {
     struct pkeyguard_guard guard;
@@ -149,9 +219,9 @@ static void release_inside_library(void *unused)
 
     (void)unused;
     software_region = new_region(NULL);
-    signal(SIGUSR1, acquire_then_release_in_handler);
-    raise(SIGUSR1);
-    before_call(CALL_MPROTECT, raise_inside_library);
+    signal(SIGTRAP, acquire_then_release_in_handler);
+    raise(SIGTRAP);
+    before_call(CALL_MPROTECT, trap_inside_library);
     guard = acquire(software_region, PKEYGUARD_READ_WRITE);
     pkeyguard_release(&guard);
 }
@@ -164,39 +234,31 @@ START_TEST(release_inside_the_library_aborts)
 }
 END_TEST
 
-static bool interrupts_fork;
+static bool uses_region_in_fork;
 
-/*
- * The last pthread_atfork(3) handler that runs before the fork: the library's own have taken its
- * lock by then. Handlers run in reverse order of registration, and this one is registered before
- * the library registers its own.
- */
-static void interrupt_fork(void)
+static void use_region_in_fork(void)
 {
-    if (interrupts_fork)
-        raise(SIGUSR1);
+    if (uses_region_in_fork)
+        (void)use_region_in_thread(NULL);
 }
 
-START_TEST(handler_that_interrupts_fork_gets_edeadlk)
+/* The library's own fork handlers are registered first, so they run next to the fork itself. */
+START_TEST(fork_handlers_of_the_program_use_the_library)
 {
     pid_t child;
 
     software = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_SOFTWARE);
     software_region = new_region(software);
-    signal(SIGUSR1, use_software_key);
-    interrupts_fork = true;
+    uses_region_in_fork = true;
     child = fork();
-    interrupts_fork = false;
+    uses_region_in_fork = false;
     if (child == 0) {
         assert_open_for(PKEYGUARD_NO_ACCESS, software_region);
-        pkeyguard_scoped_write (int, number, software_region) {
-            *number = 1;
-        }
+        (void)use_region_in_thread(NULL);
         _exit(42);
     }
     assert_exits(child, 42);
-    ck_assert_int_eq(result_of_acquire, -EDEADLK);
-    ck_assert_int_eq(result_of_set_rights, -EDEADLK);
+    (void)use_region_in_thread(NULL);
     destroy(software_region, software);
 }
 END_TEST
@@ -205,12 +267,14 @@ void add_handlers(Suite *suite)
 {
     TCase *tests = add_case(suite, "handlers", set_up, tear_down, 60);
 
-    pthread_atfork(interrupt_fork, NULL, NULL);
+    pthread_atfork(use_region_in_fork, use_region_in_fork, use_region_in_fork);
     /* ThreadSanitizer fails when a jump ends a fault inside a handler. */
     if (!under_tool("tsan"))
         tcase_add_test(tests, handler_starts_closed_and_opens_for_itself);
-    tcase_add_test(tests, handler_inside_the_library_gets_edeadlk);
-    tcase_add_test(tests, handler_that_interrupts_fork_gets_edeadlk);
+    tcase_add_test(tests, trap_handler_inside_the_library_gets_edeadlk);
+    tcase_add_test(tests, handler_runs_when_the_library_is_done);
+    tcase_add_loop_test(tests, library_works_after_a_siglongjmp_out_of_it, 0, 2);
+    tcase_add_test(tests, fork_handlers_of_the_program_use_the_library);
     tcase_add_test(tests, management_inside_the_library_gets_edeadlk);
     tcase_add_test(tests, release_inside_the_library_aborts);
 }

@@ -331,7 +331,8 @@ static void release_a_copy(void *unused)
 START_TEST(release_that_cannot_close_aborts)
 {
     assert_aborts(release_while_mprotect_always_fails, NULL,
-                  "libpkeyguard: cannot restore page rights after a failed change\n");
+                  "libpkeyguard: a guard cannot be released: out of memory, of memory mappings, or "
+                  "of memory that may be locked\n");
     assert_aborts(release_while_mprotect_fails_once, NULL,
                   "libpkeyguard: a guard cannot be released: out of memory, of memory mappings, or "
                   "of memory that may be locked\n");

@@ -51,14 +51,20 @@ static void use_in_handler(int unused)
 static void raise_inside_library(void *unused, unsigned long length)
 {
     (void)unused, (void)length;
-    raise(SIGUSR1);
+    raise(SIGTRAP);
 }
 
 START_TEST(use_signal_is_refused_inside_the_library)
 {
-    signal(SIGUSR1, use_in_handler);
+    struct pkeyguard_region *region;
+
+    signal(SIGTRAP, use_in_handler);
     before_call(CALL_MPROTECT, raise_inside_library);
-    destroy(new_region(NULL), NULL);
+    region = new_region(NULL);
+    pkeyguard_scoped_write (char, byte, region) {
+        *byte = 1;
+    }
+    destroy(region, NULL);
     ck_assert_int_eq(result_in_handler, -EDEADLK);
 }
 END_TEST

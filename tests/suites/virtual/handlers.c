@@ -186,7 +186,12 @@ START_TEST(reset_in_a_handler_unpins_nothing)
 }
 END_TEST
 
-START_TEST(thread_older_than_the_pool_cannot_register_in_a_handler)
+/*
+ * A thread that is older than the pool has every pkey of it closed, and so has the code that its
+ * handler has interrupted: it can register in the handler. On an alternate stack (_i 1) the frames
+ * of the thread's own stack are not found.
+ */
+START_TEST(thread_older_than_the_pool_registers_in_a_handler)
 {
     struct worker worker;
 
@@ -195,16 +200,17 @@ START_TEST(thread_older_than_the_pool_cannot_register_in_a_handler)
     for (int i = 0; i < POOL; i++)
         open_and_close(i);
     ck_assert_int_eq(acquire(POOL, PKEYGUARD_READ_ONLY), -EAGAIN);
-    result_in_handler = 0;
+    result_in_handler = 1;
     run_on(&worker, raise_acquire_in_handler, _i ? "" : NULL);
-    ck_assert_int_eq(result_in_handler, -EAGAIN);
+    ck_assert_int_eq(result_in_handler, _i ? -EAGAIN : 0);
     for (int i = 0; i < KEYS; i++) {
         run_on(&worker, do_open_and_close, (void *)(intptr_t)i);
         ck_assert(!can_read_on(&worker, address_of(regions[i])));
     }
     evict_everything(-1);
+    open_and_close(0);
+    evict_everything(-1);
     end_worker(&worker);
-    destroy_keys(KEYS);
 }
 END_TEST
 
@@ -218,5 +224,5 @@ void add_handlers(Suite *suite)
     add_pku_test(tests, handler_inside_the_library_opens_bound_keys_only);
     add_pku_test(bare, siglongjmp_out_of_a_handler_keeps_the_pins);
     add_pku_test(bare, reset_in_a_handler_unpins_nothing);
-    add_pku_loop_test(bare, thread_older_than_the_pool_cannot_register_in_a_handler, 0, 2);
+    add_pku_loop_test(bare, thread_older_than_the_pool_registers_in_a_handler, 0, 2);
 }

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/process.h"
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "base/os.h"
+
+enum mark { WIPED, BEING_ADOPTED, KNOWN };
+
+static struct process {
+    /* An enum mark, in a page that the kernel wipes on fork. Written by the thread that adopts. */
+    atomic_uint *mark;
+
+    /*
+     * Stands in for that page before the library is loaded, and where the kernel cannot wipe one
+     * (before Linux 4.14). There a change of the process id wipes it.
+     */
+    atomic_uint mark_in_data;
+    _Atomic pid_t pid; /* 0: the kernel wipes the mark */
+
+    unsigned number; /* written by the thread that adopts */
+} process = {.mark = &process.mark_in_data, .mark_in_data = KNOWN, .number = 1};
+
+/* Runs before any code of the program that could fork: lower priorities come first. */
+__attribute__((constructor(101))) static void make_mark(void)
+{
+    void *page;
+
+    if (os_allocate_pages(os_page_size(), &page) == 0) {
+        if (os_wipe_on_fork(page, os_page_size()) == 0) {
+            atomic_init((atomic_uint *)page, KNOWN);
+            process.mark = page;
+            return;
+        }
+        os_free_pages(page, os_page_size());
+    }
+    process.pid = os_process_id();
+}
+
+static unsigned read_mark(void)
+{
+    pid_t before = process.pid, now;
+
+    if (before != 0) {
+        now = os_process_id();
+        if (now != before && atomic_compare_exchange_strong(&process.pid, &before, now))
+            atomic_store(process.mark, WIPED);
+    }
+    return atomic_load_explicit(process.mark, memory_order_acquire);
+}
+
+unsigned process_number(void)
+{
+    return read_mark() == WIPED ? process.number + 1 : process.number;
+}
+
+bool process_is_new(void)
+{
+    for (;;) {
+        unsigned mark = read_mark();
+
+        if (mark == KNOWN)
+            return false;
+        if (mark == WIPED && atomic_compare_exchange_strong(process.mark, &mark, BEING_ADOPTED)) {
+            process.number++;
+            return true;
+        }
+        os_wait(process.mark, BEING_ADOPTED, 10);
+    }
+}
+
+void process_adopted(void)
+{
+    atomic_store_explicit(process.mark, KNOWN, memory_order_release);
+    os_wake(process.mark);
+}

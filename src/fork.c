@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fork.c - what fork means for each module
+ *
+ * A fork child has the forking thread alone. Of the library's state it keeps what belongs to that
+ * thread. fork(3) runs the handlers here; a child of _Fork(3) or clone(2) runs none, and notices in
+ * its first call that takes the library's lock (lock.h).
+ *
+ * The handlers are registered when the library is loaded, so before those of nearly every program:
+ * then fork takes the library's locks after the program's, and gives them back first. A program may
+ * so hold its own locks while it calls the library, and use the library in its fork handlers.
+ */
+#include <pthread.h>
+#include <stddef.h>
+
+#include "base/lock.h"
+#include "key/enforcement.h"
+#include "key/virtual_pool.h"
+#include "pkey/revocation.h"
+#include "pkey/thread_records.h"
+#include "region/region_record.h"
+
+/* In this order. Each changes nothing where its module was never used. */
+void (*const fork_child_forget[])(void) = {
+    thread_records_forget_others, /* other threads' records, with their pins */
+    revocation_forget_round,      /* threads that a signal has stopped */
+    virtual_pool_forget_barrier,  /* membarrier(2)'s registration, which is the parent's */
+    mprotect_forget_others,       /* software guards of other threads */
+    region_forget_unmapped,       /* regions that fork did not copy */
+    NULL,
+};
+
+__attribute__((constructor(102))) static void register_fork_handlers(void)
+{
+    pthread_atfork(library_lock_for_fork, library_unlock_in_parent, library_unlock_in_child);
+}
