@@ -2,9 +2,10 @@
 /*
  * heap.h - what a heap consists of
  *
- * Its objects lie in one region, in blocks (spans.h): small ones share a slab with others of their
- * size class (slabs.h), a large one has a span of blocks to itself (heap.c). What is known of the
- * blocks, the metadata, lies in the region's annex, under the same key as the objects.
+ * Its objects lie in one region, which is divided into blocks (spans.h). Small objects share a slab
+ * with others of their size class (slabs.h); a large object has blocks of its own (heap.c). The
+ * metadata, which describes the blocks, lies in the region's annex: under the same key, out of the
+ * objects' reach.
  */
 #ifndef HEAP_H
 #define HEAP_H
@@ -30,17 +31,19 @@ struct shard {
 struct metadata {
     struct shard shards[SHARD_COUNT]; /* each under its lock in shard_locks */
     struct free_spans spans;          /* under spans_lock */
-    _Alignas(
-        64) struct block blocks[]; /* a slab's under its shard's lock, others under spans_lock */
+
+    /* Those of a slab under its shard's lock, others under spans_lock. */
+    _Alignas(64) struct block blocks[];
 };
 
-/* Its first members are constant while the heap exists. */
 struct pkeyguard_heap {
+    /* Constant while the heap exists. */
     struct pkeyguard_region *region;
     char *start; /* of the objects */
     size_t size; /* bytes for objects: the region's, whole pages */
     struct metadata *metadata;
     struct spans spans;
+
     uint32_t used;               /* blocks from the start that were ever in use; under spans_lock */
     struct heap_lock spans_lock; /* may be taken while a shard's is held, not the reverse */
     struct heap_lock shard_locks[SHARD_COUNT];

@@ -8,8 +8,8 @@ struct heap_directory heap_directory = {.heaps = REGISTRY_INIT(struct pkeyguard_
 
 /* ---- fork ---- */
 
-/* A fork waits until no thread is changing a heap: the child gets a copy of the heap as it is at
- * that moment, and has no thread to finish the change. */
+/* A fork waits until no thread is changing a heap, because the child would have the half-changed
+ * heap, but not the thread that is to finish. */
 static void hold_heaps_before_fork(void) PKEYGUARD_ANALYSIS_(no_thread_safety_analysis)
 {
     struct registry_cursor cursor;
@@ -54,7 +54,7 @@ static void withdraw_heaps_in_fork_child(void)
     heap_lock_release(&heap_directory.lock);
 }
 
-static void install_fork_handlers(void)
+static void install_heap_fork_handlers(void)
 {
     pthread_atfork(hold_heaps_before_fork, release_heaps_after_fork, withdraw_heaps_in_fork_child);
 }
@@ -65,7 +65,7 @@ struct pkeyguard_heap *heap_directory_take(void)
 {
     struct pkeyguard_heap *heap;
 
-    pthread_once(&heap_directory.fork_handlers, install_fork_handlers);
+    pthread_once(&heap_directory.fork_handlers, install_heap_fork_handlers);
     heap_lock_acquire(&heap_directory.lock);
     heap = registry_take(&heap_directory.heaps);
     heap_lock_release(&heap_directory.lock);
