@@ -57,7 +57,7 @@ static inline void *block_address(const struct pkeyguard_heap *heap, uint32_t nu
 /* Tells the region that all blocks before this one may hold content. False: the region is a locked
  * one, and no more memory may be locked. */
 static bool blocks_use(struct pkeyguard_heap *heap, uint32_t end)
-    PKEYGUARD_ANALYSIS_(requires_capability(heap->spans_lock))
+    LOCK_ANALYSIS(requires_capability(heap->spans_lock))
 {
     if (end <= heap->used)
         return true;

@@ -110,7 +110,7 @@ static __attribute__((noinline)) void *alloc_large(struct pkeyguard_heap *heap, 
 /* How many blocks the live object has that begins here; 0: none does. */
 static uint32_t large_block_count(const struct pkeyguard_heap *heap, uint32_t number,
                                   unsigned offset)
-    PKEYGUARD_ANALYSIS_(requires_capability(heap->spans_lock))
+    LOCK_ANALYSIS(requires_capability(heap->spans_lock))
 {
     if (load_role(spans_block(&heap->spans, number)) != BLOCK_LARGE || offset != 0)
         return 0;

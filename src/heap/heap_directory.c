@@ -10,7 +10,7 @@ struct heap_directory heap_directory = {.heaps = REGISTRY_INIT(struct pkeyguard_
 
 /* A fork waits until no thread is changing a heap, because the child would have the half-changed
  * heap, but not the thread that is to finish. */
-static void hold_heaps_before_fork(void) PKEYGUARD_ANALYSIS_(no_thread_safety_analysis)
+static void hold_heaps_before_fork(void) LOCK_ANALYSIS(no_thread_safety_analysis)
 {
     struct registry_cursor cursor;
     struct pkeyguard_heap *heap;
@@ -24,7 +24,7 @@ static void hold_heaps_before_fork(void) PKEYGUARD_ANALYSIS_(no_thread_safety_an
     }
 }
 
-static void release_heaps_after_fork(void) PKEYGUARD_ANALYSIS_(no_thread_safety_analysis)
+static void release_heaps_after_fork(void) LOCK_ANALYSIS(no_thread_safety_analysis)
 {
     struct registry_cursor cursor = registry_begin(&heap_directory.heaps);
     struct pkeyguard_heap *heap;

@@ -12,9 +12,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include <pkeyguard/analysis.h>
+#include "base/lock.h"
 
-struct PKEYGUARD_ANALYSIS_(capability("heap lock")) heap_lock {
+struct LOCK_ANALYSIS(capability("heap lock")) heap_lock {
     atomic_bool taken;
     char padding[63]; /* keeps two locks out of one cache line */
 };
@@ -22,15 +22,15 @@ struct PKEYGUARD_ANALYSIS_(capability("heap lock")) heap_lock {
 /* Waits until the lock is free, and takes it. */
 __attribute__((noinline, cold)) void heap_lock_wait(struct heap_lock *lock);
 
-static inline void heap_lock_acquire(struct heap_lock *lock)
-    PKEYGUARD_ANALYSIS_(acquire_capability(lock)) PKEYGUARD_ANALYSIS_(no_thread_safety_analysis)
+static inline void heap_lock_acquire(struct heap_lock *lock) LOCK_ANALYSIS(acquire_capability(lock))
+    LOCK_ANALYSIS(no_thread_safety_analysis)
 {
     if (atomic_exchange_explicit(&lock->taken, true, memory_order_acquire))
         heap_lock_wait(lock);
 }
 
-static inline void heap_lock_release(struct heap_lock *lock)
-    PKEYGUARD_ANALYSIS_(release_capability(lock)) PKEYGUARD_ANALYSIS_(no_thread_safety_analysis)
+static inline void heap_lock_release(struct heap_lock *lock) LOCK_ANALYSIS(release_capability(lock))
+    LOCK_ANALYSIS(no_thread_safety_analysis)
 {
     atomic_store_explicit(&lock->taken, false, memory_order_release);
 }

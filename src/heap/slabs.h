@@ -78,7 +78,7 @@ static inline uint32_t *slab_list(const struct pkeyguard_heap *heap, unsigned sh
 
 /* Takes a slot of the list's first slab, which has a free one. */
 static inline void *slot_take(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class)
-    PKEYGUARD_ANALYSIS_(requires_capability(heap->shard_locks[shard]))
+    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
 {
     uint32_t *slabs = slab_list(heap, shard, size_class);
     uint32_t number = *slabs - 1;
@@ -103,7 +103,7 @@ static inline void *slot_take(struct pkeyguard_heap *heap, unsigned shard, unsig
  */
 static inline bool slot_is_live(const struct pkeyguard_heap *heap, unsigned shard,
                                 const struct place *place, unsigned *ret_slot)
-    PKEYGUARD_ANALYSIS_(requires_capability(heap->shard_locks[shard]))
+    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
 {
     const struct size_class *c = &size_classes[role_class(place->role)];
     unsigned slot = (unsigned)((uint64_t)place->offset * c->inverse >> 32);
@@ -137,7 +137,7 @@ static inline void slot_wipe(char *slot, size_t size)
 /* Makes a slab with all slots free. False: there is no room. */
 static __attribute__((noinline)) bool slab_add(struct pkeyguard_heap *heap, unsigned shard,
                                                unsigned size_class)
-    PKEYGUARD_ANALYSIS_(requires_capability(heap->shard_locks[shard]))
+    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
 {
     const struct size_class *c = &size_classes[size_class];
     struct block *block;
@@ -173,7 +173,7 @@ static __attribute__((noinline)) void slab_unlist(struct pkeyguard_heap *heap, u
 /* For a slab without a live object. */
 static inline void slab_remove(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class,
                                uint32_t number)
-    PKEYGUARD_ANALYSIS_(requires_capability(heap->shard_locks[shard]))
+    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
 {
     slab_unlist(heap, slab_list(heap, shard, size_class), size_class, number);
 }
