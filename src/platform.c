@@ -14,7 +14,7 @@
 #include "base/lock.h"
 #include "base/os.h"
 #include "pkey/pkey_allocator.h"
-#include "pkey/pkeys.h"
+#include "pkru/bits.h"
 #include "pkru/signal_frame.h"
 
 _Static_assert(sizeof(struct pkeyguard_platform) == 80, "frozen for the ABI");
@@ -119,9 +119,9 @@ int pkeyguard_platform_probe(struct pkeyguard_platform *ret_platform)
 static struct self_test_signals {
     sigjmp_buf after_fault; /* where the handler of faults jumps; set before each access */
     siginfo_t fault;        /* the last one */
-    uint32_t handler_pkru;  /* the last handler's own PKRU */
+    pkru_bits handler_pkru; /* the last handler's own PKRU */
     bool frame_has_pkru;    /* whether the last signal frame held PKRU */
-    uint32_t frame_pkru;    /* if so, the interrupted code's */
+    pkru_bits frame_pkru;   /* if so, the interrupted code's */
 } seen;
 
 static void look_at_pkru(const void *ucontext)
@@ -153,7 +153,7 @@ static void handle_signal(int signal, void (*handler)(int, siginfo_t *, void *))
 
 /* True if the access raises the right fault with this PKRU, whose pkey the byte's page carries. */
 static bool access_faults(volatile char *byte, enum pkeyguard_access access, int pkey,
-                          uint32_t pkru)
+                          pkru_bits pkru)
 {
     if (sigsetjmp(seen.after_fault, 1) == 0) {
         pkeyguard_pkru_write(pkru);
@@ -168,7 +168,7 @@ static bool access_faults(volatile char *byte, enum pkeyguard_access access, int
 }
 
 /* True if a handler starts with the pkey closed, and PKRU is as before when it has returned. */
-static bool survives_signal(int pkey, uint32_t pkru)
+static bool survives_signal(int pkey, pkru_bits pkru)
 {
     pkeyguard_pkru_write(pkru);
     os_signal_self(SIGUSR1);
@@ -177,7 +177,7 @@ static bool survives_signal(int pkey, uint32_t pkru)
 }
 
 /* An access that PKRU allows must not fault: that would kill the child. */
-static bool accesses_succeed(volatile char *byte, uint32_t open, uint32_t read_only)
+static bool accesses_succeed(volatile char *byte, pkru_bits open, pkru_bits read_only)
 {
     pkeyguard_pkru_write(open);
     *byte = 1;
@@ -187,8 +187,8 @@ static bool accesses_succeed(volatile char *byte, uint32_t open, uint32_t read_o
 
 static bool pkey_works(volatile char *byte, int pkey)
 {
-    uint32_t closed = pkeyguard_pkru_read() | PKEY_BITS(pkey);
-    uint32_t read_only = closed & ~PKEY_AD(pkey), open = closed & ~PKEY_BITS(pkey);
+    pkru_bits closed = pkeyguard_pkru_read() | PKEY_BITS(pkey);
+    pkru_bits read_only = closed & ~PKEY_AD(pkey), open = closed & ~PKEY_BITS(pkey);
 
     return access_faults(byte, PKEYGUARD_READ_ACCESS, pkey, closed) &&
            access_faults(byte, PKEYGUARD_WRITE_ACCESS, pkey, closed) &&

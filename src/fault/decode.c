@@ -8,6 +8,7 @@
 
 #include "base/registry.h"
 #include "pkey/pkeys.h"
+#include "pkru/bits.h"
 #include "pkru/signal_frame.h"
 #include "region/region_record.h"
 
@@ -61,7 +62,7 @@ static int pkey_at_fault(const siginfo_t *info, const struct pages *pages,
 static void fill_in_rights(const void *ucontext, const struct pages *pages,
                            struct pkeyguard_fault *fault)
 {
-    uint32_t pkru;
+    pkru_bits pkru;
 
     if (fault->key_number < 0) {
         fault->rights = (enum pkeyguard_rights)pages->allowed;
