@@ -16,14 +16,14 @@
 #include "base/lock.h"
 #include "key/enforcement.h"
 #include "key/virtual_pool.h"
-#include "pkey/revocation.h"
+#include "pkey/signal_round.h"
 #include "pkey/thread_records.h"
 #include "region/region_record.h"
 
 /* In this order. Each changes nothing where its module was never used. */
 void (*const fork_child_forget[])(void) = {
     thread_records_forget_others, /* other threads' records, with their pins */
-    revocation_forget_round,      /* threads that a signal has stopped */
+    signal_round_forget,          /* threads that a signal has stopped */
     virtual_pool_forget_barrier,  /* membarrier(2)'s registration, which is the parent's */
     mprotect_forget_others,       /* software guards of other threads */
     region_forget_unmapped,       /* regions that fork did not copy */

@@ -185,6 +185,31 @@ pkeyguard_acquire_all(size_t count, struct pkeyguard_region *const regions[],
                       const enum pkeyguard_rights rights[], struct pkeyguard_guard ret_guards[]);
 
 /*
+ * pkeyguard_acquire_timed - pkeyguard_acquire() that waits for a pkey
+ * pkeyguard_key_acquire_timed - pkeyguard_key_acquire() that does
+ * pkeyguard_acquire_all_timed - pkeyguard_acquire_all() that does
+ * @milliseconds: how long to wait; 0: one try
+ *
+ * They wait for what -EBUSY and -EAGAIN report: a pkey that is unpinned, a thread that registers or
+ * ends. They also wait in a signal handler, and in a thread that has virtual keys open itself:
+ * threads that wait for each other all fail at their limits. They never abort. Keys that are not
+ * virtual need no waiting.
+ *
+ * Returns as the function without _timed, but -ETIMEDOUT in place of -EBUSY and -EAGAIN.
+ * Thread: any. Signal: async-signal-safe. Since 0.2.
+ */
+__attribute__((warn_unused_result, nonnull(4))) int
+pkeyguard_acquire_timed(struct pkeyguard_region *region, enum pkeyguard_rights rights,
+                        unsigned milliseconds, struct pkeyguard_guard *ret_guard);
+__attribute__((warn_unused_result, nonnull(4))) int
+pkeyguard_key_acquire_timed(struct pkeyguard_key *key, enum pkeyguard_rights rights,
+                            unsigned milliseconds, struct pkeyguard_guard *ret_guard);
+__attribute__((warn_unused_result)) int
+pkeyguard_acquire_all_timed(size_t count, struct pkeyguard_region *const regions[],
+                            const enum pkeyguard_rights rights[], unsigned milliseconds,
+                            struct pkeyguard_guard ret_guards[]);
+
+/*
  * pkeyguard_release - give back what a guard changed
  * @guard: empty afterwards; an empty or already released guard does nothing
  *

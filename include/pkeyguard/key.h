@@ -182,6 +182,23 @@ enum pkeyguard_rights pkeyguard_key_rights(const struct pkeyguard_key *key);
 __attribute__((warn_unused_result)) int pkeyguard_key_set_rights(struct pkeyguard_key *key,
                                                                  enum pkeyguard_rights rights);
 
+/*
+ * pkeyguard_key_set_rights_everywhere - set a key's rights in every thread
+ *
+ * As pkeyguard_key_set_rights(), and the same for all other threads, also those that are older than
+ * the key, and those that are blocked in a system call. At once or not at all: every other thread
+ * is stopped by the signal that pkeyguard_thread_use_signal() has chosen, before the first one goes
+ * on with the new rights. A thread that has a guard on the key open keeps the guard: its release
+ * then closes what the guard opened. Under mprotect pkeyguard_key_set_rights() does the same.
+ *
+ * Returns 0; -EINVAL: no key, unknown rights, or a virtual key; -EAGAIN: under PKU the process has
+ * other threads and no signal was chosen, or a thread did not answer (see there): nothing has
+ * changed; -ENOMEM, -EACCES, -EDEADLK as pkeyguard_key_set_rights().
+ * Thread: any. Signal: not async-signal-safe. Since 0.2.
+ */
+__attribute__((warn_unused_result)) int
+pkeyguard_key_set_rights_everywhere(struct pkeyguard_key *key, enum pkeyguard_rights rights);
+
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }

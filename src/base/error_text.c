@@ -34,6 +34,8 @@ const char *error_text(int error)
     case -EPERM:
         return "not permitted: protection keys or locked memory by the system, or any change of a "
                "sealed region";
+    case -ETIMEDOUT:
+        return "the time is over, and no protection key became free for this thread";
     case -ESTALE:
         return "somebody has unmapped or changed memory of the region";
     case -ENOENT:

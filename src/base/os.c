@@ -302,6 +302,20 @@ pid_t os_thread_id(void)
     return (pid_t)syscall(SYS_gettid);
 }
 
+bool os_changes_robust_list(void)
+{
+    /* The kernel's struct robust_list_head (linux/futex.h). */
+    struct {
+        void *first;
+        long offset;
+        void *pending;
+    } * head;
+    size_t length;
+
+    return syscall(SYS_get_robust_list, 0, &head, &length) != 0 || head == NULL ||
+           head->pending != NULL;
+}
+
 bool os_is_only_thread(void)
 {
     /* With this flag unshare(2) does nothing, and succeeds only in a process with one thread. */

@@ -116,6 +116,9 @@ pid_t os_thread_id(void);
 /* True if the calling thread is certainly the only one of this process. */
 bool os_is_only_thread(void);
 
+/* True if the calling thread is changing its list of robust mutexes: for its signal handlers. */
+bool os_changes_robust_list(void);
+
 /* An address in the main thread's stack that is above all of its frames. */
 const void *os_main_stack_end(void);
 

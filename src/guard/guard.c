@@ -115,28 +115,3 @@ void pkeyguard_scope_wait(const struct pkeyguard_region *region, const char *wha
     if (!virtual_wait_for(error))
         pkeyguard_scope_abort(region, what, where, error);
 }
-
-int pkeyguard_acquire_all(size_t count, struct pkeyguard_region *const regions[],
-                          const enum pkeyguard_rights rights[], struct pkeyguard_guard ret_guards[])
-{
-    size_t open = 0;
-    int error = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        ret_guards[i] = (struct pkeyguard_guard){0};
-        if (regions[i] == NULL || !rights_valid(rights[i]))
-            error = -EINVAL;
-    }
-    if (error == 0)
-        error = virtual_hold_all(count, regions, pkeyguard_guard_key);
-    if (error != 0)
-        return error;
-    while (open < count && error == 0) {
-        error = pkeyguard_acquire(regions[open], rights[open], &ret_guards[open]);
-        open += error == 0;
-    }
-    virtual_drop_all(count, regions, pkeyguard_guard_key);
-    while (error != 0 && open > 0)
-        pkeyguard_release(&ret_guards[--open]);
-    return error;
-}

@@ -66,6 +66,13 @@ struct enforcement {
     int (*set_rights)(struct pkeyguard_key *key, enum pkeyguard_rights rights);
 
     /*
+     * Sets these rights in every thread at once. NULL as set_rights.
+     * lock: inside. fails: -EAGAIN, a thread cannot be reached; else as set_rights; the rights are
+     * as they were. signal: no.
+     */
+    int (*set_rights_everywhere)(struct pkeyguard_key *key, enum pkeyguard_rights rights);
+
+    /*
      * Opens pages, or the whole key for NULL, and says what it changed in PKRU.
      * lock: none on a dedicated key, or on a virtual one that has a pkey; else inside. fails:
      * -EDEADLK, -ENOMEM, -EACCES; on virtual keys -EBUSY, -EAGAIN, -ENOSPC, too (virtual_pool.h);

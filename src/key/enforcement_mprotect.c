@@ -201,6 +201,7 @@ const struct enforcement mprotect_enforcement = {
     .apply = mprotect_apply,
     .rights = mprotect_rights,
     .set_rights = mprotect_set_rights,
+    .set_rights_everywhere = mprotect_set_rights,
     .enter = mprotect_enter,
     .leave = mprotect_leave,
 };

@@ -51,6 +51,7 @@ const struct enforcement no_enforcement = {
     .apply = unenforced_apply,
     .rights = unenforced_rights,
     .set_rights = unenforced_set_rights,
+    .set_rights_everywhere = unenforced_set_rights,
     .enter = unenforced_enter,
     .leave = unenforced_leave,
 };

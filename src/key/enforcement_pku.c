@@ -7,8 +7,10 @@
 
 #include "key/key.h"
 #include "key/virtual_pool.h"
+#include "pkey/kernel_threads.h"
 #include "pkey/own_pkru.h"
 #include "pkey/pkey_allocator.h"
+#include "pkey/revocation.h"
 
 static int pku_set_rights(struct pkeyguard_key *key, enum pkeyguard_rights rights)
 {
@@ -17,6 +19,20 @@ static int pku_set_rights(struct pkeyguard_key *key, enum pkeyguard_rights right
     own_pkru.narrowed |= deny & ~pkru_deny(key->pkey, key->default_rights);
     own_pkru_change(key->head.ad_wd, deny);
     return 0;
+}
+
+static int pku_set_rights_everywhere(struct pkeyguard_key *key, enum pkeyguard_rights rights)
+{
+    int error = library_lock();
+
+    if (error != 0)
+        return error;
+    if (kernel_threads_count() != 1)
+        error = set_rights_everywhere(key->head.ad_wd, pkru_deny(key->pkey, rights));
+    if (error == 0)
+        error = pku_set_rights(key, rights);
+    library_unlock();
+    return error;
 }
 
 static NEEDS_LIBRARY_LOCK int pku_bind(struct pkeyguard_key *key)
@@ -98,6 +114,7 @@ const struct enforcement pku_enforcement = {
     .apply = pku_apply,
     .rights = pku_rights,
     .set_rights = pku_set_rights,
+    .set_rights_everywhere = pku_set_rights_everywhere,
     .enter = pku_enter,
     .leave = pku_leave,
     .denied = pku_denied,

@@ -195,3 +195,10 @@ int pkeyguard_key_set_rights(struct pkeyguard_key *key, enum pkeyguard_rights ri
         return -EINVAL;
     return key->enforcement->set_rights(key, rights);
 }
+
+int pkeyguard_key_set_rights_everywhere(struct pkeyguard_key *key, enum pkeyguard_rights rights)
+{
+    if (key == NULL || !rights_valid(rights) || key->no_base_rights)
+        return -EINVAL;
+    return key->enforcement->set_rights_everywhere(key, rights);
+}

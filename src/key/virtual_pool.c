@@ -21,7 +21,8 @@
  *  3. The pins of every registered thread are read. If one pins the pkey, the binding is given back
  *     and another pkey is tried.
  *  4. The census: if the process has as many threads as are registered, there are no others. If it
- *     has more, the binding is given back. The lock is held all this time, so no thread can bind
+ *     has more, they are made to register, where the program allows a signal (enlistment.c); else
+ *     the binding is given back. The lock is held all this time, so no thread can bind
  * the key anew. Now the pkey is closed.
  *  5. The owner's pages become PROT_NONE and lose the pkey; then the new owner's pages get it; then
  *     the new owner is bound, and the pkey is closed no more.
@@ -60,6 +61,7 @@
 
 #include "base/os.h"
 #include "key/eviction.h"
+#include "pkey/enlistment.h"
 #include "pkey/own_pkru.h"
 #include "pkey/pkey_allocator.h"
 
@@ -228,8 +230,11 @@ static NEEDS_LIBRARY_LOCK int find_closed(pkru_bits pkeys, pkru_bits *ret_closed
         if (!thread_records_any_pins(pkru_first_pkey(left)))
             unpinned |= PKEY_BITS(pkru_first_pkey(left));
     }
-    if (unpinned != 0 && !alone)
+    if (unpinned != 0 && !alone) {
         error = thread_records_all_registered();
+        if (error != 0)
+            error = enlist_threads();
+    }
     if (error == 0)
         *ret_closed = unpinned;
     return error;

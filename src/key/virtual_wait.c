@@ -63,6 +63,40 @@ bool virtual_wait_for(int error)
     return (error == -EBUSY && wait_for_unpin()) || (error == -EAGAIN && wait_for_registration());
 }
 
+/* Asks to be woken, and sleeps unless a pkey is unpinned by now. */
+static void sleep_until_unpin(void)
+{
+    bool all_pinned;
+    unsigned asked;
+
+    if (library_lock() != 0)
+        return;
+    asked = pin_ask_to_be_woken();
+    all_pinned = virtual_pool_all_pinned();
+    library_unlock();
+    if (all_pinned)
+        pin_sleep(asked);
+}
+
+bool virtual_wait_until(int *error, uint64_t deadline)
+{
+    static const atomic_uint nothing;
+    enum { MILLISECONDS = 2 };
+
+    if (*error != -EBUSY && *error != -EAGAIN)
+        return false;
+    if (os_milliseconds() >= deadline) {
+        *error = -ETIMEDOUT;
+        return false;
+    }
+    if (*error == -EBUSY)
+        sleep_until_unpin();
+    else
+        os_wait(&nothing, 0,
+                MILLISECONDS); /* nothing tells that a thread has registered or ended */
+    return true;
+}
+
 /* NULL: the region's key is not virtual. */
 static struct pkeyguard_key *virtual_key_of(const struct pkeyguard_region *region,
                                             region_key *key_of)
@@ -127,25 +161,36 @@ static NEEDS_LIBRARY_LOCK int pin_all_or_ask(size_t count, struct pkeyguard_regi
     return error;
 }
 
-int virtual_hold_all(size_t count, struct pkeyguard_region *const regions[], region_key *key_of)
+static int hold_all_once(size_t count, struct pkeyguard_region *const regions[], region_key *key_of,
+                         bool *ret_wait, unsigned *ret_asked)
 {
-    int error;
+    int error = library_lock();
 
+    if (error != 0)
+        return error;
+    error = virtual_pool_register_thread(false);
+    if (error == 0)
+        error = pin_all_or_ask(count, regions, key_of, ret_wait, ret_asked);
+    library_unlock();
+    return error;
+}
+
+int virtual_hold_all(size_t count, struct pkeyguard_region *const regions[], region_key *key_of,
+                     uint64_t deadline)
+{
     if (!any_virtual(count, regions, key_of))
         return 0;
     for (;;) {
         bool wait = false;
         unsigned asked = 0;
+        int error = hold_all_once(count, regions, key_of, &wait, &asked);
 
-        error = library_lock();
-        if (error != 0)
+        if (deadline == VIRTUAL_WAIT_WHERE_SAFE) {
+            if (!wait)
+                return error;
+            pin_sleep(asked);
+        } else if (!virtual_wait_until(&error, deadline)) {
             return error;
-        error = virtual_pool_register_thread(false);
-        if (error == 0)
-            error = pin_all_or_ask(count, regions, key_of, &wait, &asked);
-        library_unlock();
-        if (!wait)
-            return error;
-        pin_sleep(asked);
+        }
     }
 }

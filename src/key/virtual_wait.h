@@ -20,6 +20,16 @@
  */
 bool virtual_wait_for(int error);
 
+/* No limit of time, but only where waiting is safe: see above. */
+#define VIRTUAL_WAIT_WHERE_SAFE UINT64_MAX
+
+/*
+ * Waits a little for what -EBUSY or -EAGAIN from virtual_pool_pin() reports: also where threads
+ * could wait for each other, because the deadline, in os_milliseconds(), ends that. True: try
+ * again. False: *error is another one, or, at the deadline, becomes -ETIMEDOUT.
+ */
+bool virtual_wait_until(int *error, uint64_t deadline);
+
 /* A thread that is not registered; 0: there is none; -1: it cannot be known. */
 pid_t virtual_wait_unregistered_thread(void);
 
@@ -29,10 +39,12 @@ typedef struct pkeyguard_key *region_key(const struct pkeyguard_region *region);
 
 /*
  * Binds the virtual keys of these regions and pins them until virtual_drop_all(); regions of other
- * keys are left alone. All or none; waits where that is safe. Returns 0; -EDEADLK; else as
+ * keys are left alone. All or none. It waits until the deadline, as virtual_wait_until(), or with
+ * VIRTUAL_WAIT_WHERE_SAFE until a pkey is unpinned. Returns 0; -EDEADLK; -ETIMEDOUT; else as
  * virtual_pool_register_thread(false) and virtual_pool_pin().
  */
-int virtual_hold_all(size_t count, struct pkeyguard_region *const regions[], region_key *key_of);
+int virtual_hold_all(size_t count, struct pkeyguard_region *const regions[], region_key *key_of,
+                     uint64_t deadline);
 void virtual_drop_all(size_t count, struct pkeyguard_region *const regions[], region_key *key_of);
 
 #endif

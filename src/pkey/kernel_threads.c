@@ -55,24 +55,43 @@ unsigned kernel_threads_count(void)
 
 enum { PF_EXITING = 4 }; /* of the kernel's include/linux/sched.h */
 
+/* Reads a file of a thread as a string, as much of it as has room. False: it cannot be read. */
+static NEEDS_LIBRARY_LOCK bool read_thread_file(const char *thread, const char *name, char *text,
+                                                size_t size)
+{
+    int own = os_open_file_at(directory.file, thread, O_DIRECTORY);
+    int file = own < 0 ? -1 : os_open_file_at(own, name, 0);
+    ssize_t length = file < 0 ? -1 : os_read_file(file, text, size - 1);
+
+    os_close_file(file);
+    os_close_file(own);
+    text[length < 0 ? 0 : length] = '\0';
+    return length > 0;
+}
+
 /* The kernel's flags of a thread, from its "stat" (proc(5)); -1: it cannot be read. */
 static NEEDS_LIBRARY_LOCK long flags_of(const char *thread)
 {
     enum { FLAGS_FIELD = 7 }; /* counted from the thread's name */
     char line[512], *field;
-    int own = os_open_file_at(directory.file, thread, O_DIRECTORY);
-    int file = own < 0 ? -1 : os_open_file_at(own, "stat", 0);
-    ssize_t length = file < 0 ? -1 : os_read_file(file, line, sizeof(line) - 1);
 
-    os_close_file(file);
-    os_close_file(own);
-    if (length <= 0)
+    if (!read_thread_file(thread, "stat", line, sizeof(line)))
         return -1;
-    line[length] = '\0';
     field = strrchr(line, ')');
     for (int i = 0; i < FLAGS_FIELD && field != NULL; i++)
         field = strchr(field + 1, ' ');
     return field == NULL ? 0 : (long)strtoul(field, NULL, 10);
+}
+
+bool kernel_threads_blocks(pid_t thread, int signal)
+{
+    char number[16], status[2048], *field;
+
+    snprintf(number, sizeof(number), "%d", (int)thread);
+    if (!read_thread_file(number, "status", status, sizeof(status)))
+        return false;
+    field = strstr(status, "\nSigBlk:");
+    return field != NULL && strtoull(field + strlen("\nSigBlk:"), NULL, 16) >> (signal - 1) & 1;
 }
 
 /* True if the thread runs no code of the program any more. */

@@ -26,6 +26,9 @@ unsigned kernel_threads_count(void) NEEDS_LIBRARY_LOCK;
  */
 pid_t kernel_threads_find(bool (*test)(pid_t thread)) NEEDS_LIBRARY_LOCK;
 
+/* True if the thread has the signal blocked now. Comes after a count, as above. */
+bool kernel_threads_blocks(pid_t thread, int signal) NEEDS_LIBRARY_LOCK;
+
 /* True if the first thread has certainly ended, or is about to. Comes after a count, as above. */
 bool kernel_threads_leader_exited(void) NEEDS_LIBRARY_LOCK;
 

@@ -12,6 +12,7 @@
 #include "pkey/own_pkru.h"
 #include "pkey/pkeys.h"
 #include "pkey/revocation.h"
+#include "pkey/signal_round.h"
 #include "pkey/thread_records.h"
 
 /* PKEYGUARD_ENFORCEMENT in the environment. Written once, under `once`. */
@@ -64,7 +65,7 @@ static NEEDS_LIBRARY_LOCK pkey_bitset closed_elsewhere(void)
 
 unsigned pkeys_reusable(void)
 {
-    pkey_bitset reusable = revocation_allowed() ? pkey_manager.idle : closed_elsewhere();
+    pkey_bitset reusable = signal_round_allowed() ? pkey_manager.idle : closed_elsewhere();
 
     return (unsigned)__builtin_popcount(reusable);
 }
@@ -105,7 +106,7 @@ static NEEDS_LIBRARY_LOCK int close_and_take_idle(void)
  */
 static NEEDS_LIBRARY_LOCK bool close_new_everywhere(int pkey)
 {
-    return !revocation_allowed() || kernel_threads_count() == 1 ||
+    return !signal_round_allowed() || kernel_threads_count() == 1 ||
            revoke_everywhere(PKEY_BITS(pkey)) == 0;
 }
 

@@ -141,6 +141,25 @@ void thread_records_close_idle(void)
     __atomic_store_n(&own_record->closed_idle, close_idle_and(0), __ATOMIC_RELEASE);
 }
 
+/* In the thread that the record is for. */
+static int begin_record(struct thread_record *record)
+{
+    int error;
+
+    memset(record, 0, sizeof(*record));
+    record->no_waiters = record->registered = 1;
+    error = hold_exit_mutex(record);
+    if (error == 0)
+        record->thread = os_thread_id();
+    return error;
+}
+
+static NEEDS_LIBRARY_LOCK void add_record(struct thread_record *record)
+{
+    list_insert(&thread_registry.records, &record->of_process);
+    thread_registry.count++;
+}
+
 static NEEDS_LIBRARY_LOCK int add_own_record(void)
 {
     struct thread_record *record;
@@ -150,17 +169,13 @@ static NEEDS_LIBRARY_LOCK int add_own_record(void)
         return error;
     record = list_entry(thread_registry.unused.next, struct thread_record, of_process);
     list_remove(&record->of_process);
-    memset(record, 0, sizeof(*record));
-    record->no_waiters = record->registered = 1;
-    error = hold_exit_mutex(record);
+    error = begin_record(record);
     if (error != 0) {
         list_insert(&thread_registry.unused, &record->of_process);
         return error;
     }
-    record->thread = os_thread_id();
     record->closed_idle = close_idle_and(pkeys_pool());
-    list_insert(&thread_registry.records, &record->of_process);
-    thread_registry.count++;
+    add_record(record);
     own_record = record;
     return 0;
 }
@@ -171,6 +186,65 @@ int thread_records_register(void)
         return add_own_record();
     thread_records_close_idle();
     return 0;
+}
+
+static struct record_offers record_offers;
+
+void thread_records_make_offers(void)
+{
+    for (int i = 0; i < OFFERS; i++) {
+        struct list *unused;
+
+        if (record_offers.offered[i] != NULL || make_room_for_record() != 0)
+            continue;
+        unused = thread_registry.unused.next;
+        list_remove(unused);
+        record_offers.offered[i] = list_entry(unused, struct thread_record, of_process);
+    }
+}
+
+bool thread_records_accept_offer(void)
+{
+    struct thread_record *record = NULL;
+    int place = 0;
+
+    for (; place < OFFERS && record == NULL; place++)
+        record = atomic_exchange(&record_offers.offered[place], NULL);
+    if (record == NULL)
+        return false;
+    if (begin_record(record) != 0) {
+        record_offers.offered[place - 1] = record;
+        return false;
+    }
+    /* Before the pkeys are closed: it says nothing of one that becomes idle after that. */
+    record->closed_idle = pkeys_change_number(pkeys_snapshot());
+    own_record = record;
+    /* There is room: as many places as offers. */
+    for (struct thread_record *none = NULL;
+         !atomic_compare_exchange_strong(&record_offers.accepted[place % OFFERS], &none, record);
+         none = NULL)
+        place++;
+    return true;
+}
+
+void thread_records_collect_offers(void)
+{
+    for (int i = 0; i < OFFERS; i++) {
+        struct thread_record *record = atomic_exchange(&record_offers.accepted[i], NULL);
+
+        if (record != NULL)
+            add_record(record);
+    }
+}
+
+void thread_records_withdraw_offers(void)
+{
+    for (int i = 0; i < OFFERS; i++) {
+        struct thread_record *record = atomic_exchange(&record_offers.offered[i], NULL);
+
+        if (record != NULL)
+            list_insert(&thread_registry.unused, &record->of_process);
+    }
 }
 
 /*
@@ -202,7 +276,7 @@ bool thread_records_any_pins(int pkey)
     return false;
 }
 
-static NEEDS_LIBRARY_LOCK bool is_unregistered(pid_t thread)
+bool thread_records_is_unregistered(pid_t thread)
 {
     for_each_thread(record)
     {
@@ -214,7 +288,7 @@ static NEEDS_LIBRARY_LOCK bool is_unregistered(pid_t thread)
 
 pid_t thread_records_find_unregistered(void)
 {
-    return kernel_threads_count() == 0 ? -1 : kernel_threads_find(is_unregistered);
+    return kernel_threads_count() == 0 ? -1 : kernel_threads_find(thread_records_is_unregistered);
 }
 
 bool thread_records_only_own(void)
@@ -239,9 +313,10 @@ int thread_records_all_registered(void)
             continue;
         if (alive != 0 && alive == thread_registry.count + exited_leader)
             return 0;
-        if (alive == 0 || kernel_threads_find(is_unregistered) != 0)
+        if (alive == 0 || kernel_threads_find(thread_records_is_unregistered) != 0)
             return -EAGAIN;
-        if (exited_leader == 0 && is_unregistered(getpid()) && kernel_threads_leader_exited())
+        if (exited_leader == 0 && thread_records_is_unregistered(getpid()) &&
+            kernel_threads_leader_exited())
             exited_leader = 1;
         else
             os_wait(&nothing, 0, 1);
@@ -295,8 +370,13 @@ static bool denies(uint32_t pkru, uint32_t ad_bits)
     return (pkru & ad_bits) == ad_bits;
 }
 
+bool thread_frames_above_deny(const void *stack, pkru_bits ad_bits)
+{
+    return thread_test_frames_above(stack, denies, ad_bits);
+}
+
 bool thread_stays_closed(pkru_bits ad_bits)
 {
     return thread_marked_outside_handlers() ||
-           thread_test_frames_above(__builtin_frame_address(0), denies, ad_bits);
+           thread_frames_above_deny(__builtin_frame_address(0), ad_bits);
 }

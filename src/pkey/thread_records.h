@@ -50,6 +50,14 @@ struct thread_registry {
     unsigned count;     /* of records, without that of a first thread that has exited */
 };
 
+enum { OFFERS = 16 };
+
+/* Written by the thread that has the lock, and by handlers, which exchange members for NULL. */
+struct record_offers {
+    struct thread_record *_Atomic offered[OFFERS];
+    struct thread_record *_Atomic accepted[OFFERS];
+};
+
 extern struct thread_registry thread_registry UNDER_LIBRARY_LOCK
     __attribute__((visibility("hidden")));
 
@@ -100,8 +108,22 @@ bool thread_records_only_own(void) NEEDS_LIBRARY_LOCK;
  */
 int thread_records_all_registered(void) NEEDS_LIBRARY_LOCK;
 
+/* True if no record is of this thread. */
+bool thread_records_is_unregistered(pid_t thread) NEEDS_LIBRARY_LOCK;
+
 /* A thread that is not registered; 0: there is none; -1: /proc does not tell. */
 pid_t thread_records_find_unregistered(void) NEEDS_LIBRARY_LOCK;
+
+/*
+ * For a thread that registers in a signal handler while another thread has the lock. That one makes
+ * offers: records without a thread. The handler accepts one; false: there is none, or no memory for
+ * its mutex. The other thread collects what was accepted: then these threads are registered. In the
+ * end it withdraws the rest.
+ */
+void thread_records_make_offers(void) NEEDS_LIBRARY_LOCK;
+bool thread_records_accept_offer(void);
+void thread_records_collect_offers(void) NEEDS_LIBRARY_LOCK;
+void thread_records_withdraw_offers(void) NEEDS_LIBRARY_LOCK;
 
 /*
  * True if the calling thread is certainly not in a signal handler. The first looks at PKRU alone,
@@ -124,5 +146,8 @@ bool thread_stays_closed(pkru_bits ad_bits);
 bool thread_no_frame_above(const void *stack);
 bool thread_test_frames_above(const void *stack, bool (*test)(uint32_t pkru, uint32_t),
                               uint32_t argument);
+
+/* True if a return to no such frame opens one of these pkeys, given by their AD bits. */
+bool thread_frames_above_deny(const void *stack, pkru_bits ad_bits);
 
 #endif

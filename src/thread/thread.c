@@ -11,7 +11,7 @@
 #include "pkey/own_pkru.h"
 #include "pkey/pkey_allocator.h"
 #include "pkey/pkeys.h"
-#include "pkey/revocation.h"
+#include "pkey/signal_round.h"
 #include "pkey/thread_records.h"
 
 /* In PKRU: sets mask & deny, clears mask & ~deny. */
@@ -100,12 +100,12 @@ int pkeyguard_thread_use_signal(int signal)
 {
     int error;
 
-    if (!revocation_may_use(signal))
+    if (!signal_round_may_use(signal))
         return -EINVAL;
     error = library_lock();
     if (error != 0)
         return error;
-    error = pkeys_ruled_out() == 0 ? revocation_use(signal) : 0;
+    error = pkeys_ruled_out() == 0 ? signal_round_use(signal) : 0;
     library_unlock();
     return error;
 }

@@ -49,12 +49,13 @@ pkeyguard_suite(debug CHECKS 4 IN sanitizers valgrind reach
 pkeyguard_suite(failures CHECKS 48 IN sanitizers reach
     FILES test_failures.c)
 pkeyguard_suite(virtual CHECKS 173 IN sanitizers valgrind reach
-    FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c
+    FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c
+        foreign_threads.c
         handlers.c fork.c failures.c)
 pkeyguard_suite(virtual_stress CHECKS 2 IN sanitizers valgrind reach
     FILES test_virtual_stress.c)
 pkeyguard_suite(revocation CHECKS 43 IN sanitizers valgrind guest-mprotect reach
-    FILES test_revocation.c fixture.c resets.c signal_choice.c signals.c races.c)
+    FILES test_revocation.c fixture.c resets.c signal_choice.c signals.c races.c everywhere.c)
 # Not with sanitizers or valgrind, which replace malloc, as jemalloc does.
 pkeyguard_suite(jemalloc
     FILES test_jemalloc.c)

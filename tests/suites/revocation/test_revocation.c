@@ -10,5 +10,6 @@ int main(void)
     add_signal_choice(suite);
     add_signals(suite);
     add_races(suite);
+    add_everywhere(suite);
     return run_suite(suite);
 }

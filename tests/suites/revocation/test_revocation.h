@@ -49,5 +49,6 @@ void add_resets(Suite *suite);
 void add_signals(Suite *suite);
 void add_signal_choice(Suite *suite);
 void add_races(Suite *suite);
+void add_everywhere(Suite *suite);
 
 #endif

@@ -12,6 +12,8 @@ int main(void)
     add_races(suite);
     add_hits(suite);
     add_waiting(suite);
+    add_timed(suite);
+    add_foreign_threads(suite);
     add_handlers(suite);
     add_fork(suite);
     add_failures(suite);

@@ -63,6 +63,8 @@ void add_threads(Suite *suite);
 void add_races(Suite *suite);
 void add_hits(Suite *suite);
 void add_waiting(Suite *suite);
+void add_timed(Suite *suite);
+void add_foreign_threads(Suite *suite);
 void add_handlers(Suite *suite);
 void add_fork(Suite *suite);
 void add_failures(Suite *suite);

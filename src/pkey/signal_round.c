@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A round runs under the library's lock. The initiator looks for threads and sends the signal to
+ * each that the job concerns. The handler does the job, or says that it is not possible now. In the
+ * latter case the thread goes on and is asked again.
+ *
+ * No deadlock. The initiator takes no lock that a stopped thread may hold, neither malloc's nor
+ * stdio's, and runs no signal handler, for its signals are blocked. A thread that waits for the
+ * library's lock has its signals unblocked, so it answers. A thread never answers if it blocks the
+ * signal, stays in a handler for long, or sleeps where no signal wakes it. The round fails when no
+ * further thread has answered "done" for a while. Then all threads go on.
+ *
+ * A handler may run late. It counts itself as running before it looks whether a round is on, and
+ * the initiator ends the round before it looks how many handlers run and waits for all of them.
+ */
+#include "pkey/signal_round.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/os.h"
+#include "pkey/kernel_threads.h"
+
+enum { THREAD_IDS = 4 << 20 }; /* the kernel's own limit, PID_MAX_LIMIT */
+
+/* In milliseconds: from the last thread that answered "done", and for the whole round. */
+enum { PATIENCE = 500, PATIENCE_IN_ALL = 2000 };
+
+enum thread_state { UNASKED, ASKED, DONE };
+
+/* Written under the library's lock, but for what the handlers write; handlers read all of it. */
+static struct signal_rounds {
+    int signal;    /* 0: none was chosen; never changes after that */
+    pid_t process; /* the handler ignores the signal in a process that shares its memory */
+
+    atomic_uint rounds;           /* odd while a round is on */
+    atomic_uint handlers_running; /* written by handlers */
+    atomic_uint answers;          /* changes with each answer; written by handlers */
+    atomic_uint threads_done;     /* in this round; written by handlers */
+    bool success;                 /* of the last round, set before it ends */
+    const struct round_job *job;
+    pid_t initiator;
+    pid_t failed_for; /* a thread that did not answer in the last round; 0: all did */
+
+    /* Of a round, by thread id: an enum thread_state. Memory only where there are threads. */
+    _Atomic unsigned char *states;
+} all_rounds;
+
+static void answer(unsigned round, void *ucontext)
+{
+    const struct round_job *job = all_rounds.job;
+    bool done = job->in_handler(ucontext);
+
+    all_rounds.states[os_thread_id()] = done ? DONE : UNASKED;
+    if (done)
+        all_rounds.threads_done++;
+    all_rounds.answers++;
+    os_wake(&all_rounds.answers);
+    while (done && job->waits && all_rounds.rounds == round)
+        os_wait(&all_rounds.rounds, round, 1000);
+    if (done && job->at_end != NULL)
+        job->at_end(ucontext, all_rounds.success);
+}
+
+static void on_round_signal(int signal, siginfo_t *info, void *ucontext)
+{
+    int saved_errno = errno;
+    unsigned round;
+
+    (void)signal, (void)info;
+    if (getpid() != all_rounds.process)
+        return;
+    all_rounds.handlers_running++;
+    round = all_rounds.rounds;
+    if (round % 2 == 1)
+        answer(round, ucontext);
+    if (--all_rounds.handlers_running == 0)
+        os_wake(&all_rounds.handlers_running);
+    errno = saved_errno;
+}
+
+bool signal_round_may_use(int signal)
+{
+    static const int taken[] = {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
+
+    for (size_t i = 0; i < sizeof(taken) / sizeof(*taken); i++) {
+        if (signal == taken[i])
+            return false;
+    }
+    /* The C library uses those between 31 and SIGRTMIN. */
+    return (signal > 0 && signal < 32) || (signal >= SIGRTMIN && signal <= SIGRTMAX);
+}
+
+void signal_round_forget(void)
+{
+    all_rounds.rounds = all_rounds.handlers_running = 0;
+    all_rounds.process = getpid();
+}
+
+int signal_round_use(int signal)
+{
+    struct sigaction action = {.sa_sigaction = on_round_signal,
+                               .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
+    struct sigaction before;
+
+    if (all_rounds.signal != 0)
+        return all_rounds.signal == signal ? 0 : -EBUSY;
+    os_handle_signal(signal, NULL, &before);
+    if (before.sa_handler != SIG_DFL)
+        return -EBUSY;
+    memset(&action.sa_mask, 0xff, sizeof(action.sa_mask));
+    os_handle_signal(signal, &action, NULL);
+    all_rounds.process = getpid();
+    all_rounds.signal = signal;
+    return 0;
+}
+
+bool signal_round_allowed(void)
+{
+    struct sigaction action;
+
+    if (all_rounds.signal == 0)
+        return false;
+    os_handle_signal(all_rounds.signal, NULL, &action);
+    return action.sa_flags & SA_SIGINFO && action.sa_sigaction == on_round_signal;
+}
+
+static bool has_not_answered(pid_t thread)
+{
+    const struct round_job *job = all_rounds.job;
+
+    return thread != all_rounds.initiator && thread < THREAD_IDS &&
+           all_rounds.states[thread] != DONE && (job->concerns == NULL || job->concerns(thread));
+}
+
+/* Sends the signal to a thread that has not answered. False: kernel_threads_find() goes on. */
+static bool ask(pid_t thread)
+{
+    if (!has_not_answered(thread) || all_rounds.states[thread] == ASKED)
+        return false;
+    all_rounds.states[thread] = ASKED;
+    if (os_signal_thread(thread, all_rounds.signal) != 0)
+        all_rounds.states[thread] = UNASKED;
+    return false;
+}
+
+static NEEDS_LIBRARY_LOCK int ask_until_complete(void)
+{
+    uint64_t begun = os_milliseconds(), progress_at = begun;
+    unsigned seen_done = 0;
+
+    for (;;) {
+        unsigned answered = all_rounds.answers, done = all_rounds.threads_done;
+        uint64_t now = os_milliseconds();
+
+        if (all_rounds.job->is_complete(done))
+            return 0;
+        if (done != seen_done)
+            progress_at = now;
+        seen_done = done;
+        if (kernel_threads_count() == 0 || now - progress_at > PATIENCE ||
+            now - begun > PATIENCE_IN_ALL)
+            return -EAGAIN;
+        kernel_threads_find(ask);
+        os_wait(&all_rounds.answers, answered, 1);
+        /* A thread that could not do it gets time to go on. */
+        os_sleep_briefly();
+    }
+}
+
+static void end_round(bool success)
+{
+    unsigned left;
+
+    all_rounds.success = success;
+    all_rounds.rounds++;
+    os_wake(&all_rounds.rounds);
+    while ((left = all_rounds.handlers_running) != 0)
+        os_wait(&all_rounds.handlers_running, left, 1000);
+}
+
+int signal_round(const struct round_job *job)
+{
+    void *pages;
+    int error;
+
+    if (!signal_round_allowed() || kernel_threads_count() == 0)
+        return -EAGAIN;
+    /* A round that fails takes its time: not again for a thread that still has the signal blocked.
+     */
+    if (all_rounds.failed_for != 0 &&
+        kernel_threads_blocks(all_rounds.failed_for, all_rounds.signal))
+        return -EAGAIN;
+    if (os_allocate_pages(THREAD_IDS, &pages) != 0)
+        return -EAGAIN;
+    all_rounds.states = pages;
+    all_rounds.job = job;
+    all_rounds.initiator = os_thread_id();
+    all_rounds.threads_done = 0;
+    all_rounds.rounds++;
+    error = ask_until_complete();
+    all_rounds.failed_for = error == 0 ? 0 : kernel_threads_find(has_not_answered);
+    end_round(error == 0);
+    os_free_pages(pages, THREAD_IDS);
+    return error;
+}
