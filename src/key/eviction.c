@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 #include "key/eviction.h"
 
+#include <limits.h>
+
 #include "pkey/thread_records.h"
+
+/*
+ * Found by simulation, with a pool of 14 and 100 keys. Of the uses that are drawn by Zipf's law
+ * (1 / rank), 43 % find no pkey; with "least recently used" 52 %. With a working set of 12 keys
+ * that changes every 1,000 uses it is 16 %, as with "least recently used". A larger AGE is better
+ * for the former and worse for the latter.
+ */
+enum { USE = 16, SCORE_MAX = 1 << 12, AGE = 48 };
 
 struct eviction eviction = {.order = LIST_INIT(eviction.order)};
 
-static NEEDS_LIBRARY_LOCK void move_before(struct list *place, struct list *before)
-{
-    list_remove(place);
-    list_insert(before->previous, place);
-}
-
 void eviction_add(int pkey)
 {
-    list_insert(eviction.order.previous, &eviction.places[pkey]);
+    eviction.scores[pkey] = 0;
+    list_insert(&eviction.order, &eviction.places[pkey]);
 }
 
 void eviction_remove(int pkey)
@@ -21,9 +26,48 @@ void eviction_remove(int pkey)
     list_remove(&eviction.places[pkey]);
 }
 
-void eviction_note_binding(int pkey)
+/* Behind those with the same score: they were used less recently. */
+static NEEDS_LIBRARY_LOCK void put_in_order(int pkey)
 {
-    move_before(&eviction.places[pkey], &eviction.order);
+    struct list *place = &eviction.places[pkey], *behind;
+
+    list_remove(place);
+    /* From the end, where most of the used ones belong. */
+    for (behind = eviction.order.previous; behind != &eviction.order; behind = behind->previous) {
+        if (eviction.scores[eviction_pkey_at(behind)] <= eviction.scores[pkey])
+            break;
+    }
+    list_insert(behind, place);
+}
+
+static unsigned raised(unsigned score)
+{
+    return score + USE < SCORE_MAX ? score + USE : SCORE_MAX;
+}
+
+static NEEDS_LIBRARY_LOCK void count_binding(void)
+{
+    if (++eviction.bindings % AGE != 0)
+        return;
+    eviction.age++;
+    for (int pkey = 1; pkey < PKEYS; pkey++)
+        eviction.scores[pkey] /= 2;
+}
+
+void eviction_note_binding(int pkey, const struct eviction_history *key)
+{
+    unsigned halvings = eviction.age - key->age;
+
+    count_binding();
+    eviction.scores[pkey] =
+        raised(halvings < sizeof(key->score) * CHAR_BIT ? key->score >> halvings : 0);
+    put_in_order(pkey);
+}
+
+void eviction_note_loss(int pkey, struct eviction_history *ret_key)
+{
+    *ret_key = (struct eviction_history){.score = eviction.scores[pkey], .age = eviction.age};
+    eviction.scores[pkey] = 0;
 }
 
 static NEEDS_LIBRARY_LOCK pkru_bits collect_uses(void)
@@ -41,21 +85,14 @@ static NEEDS_LIBRARY_LOCK pkru_bits collect_uses(void)
     return used & pkeys_pool();
 }
 
-/* Moves the used ones to the end, in the order that they have among each other. */
 void eviction_note_uses(void)
 {
-    struct list *end = &eviction.order, *place = end->previous, *next;
-    pkru_bits used = collect_uses();
+    for_each_pkey_left(left, collect_uses())
+    {
+        int pkey = pkru_first_pkey(left);
 
-    /* From the end, where most of them are already. */
-    for (; used != 0; place = next) {
-        pkru_bits bits = PKEY_BITS(eviction_pkey_at(place));
-
-        next = place->previous;
-        if (used & bits) {
-            used &= ~bits;
-            move_before(place, end);
-            end = place;
-        }
+        if (eviction.scores[pkey] != 0)
+            eviction.scores[pkey] = raised(eviction.scores[pkey]);
+        put_in_order(pkey);
     }
 }

@@ -9,6 +9,7 @@
 
 #include "base/list.h"
 #include "key/enforcement.h"
+#include "key/eviction.h"
 
 /* The bits of no pkey. They are pkey 0's AD bit, which is never set, so tests against PKRU fail. */
 enum { UNBOUND = 1 };
@@ -38,6 +39,7 @@ struct pkeyguard_key {
 
     int tagged_pkey; /* the pkey that some of its pages may have; 0: none. Under the lock. */
     uint64_t serial; /* no other virtual key ever has it */
+    struct eviction_history history; /* while it has no pkey; under the lock */
 
     /* Of software keys. `open` is written under the library's lock, read without. */
     enum pkeyguard_rights base UNDER_LIBRARY_LOCK; /* the rights without any guard */

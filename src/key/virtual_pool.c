@@ -60,7 +60,6 @@
 #include <stddef.h>
 
 #include "base/os.h"
-#include "key/eviction.h"
 #include "pkey/enlistment.h"
 #include "pkey/own_pkru.h"
 #include "pkey/pkey_allocator.h"
@@ -112,11 +111,15 @@ static NEEDS_LIBRARY_LOCK void give_binding_back(int pkey)
 
 static NEEDS_LIBRARY_LOCK void set_owner(int pkey, struct pkeyguard_key *key)
 {
-    if (pool.owners[pkey] != NULL)
+    if (pool.owners[pkey] != NULL) {
         pool.owners[pkey]->tagged_pkey = 0;
+        eviction_note_loss(pkey, &pool.owners[pkey]->history);
+    }
     pool.owners[pkey] = key;
-    if (key != NULL)
+    if (key != NULL) {
         key->tagged_pkey = pkey;
+        eviction_note_binding(pkey, &key->history);
+    }
     pool.owner_serials[pkey] = key == NULL ? 0 : key->serial;
 }
 
@@ -202,7 +205,7 @@ static NEEDS_LIBRARY_LOCK int close_pages_of(struct pkeyguard_key *key, int pkey
 /* Step 1, of the next few pkeys that no thread seems to pin. *pkey: where to go on; 0: the end. */
 static NEEDS_LIBRARY_LOCK pkru_bits take_some_bindings(int *pkey)
 {
-    enum { AT_ONCE = 7 };
+    enum { AT_ONCE = 5 };
     pkru_bits taken = 0;
 
     for (int n = 0; n < AT_ONCE && *pkey != 0; *pkey = eviction_next(*pkey)) {
@@ -303,8 +306,8 @@ static NEEDS_LIBRARY_LOCK int transfer(int pkey, struct pkeyguard_key *key)
     }
     if (error != 0)
         return error;
-    set_owner(pkey, key);
-    eviction_note_binding(pkey);
+    if (owner != key)
+        set_owner(pkey, key);
     list_for_each(link, &key->pages)
     {
         error = pages_tag(list_entry(link, struct pages, of_key), pkey);

@@ -291,13 +291,13 @@ static const struct bench_row hit_rows[] = {
 };
 
 static const struct bench_row miss_rows[] = {
-    {"write scope", use_next_missed, .writes = 2, .at_most = 1.25},
+    {"write scope", use_next_missed, .writes = 2, .at_most = 1.50},
     {"two `mprotect`", two_mprotect, .writes = 0},
     {0},
 };
 
 static const struct bench_row miss_beside_sleeper_rows[] = {
-    {"write scope", use_next_missed, .writes = 2, .at_most = 1.25},
+    {"write scope", use_next_missed, .writes = 2, .at_most = 1.50},
     {0},
 };
 
