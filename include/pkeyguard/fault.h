@@ -111,7 +111,10 @@ enum {
      * does not fault. Until the thread has faulted once, a system call that is handed such memory
      * fails with EFAULT.
      */
-    PKEYGUARD_REPORTER_GRANT_DEFAULTS = 1
+    PKEYGUARD_REPORTER_GRANT_DEFAULTS = 1,
+
+    /* pkeyguard_try_call() can be used. */
+    PKEYGUARD_REPORTER_RECOVER = 2
 };
 
 /*
@@ -145,6 +148,33 @@ enum {
  * the reporter itself is. Fork: a child inherits the reporter. Since 0.1.
  */
 __attribute__((warn_unused_result)) int pkeyguard_fault_reporter_install(unsigned flags);
+
+/*
+ * pkeyguard_try_call - call a function, and survive a forbidden access in it
+ * @function: called with the argument, in the calling thread
+ * @ret_result: set to what it returns, on success only
+ * @ret_fault: set to the access, on -EFAULT only
+ *
+ * If the function, or code that it calls, accesses closed memory of a region or a guard page, the
+ * call ends there: nothing of the function runs any more. Guards that were opened inside it are
+ * released, also under mprotect; gates that were entered inside it are left; the signal mask is as
+ * before; and it can be called again. Calls nest: the innermost one ends. Nothing is reported then.
+ * Any other fault, and one of another thread, goes where it went without this.
+ *
+ * Lost is everything else that the function was about to undo: locks stay locked, memory stays
+ * allocated, files stay open, and C++ destructors do not run. So call only code that you can do
+ * without: it has a heap of its own (heap.h), say, which the caller destroys afterwards, and no
+ * locks in common.
+ *
+ * Returns 0: the function has returned; -EFAULT: a forbidden access has ended it; -EINVAL: no
+ * function or result, or pkeyguard_fault_reporter_install() was not called with
+ * PKEYGUARD_REPORTER_RECOVER. It aborts as a call gate does (thread.h).
+ * Thread: any; one whose SIGSEGV is blocked dies. Signal: async-signal-safe, as far as the function
+ * is. Since 0.2.
+ */
+__attribute__((warn_unused_result)) int pkeyguard_try_call(int (*function)(void *), void *argument,
+                                                           int *ret_result,
+                                                           struct pkeyguard_fault *ret_fault);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

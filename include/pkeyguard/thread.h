@@ -210,6 +210,47 @@ __attribute__((warn_unused_result)) int pkeyguard_thread_register(void);
  */
 __attribute__((warn_unused_result)) int pkeyguard_thread_use_signal(int signal);
 
+/*
+ * The call gate: foreign code, such as a plugin or a callback, runs while nothing of the caller's
+ * is open.
+ *
+ *     pkeyguard_scoped_closed(gate) {
+ *         plugin->callback(argument);
+ *     }
+ */
+
+/* The state of a gate. The caller allocates it and does not touch its members. */
+struct pkeyguard_closed {
+    struct pkeyguard_thread_rights rights;
+    uint32_t entered, unpinned;
+    uint64_t reserved[7];
+};
+
+/*
+ * pkeyguard_closed_enter - close every key of this library for the calling thread
+ * pkeyguard_closed_leave - open again what was open before
+ *
+ * Dedicated keys are closed whatever their default rights are. Virtual keys are closed and
+ * unpinned, so other keys can have their pkeys; at the end they get pkeys again, for which this may
+ * wait, as a scope does. Under mprotect the calling thread's guards count for nothing in between:
+ * memory is closed unless a guard of another thread or the key's rights keep it open. In between
+ * guards can be acquired and released as anywhere else, and gates nest. Every call of enter needs a
+ * call of leave in the same thread; a second call of leave does nothing. leave keeps errno.
+ *
+ * They abort with one line on stderr if the kernel refuses page rights, if virtual keys get no
+ * pkey, or inside fork(3).
+ * Thread: any. Signal: async-signal-safe; in a handler virtual keys are closed, but not unpinned.
+ * Since 0.2.
+ */
+__attribute__((nonnull)) void pkeyguard_closed_enter(struct pkeyguard_closed *ret_closed);
+__attribute__((nonnull)) void pkeyguard_closed_leave(struct pkeyguard_closed *closed);
+
+/* A block with everything closed; name is the gate's. It ends like a scope, however it is left. */
+#define pkeyguard_scoped_closed(name)                                                   \
+    for (struct pkeyguard_closed name __attribute__((cleanup(pkeyguard_closed_leave))), \
+         *name##_pkeyguard_once = (pkeyguard_closed_enter(&name), &name);               \
+         name##_pkeyguard_once != NULL; name##_pkeyguard_once = NULL)
+
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }

@@ -7,6 +7,7 @@
 
 #include "base/lock.h"
 #include "base/os.h"
+#include "fault/recovery.h"
 #include "pkey/own_pkru.h"
 #include "pkey/pkeys.h"
 #include "pkey/thread_records.h"
@@ -96,6 +97,20 @@ static void pass_on(int signal, siginfo_t *info, void *ucontext)
         previous->sa_handler(signal);
 }
 
+__thread struct recovery_point *own_recovery_point;
+
+/* Does not return if the thread has one. */
+static void jump_to_recovery_point(const struct pkeyguard_fault *fault)
+{
+    struct recovery_point *point = own_recovery_point;
+
+    if (point == NULL)
+        return;
+    own_recovery_point = point->outer;
+    point->fault = *fault;
+    siglongjmp(point->back, 1);
+}
+
 static void reporter_on_fault(int signal, siginfo_t *info, void *ucontext)
 {
     int saved_errno = errno;
@@ -105,12 +120,19 @@ static void reporter_on_fault(int signal, siginfo_t *info, void *ucontext)
     if (pkeyguard_fault_decode(info, ucontext, &fault) == 0) {
         granted = reporter.flags & PKEYGUARD_REPORTER_GRANT_DEFAULTS &&
                   grant_default_rights(&fault, ucontext);
+        if (!granted && reporter.flags & PKEYGUARD_REPORTER_RECOVER)
+            jump_to_recovery_point(&fault);
         if (!granted)
             report_fault(&fault);
         errno = saved_errno;
     }
     if (!granted)
         pass_on(signal, info, ucontext);
+}
+
+bool reporter_recovers(void)
+{
+    return reporter.installed && reporter.flags & PKEYGUARD_REPORTER_RECOVER;
 }
 
 /* The handler gets the previous one's mask, so that the kernel blocks the same signals for it. */
@@ -134,7 +156,7 @@ int pkeyguard_fault_reporter_install(unsigned flags)
 {
     int error;
 
-    if ((flags & ~(unsigned)PKEYGUARD_REPORTER_GRANT_DEFAULTS) != 0)
+    if ((flags & ~(unsigned)(PKEYGUARD_REPORTER_GRANT_DEFAULTS | PKEYGUARD_REPORTER_RECOVER)) != 0)
         return -EINVAL;
     error = library_lock();
     if (error != 0)

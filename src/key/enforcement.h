@@ -102,6 +102,16 @@ extern const struct enforcement virtual_enforcement;
 extern const struct enforcement mprotect_enforcement;
 extern const struct enforcement no_enforcement;
 
+/*
+ * The calling thread's software guards across a call gate and a call that a fault may end; see
+ * guard_counts.h. They take the lock, and abort if page rights cannot be changed.
+ */
+void mprotect_suspend_own(void);
+void mprotect_resume_own(void);
+unsigned mprotect_raise_level(void);
+void mprotect_keep_guards_at(unsigned level);
+void mprotect_lower_level(unsigned level);
+
 /* In a fork child, which does not have the other threads' software guards. */
 void mprotect_forget_others(void) NEEDS_LIBRARY_LOCK;
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "base/error_text.h"
 #include "base/os.h"
 #include "key/key.h"
 
@@ -144,26 +145,27 @@ static int mprotect_set_rights(struct pkeyguard_key *key, enum pkeyguard_rights 
     return error;
 }
 
-static struct guard_counts *counts_of(struct pkeyguard_key *key, struct pages *pages)
+static struct guard_target target_of(struct pkeyguard_key *key, struct pages *pages)
 {
-    return pages != NULL ? &pages->guards : &key->guards;
+    return (struct guard_target){
+        .key = key, .pages = pages, .counts = pages != NULL ? &pages->guards : &key->guards};
 }
 
 static int mprotect_enter(struct pkeyguard_key *key, struct pages *pages,
                           enum pkeyguard_rights rights, enum guard_mode mode,
                           struct pkru_change *ret_change)
 {
-    struct guard_counts *counts = counts_of(key, pages);
+    struct guard_target target = target_of(key, pages);
     int error = library_lock();
 
     if (error != 0)
         return error;
     *ret_change = (struct pkru_change){0};
-    error = guard_counts_add(counts, rights, mode);
+    error = guard_counts_add(&target, rights, mode);
     if (error == 0) {
         error = apply_counts(key, pages);
         if (error != 0) {
-            guard_counts_remove(counts, rights, mode);
+            guard_counts_remove(target.counts, rights, mode);
             restore_key(key);
         }
     }
@@ -175,23 +177,77 @@ static int mprotect_leave(struct pkeyguard_key *key, struct pages *pages,
                           enum pkeyguard_rights rights, enum guard_mode mode,
                           const struct pkru_change *change)
 {
-    struct guard_counts *counts = counts_of(key, pages);
+    struct guard_target target = target_of(key, pages);
     int error = library_lock();
 
     (void)change;
     if (error != 0)
         return error;
-    if (!guard_counts_remove(counts, rights, mode))
+    if (!guard_counts_remove(target.counts, rights, mode))
         os_abort("a guard released twice, through a copy of it", NULL);
     error = apply_counts(key, pages);
     if (error != 0) {
         /* It has room: the entry that was removed above. */
-        if (guard_counts_add(counts, rights, mode) != 0)
+        if (guard_counts_add(&target, rights, mode) != 0)
             os_abort("the count of an open guard is lost", NULL);
         restore_key(key);
     }
     library_unlock();
     return error;
+}
+
+static LOCK_ANALYSIS(no_thread_safety_analysis) void apply_or_abort(
+    const struct guard_target *target)
+{
+    if (apply_counts(target->key, target->pages) != 0)
+        os_abort("a call gate cannot close the thread's guards, or open them again", NULL);
+}
+
+static LOCK_ANALYSIS(acquire_capability(library_mutex))
+    LOCK_ANALYSIS(no_thread_safety_analysis) void lock_or_abort(void)
+{
+    int error = library_lock();
+
+    if (error != 0)
+        os_abort("a call gate: ", error_text(error), NULL);
+}
+
+void mprotect_suspend_own(void)
+{
+    lock_or_abort();
+    guard_counts_suspend(apply_or_abort);
+    library_unlock();
+}
+
+void mprotect_resume_own(void)
+{
+    lock_or_abort();
+    guard_counts_resume(apply_or_abort);
+    library_unlock();
+}
+
+unsigned mprotect_raise_level(void)
+{
+    unsigned level;
+
+    lock_or_abort();
+    level = guard_counts_raise_level();
+    library_unlock();
+    return level;
+}
+
+void mprotect_keep_guards_at(unsigned level)
+{
+    lock_or_abort();
+    guard_counts_keep_at_level(level);
+    library_unlock();
+}
+
+void mprotect_lower_level(unsigned level)
+{
+    lock_or_abort();
+    guard_counts_lower_level(level, apply_or_abort);
+    library_unlock();
 }
 
 const struct enforcement mprotect_enforcement = {

@@ -6,10 +6,12 @@
 
 #include "base/os.h"
 
-/* The calling thread's guards on one key or region. */
+/* The calling thread's guards of one level on one target. */
 struct own_count {
-    const struct guard_counts *of; /* compared, never followed */
+    struct guard_target target; /* followed only while the guards, open or suspended, keep it */
     struct guard_counts counts;
+    unsigned level;
+    unsigned suspended_for; /* the level; 0: they count */
 };
 
 enum { FEW = 8 };
@@ -20,16 +22,21 @@ enum { FEW = 8 };
  * interrupted malloc. The pages go when the thread has no guard: none are left when it ends.
  */
 static __thread struct own_counts {
+    unsigned level; /* of new guards */
     struct own_count *entries;
     size_t count, room;
     struct own_count few[FEW];
 } own_counts __attribute__((tls_model("initial-exec")));
 
+/* The guards of this level; NULL: there are none. */
 static struct own_count *find_own(const struct guard_counts *counts)
 {
     for (size_t i = own_counts.count; i-- > 0;) {
-        if (own_counts.entries[i].of == counts)
-            return &own_counts.entries[i];
+        struct own_count *mine = &own_counts.entries[i];
+
+        if (mine->target.counts == counts && mine->suspended_for == 0 &&
+            mine->level == own_counts.level)
+            return mine;
     }
     return NULL;
 }
@@ -88,7 +95,13 @@ static unsigned *counter(struct guard_counts *counts, enum pkeyguard_rights righ
 
 bool guard_counts_any(const struct guard_counts *counts)
 {
-    return (counts->readers | counts->writers | counts->to_read | counts->to_nothing) != 0;
+    return (counts->readers | counts->writers | counts->to_read | counts->to_nothing |
+            counts->suspended) != 0;
+}
+
+static bool counts_none(const struct guard_counts *counts)
+{
+    return (counts->readers | counts->writers | counts->to_read | counts->to_nothing) == 0;
 }
 
 enum pkeyguard_rights guard_counts_widest(const struct guard_counts *counts)
@@ -105,10 +118,10 @@ enum pkeyguard_rights guard_counts_limit(const struct guard_counts *counts)
     return counts->to_read != 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_READ_WRITE;
 }
 
-int guard_counts_add(struct guard_counts *counts, enum pkeyguard_rights rights,
+int guard_counts_add(const struct guard_target *target, enum pkeyguard_rights rights,
                      enum guard_mode mode)
 {
-    struct own_count *mine = find_own(counts);
+    struct own_count *mine = find_own(target->counts);
 
     if (mine == NULL) {
         int error = make_room_for_own();
@@ -116,33 +129,128 @@ int guard_counts_add(struct guard_counts *counts, enum pkeyguard_rights rights,
         if (error != 0)
             return error;
         mine = &own_counts.entries[own_counts.count++];
-        *mine = (struct own_count){.of = counts};
+        *mine = (struct own_count){.target = *target, .level = own_counts.level};
     }
     ++*counter(&mine->counts, rights, mode);
-    ++*counter(counts, rights, mode);
+    ++*counter(target->counts, rights, mode);
     return 0;
 }
 
 bool guard_counts_remove(struct guard_counts *counts, enum pkeyguard_rights rights,
                          enum guard_mode mode)
 {
-    struct own_count *mine = find_own(counts);
-
     if (*counter(counts, rights, mode) == 0)
         return false;
     --*counter(counts, rights, mode);
-    /* A guard that another thread acquired stays in the count of that thread. */
-    if (mine != NULL && *counter(&mine->counts, rights, mode) != 0) {
+    /* The newest of this thread. One that another thread acquired stays in that thread's count. */
+    for (size_t i = own_counts.count; i-- > 0;) {
+        struct own_count *mine = &own_counts.entries[i];
+
+        if (mine->target.counts != counts || mine->suspended_for != 0 ||
+            *counter(&mine->counts, rights, mode) == 0)
+            continue;
         --*counter(&mine->counts, rights, mode);
-        if (!guard_counts_any(&mine->counts))
+        if (counts_none(&mine->counts))
             drop_own(mine);
+        break;
     }
     return true;
 }
 
+static void add_counts(struct guard_counts *to, const struct guard_counts *counts)
+{
+    to->readers += counts->readers;
+    to->writers += counts->writers;
+    to->to_read += counts->to_read;
+    to->to_nothing += counts->to_nothing;
+}
+
+static void subtract_counts(struct guard_counts *from, const struct guard_counts *counts)
+{
+    from->readers -= counts->readers;
+    from->writers -= counts->writers;
+    from->to_read -= counts->to_read;
+    from->to_nothing -= counts->to_nothing;
+}
+
+static void resume_own(struct own_count *mine, guard_counts_apply *apply)
+{
+    mine->suspended_for = 0;
+    mine->target.counts->suspended--;
+    add_counts(mine->target.counts, &mine->counts);
+    apply(&mine->target);
+}
+
+void guard_counts_suspend(guard_counts_apply *apply)
+{
+    own_counts.level++;
+    for (size_t i = 0; i < own_counts.count; i++) {
+        struct own_count *mine = &own_counts.entries[i];
+
+        if (mine->suspended_for != 0)
+            continue;
+        mine->suspended_for = own_counts.level;
+        mine->target.counts->suspended++;
+        subtract_counts(mine->target.counts, &mine->counts);
+        apply(&mine->target);
+    }
+}
+
+void guard_counts_resume(guard_counts_apply *apply)
+{
+    for (size_t i = 0; i < own_counts.count; i++) {
+        if (own_counts.entries[i].suspended_for == own_counts.level)
+            resume_own(&own_counts.entries[i], apply);
+    }
+    own_counts.level--;
+}
+
+unsigned guard_counts_raise_level(void)
+{
+    return own_counts.level++;
+}
+
+void guard_counts_keep_at_level(unsigned level)
+{
+    for (size_t i = 0; i < own_counts.count; i++) {
+        if (own_counts.entries[i].level > level)
+            own_counts.entries[i].level = level;
+    }
+    own_counts.level = level;
+}
+
+void guard_counts_lower_level(unsigned level, guard_counts_apply *apply)
+{
+    for (size_t i = own_counts.count; i-- > 0;) {
+        struct own_count *mine = &own_counts.entries[i];
+        struct guard_target target = mine->target;
+
+        if (mine->level > level) {
+            if (mine->suspended_for != 0)
+                target.counts->suspended--;
+            else
+                subtract_counts(target.counts, &mine->counts);
+            drop_own(mine);
+            apply(&target);
+        } else if (mine->suspended_for > level) {
+            resume_own(mine, apply);
+        }
+    }
+    own_counts.level = level;
+}
+
+/* What this thread has suspended stays so in the child. */
 void guard_counts_keep_own(struct guard_counts *counts)
 {
-    const struct own_count *mine = find_own(counts);
+    *counts = (struct guard_counts){0};
+    for (size_t i = 0; i < own_counts.count; i++) {
+        const struct own_count *mine = &own_counts.entries[i];
 
-    *counts = mine == NULL ? (struct guard_counts){0} : mine->counts;
+        if (mine->target.counts != counts)
+            continue;
+        if (mine->suspended_for != 0)
+            counts->suspended++;
+        else
+            add_counts(counts, &mine->counts);
+    }
 }

@@ -7,7 +7,10 @@
 
 #include <pkeyguard/pkru.h>
 
+#include "base/error_text.h"
+#include "base/os.h"
 #include "key/virtual_pool.h"
+#include "key/virtual_wait.h"
 #include "pkey/own_pkru.h"
 
 void saved_pins_save(struct pkeyguard_thread_rights *ret_rights)
@@ -131,6 +134,28 @@ pkru_bits saved_pins_deny(const struct pkeyguard_thread_rights *rights, pkru_bit
 void saved_pins_drop(const struct pkeyguard_thread_rights *rights)
 {
     drop_saved(rights->virtual_keys, rights->virtual_count);
+}
+
+bool saved_pins_retake(const struct pkeyguard_thread_rights *rights)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < rights->virtual_count; i++) {
+        const struct pkeyguard_virtual_rights *saved = &rights->virtual_keys[i];
+        int pkey = virtual_pool_pkey(saved->serial), error;
+        uint32_t pins = pkey > 0 ? own_record->pins[pkey] : 0;
+
+        if (pins >= saved->pins)
+            continue;
+        any = true;
+        while ((error = virtual_pool_pin_serial(saved->serial, saved->pins - pins)) != 0 &&
+               error != -ENOENT) {
+            if (!virtual_wait_for(error))
+                os_abort("a call that a fault has ended cannot open virtual keys again: ",
+                         error_text(error), NULL);
+        }
+    }
+    return any;
 }
 
 static void register_if_possible(void)

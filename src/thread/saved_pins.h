@@ -7,6 +7,8 @@
 #ifndef SAVED_PINS_H
 #define SAVED_PINS_H
 
+#include <stdbool.h>
+
 #include <pkeyguard/thread.h>
 
 #include "pkru/bits.h"
@@ -32,6 +34,12 @@ int saved_pins_take(const struct pkeyguard_thread_rights *rights);
  * them, and returned those that the saved rights deny.
  */
 pkru_bits saved_pins_deny(const struct pkeyguard_thread_rights *rights, pkru_bits *ret_mask);
+
+/*
+ * Takes those saved pins that the thread does not have any more. It waits for pkeys as a scope
+ * does, and aborts if there is none to be had. True if there were such pins.
+ */
+bool saved_pins_retake(const struct pkeyguard_thread_rights *rights);
 
 /* Undoes saved_pins_take(). */
 void saved_pins_drop(const struct pkeyguard_thread_rights *rights);

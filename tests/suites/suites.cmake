@@ -38,9 +38,9 @@ pkeyguard_suite(guard CHECKS 102 IN sanitizers valgrind guest-mprotect reach FIL
 pkeyguard_suite(heap CHECKS 96 IN sanitizers valgrind reach FILES test_heap.c
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c threads.c)
 pkeyguard_suite(thread CHECKS 41 IN sanitizers valgrind reach FILES test_thread.c
-    FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c)
+    FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
 pkeyguard_suite(fault CHECKS 49 IN sanitizers valgrind reach FILES test_fault.c
-    FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c)
+    FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c)
 pkeyguard_suite(pitfalls CHECKS 14 IN sanitizers valgrind reach
     FILES test_pitfalls.c)
 pkeyguard_suite(debug CHECKS 4 IN sanitizers valgrind reach

@@ -290,7 +290,7 @@ static void fail_to_install(void *unused)
     before_call(CALL_MMAP, install_inside_library);
     destroy(new_region(NULL), NULL);
     fail_call(CALL_MMAP, 0, ENOMEM, 1);
-    if (pkeyguard_fault_reporter_install(2) != -EINVAL ||
+    if (pkeyguard_fault_reporter_install(4) != -EINVAL ||
         pkeyguard_fault_reporter_install(~0u) != -EINVAL || result_in_handler != -EDEADLK ||
         pkeyguard_fault_reporter_install(0) != -ENOMEM || !stop_failing())
         _exit(1);

@@ -10,5 +10,6 @@ int main(void)
     add_format(suite);
     add_reporter(suite);
     add_granting(suite);
+    add_tried_calls(suite);
     return run_suite(suite);
 }

@@ -42,5 +42,6 @@ void add_decode(Suite *suite);
 void add_format(Suite *suite);
 void add_reporter(Suite *suite);
 void add_granting(Suite *suite);
+void add_tried_calls(Suite *suite);
 
 #endif

@@ -11,5 +11,6 @@ int main(void)
     add_coroutines(suite);
     add_virtual_keys(suite);
     add_concurrency(suite);
+    add_gates(suite);
     return run_suite(suite);
 }

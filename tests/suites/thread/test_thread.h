@@ -31,5 +31,6 @@ void add_resets(Suite *suite);
 void add_coroutines(Suite *suite);
 void add_virtual_keys(Suite *suite);
 void add_concurrency(Suite *suite);
+void add_gates(Suite *suite);
 
 #endif

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* The call gate: foreign code runs while nothing of the caller's is open. */
+#include <pkeyguard/thread.h>
+
+#include <errno.h>
+#include <stddef.h>
+
+#include "base/error_text.h"
+#include "base/os.h"
+#include "key/enforcement.h"
+#include "key/virtual_wait.h"
+#include "pkey/own_pkru.h"
+#include "pkey/pkeys.h"
+#include "pkey/thread_records.h"
+#include "thread/saved_pins.h"
+
+void pkeyguard_closed_enter(struct pkeyguard_closed *ret_closed)
+{
+    static const struct pkeyguard_thread_rights no_pins;
+
+    pkeyguard_thread_save(&ret_closed->rights);
+    /* In a signal handler the pins are those of the code that it interrupted. */
+    ret_closed->unpinned = ret_closed->rights.virtual_count != 0 && thread_outside_handlers();
+    if (pkeys_in(ret_closed->rights.bound) != 0)
+        own_pkru_change(0, pkeys_bits(ret_closed->rights.bound));
+    saved_pins_restore(&no_pins);
+    mprotect_suspend_own();
+    ret_closed->entered = 1;
+}
+
+/* Another key may have got the pkey meanwhile: then this waits, as a scope does. */
+static void take_pins_back(const struct pkeyguard_thread_rights *rights)
+{
+    int error;
+
+    while ((error = saved_pins_take(rights)) != 0) {
+        if (!virtual_wait_for(error))
+            os_abort("a call gate cannot open virtual keys again: ", error_text(error), NULL);
+    }
+}
+
+void pkeyguard_closed_leave(struct pkeyguard_closed *closed)
+{
+    int saved_errno = errno;
+    pkru_bits of_virtual, deny, kept;
+
+    if (closed->entered == 0)
+        return;
+    closed->entered = 0;
+    if (closed->unpinned)
+        take_pins_back(&closed->rights);
+    deny = saved_pins_deny(&closed->rights, &of_virtual);
+    kept = pkeys_bits_kept(closed->rights.bound);
+    deny |= closed->rights.pkru & kept;
+    if ((kept | of_virtual) != 0)
+        own_pkru_change((kept | of_virtual) & ~deny, deny);
+    mprotect_resume_own();
+    errno = saved_errno;
+}

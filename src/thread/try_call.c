@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pkeyguard_try_call(): a fault ends a call. The reporter jumps back here, and what was opened
+ * since is undone.
+ */
+#include <pkeyguard/fault.h>
+
+#include <errno.h>
+#include <stddef.h>
+
+#include <pkeyguard/thread.h>
+
+#include "fault/recovery.h"
+#include "key/enforcement.h"
+#include "thread/saved_pins.h"
+
+/* Closes what was opened since, and opens again what gates have closed since. */
+static void undo_guards(const struct pkeyguard_thread_rights *before, unsigned level)
+{
+    mprotect_lower_level(level);
+    pkeyguard_thread_restore(before);
+    if (saved_pins_retake(before))
+        pkeyguard_thread_restore(before);
+}
+
+int pkeyguard_try_call(int (*function)(void *), void *argument, int *ret_result,
+                       struct pkeyguard_fault *ret_fault)
+{
+    struct pkeyguard_thread_rights before;
+    struct recovery_point point;
+    unsigned level;
+    int result;
+
+    if (function == NULL || ret_result == NULL || ret_fault == NULL || !reporter_recovers())
+        return -EINVAL;
+    point.outer = own_recovery_point;
+    pkeyguard_thread_save(&before);
+    level = mprotect_raise_level();
+    if (sigsetjmp(point.back, 1) != 0) {
+        undo_guards(&before, level);
+        *ret_fault = point.fault;
+        return -EFAULT;
+    }
+    own_recovery_point = &point;
+    result = function(argument);
+    own_recovery_point = point.outer;
+    mprotect_keep_guards_at(level);
+    *ret_result = result;
+    return 0;
+}

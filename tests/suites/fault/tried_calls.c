@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/* pkeyguard_try_call(): a forbidden access ends the call, and the program goes on. */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "test_fault.h"
+
+static struct pkeyguard_key *other_key;
+static struct pkeyguard_region *other;
+
+/* A key without flags, a software key and a virtual key (_i). */
+static void make_other(int kind)
+{
+    static const unsigned flags[] = {0, PKEYGUARD_KEY_SOFTWARE, PKEYGUARD_KEY_VIRTUAL};
+
+    other_key = new_key(PKEYGUARD_NO_ACCESS, flags[kind]);
+    other = new_region(other_key);
+}
+
+static void set_up_recovery(void)
+{
+    set_up_named_region();
+    ck_assert_int_eq(pkeyguard_fault_reporter_install(PKEYGUARD_REPORTER_RECOVER), 0);
+}
+
+static int return_number(void *number)
+{
+    return (int)(intptr_t)number;
+}
+
+static int write_to(void *byte)
+{
+    *(volatile char *)byte = 1;
+    return 1;
+}
+
+START_TEST(call_without_a_fault_returns_its_result)
+{
+    struct pkeyguard_fault fault;
+    int result = 0;
+
+    ck_assert_int_eq(pkeyguard_try_call(return_number, (void *)42, &result, &fault), 0);
+    ck_assert_int_eq(result, 42);
+    pkeyguard_scoped_write (char, byte, region) {
+        ck_assert_int_eq(pkeyguard_try_call(write_to, byte, &result, &fault), 0);
+        ck_assert_int_eq(result, 1);
+    }
+}
+END_TEST
+
+START_TEST(forbidden_access_ends_the_call)
+{
+    struct pkeyguard_fault fault;
+    int result = 5;
+
+    for (int again = 0; again < 3; again++) {
+        memset(&fault, 0, sizeof(fault));
+        ck_assert_int_eq(pkeyguard_try_call(write_to, address_of(region) + 16, &result, &fault),
+                         -EFAULT);
+        ck_assert_int_eq(result, 5);
+        ck_assert_int_eq(fault.access, PKEYGUARD_WRITE_ACCESS);
+        ck_assert_int_eq(fault.offset, 16);
+        ck_assert_int_eq(fault.kind, kind_of_guard_fault());
+        ck_assert_str_eq(fault.region_name, "session keys");
+    }
+    /* A guard page, too. */
+    ck_assert_int_eq(pkeyguard_try_call(write_to, address_of(region) + LENGTH, &result, &fault),
+                     -EFAULT);
+    ck_assert_int_eq(fault.kind, PKEYGUARD_FAULT_GUARD_PAGE);
+    pkeyguard_scoped_write (char, byte, region) {
+        *byte = 1;
+    }
+}
+END_TEST
+
+static int open_and_fault(void *unused)
+{
+    struct pkeyguard_guard leaked;
+
+    (void)unused;
+    if (pkeyguard_acquire(other, PKEYGUARD_READ_WRITE, &leaked) != 0)
+        return 1;
+    pkeyguard_scoped_read (char, byte, other) {
+        (void)*(volatile const char *)byte;
+        write_to(address_of(region));
+    }
+    return 2;
+}
+
+/* Scopes and bare guards: both are released, whatever the key. */
+START_TEST(guards_opened_inside_are_released)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    make_other(_i);
+    for (int again = 0; again < 3; again++) {
+        ck_assert_int_eq(pkeyguard_try_call(open_and_fault, NULL, &result, &fault), -EFAULT);
+        assert_denied(READ_BYTE, address_of(other), other_key);
+    }
+    pkeyguard_scoped_write (char, byte, other) {
+        *byte = 1;
+    }
+    assert_denied(READ_BYTE, address_of(other), other_key);
+    destroy(other, other_key);
+}
+END_TEST
+
+START_TEST(guards_of_the_caller_stay_open)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    make_other(_i);
+    pkeyguard_scoped_write (char, byte, other) {
+        ck_assert_int_eq(pkeyguard_try_call(open_and_fault, NULL, &result, &fault), -EFAULT);
+        *byte = 1;
+        assert_allowed(WRITE_BYTE, address_of(other));
+    }
+    assert_denied(READ_BYTE, address_of(other), other_key);
+    destroy(other, other_key);
+}
+END_TEST
+
+static int fault_in_a_gate(void *unused)
+{
+    (void)unused;
+    pkeyguard_scoped_closed (gate) {
+        write_to(address_of(other));
+    }
+    return 1;
+}
+
+/* The plugin misbehaves inside the gate: the caller's scope is open again afterwards. */
+START_TEST(gate_entered_inside_is_left)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    make_other(_i);
+    pkeyguard_scoped_write (char, byte, other) {
+        *byte = 1;
+        ck_assert_int_eq(pkeyguard_try_call(fault_in_a_gate, NULL, &result, &fault), -EFAULT);
+        *byte = 2;
+    }
+    assert_denied(READ_BYTE, address_of(other), other_key);
+    destroy(other, other_key);
+}
+END_TEST
+
+static int try_inside(void *unused)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    (void)unused;
+    ck_assert_int_eq(pkeyguard_try_call(write_to, address_of(region), &result, &fault), -EFAULT);
+    write_to(address_of(region) + 1);
+    return 1;
+}
+
+START_TEST(tried_calls_nest)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    ck_assert_int_eq(pkeyguard_try_call(try_inside, NULL, &result, &fault), -EFAULT);
+    ck_assert_int_eq(fault.offset, 1);
+}
+END_TEST
+
+static void *try_in_thread(void *unused)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    for (int i = 0; i < 20; i++) {
+        ck_assert_int_eq(pkeyguard_try_call(write_to, address_of(region) + i, &result, &fault),
+                         -EFAULT);
+        ck_assert_int_eq(fault.offset, i);
+    }
+    return unused;
+}
+
+START_TEST(every_thread_can_try)
+{
+    pthread_t threads[4];
+
+    for (int i = 0; i < 4; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, try_in_thread, NULL), 0);
+    for (int i = 0; i < 4; i++)
+        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+}
+END_TEST
+
+START_TEST(signal_mask_is_as_before)
+{
+    struct pkeyguard_fault fault;
+    sigset_t before, after;
+    int result;
+
+    sigemptyset(&before);
+    sigaddset(&before, SIGUSR2);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    ck_assert_int_eq(pkeyguard_try_call(write_to, address_of(region), &result, &fault), -EFAULT);
+    sigprocmask(SIG_SETMASK, NULL, &after);
+    ck_assert(sigismember(&after, SIGUSR2) == 1 && sigismember(&after, SIGSEGV) == 0);
+}
+END_TEST
+
+START_TEST(trying_needs_the_flag_and_arguments)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    ck_assert_int_eq(pkeyguard_try_call(NULL, NULL, &result, &fault), -EINVAL);
+    ck_assert_int_eq(pkeyguard_try_call(return_number, NULL, NULL, &fault), -EINVAL);
+    ck_assert_int_eq(pkeyguard_try_call(return_number, NULL, &result, NULL), -EINVAL);
+    ck_assert_int_eq(pkeyguard_fault_reporter_install(0), 0);
+    ck_assert_int_eq(pkeyguard_try_call(return_number, NULL, &result, &fault), -EINVAL);
+}
+END_TEST
+
+static void try_to_write_nowhere(void *unused)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    (void)unused;
+    install_reporter_over(SIG_DFL, PKEYGUARD_REPORTER_RECOVER);
+    (void)!pkeyguard_try_call(write_to, (void *)8, &result, &fault);
+}
+
+START_TEST(other_faults_go_where_they_went)
+{
+    assert_ends(try_to_write_nowhere, NULL, "", SIGSEGV);
+}
+END_TEST
+
+void add_tried_calls(Suite *suite)
+{
+    TCase *tests = add_case(suite, "tried calls", set_up_recovery, NULL, 60);
+
+    tcase_add_test(tests, call_without_a_fault_returns_its_result);
+    tcase_add_test(tests, trying_needs_the_flag_and_arguments);
+    /* ThreadSanitizer does not follow a jump out of a handler. */
+    if (under_tool("tsan"))
+        return;
+    tcase_add_test(tests, forbidden_access_ends_the_call);
+    tcase_add_loop_test(tests, guards_opened_inside_are_released, 0, 3);
+    tcase_add_loop_test(tests, guards_of_the_caller_stay_open, 0, 3);
+    tcase_add_loop_test(tests, gate_entered_inside_is_left, 0, 3);
+    tcase_add_test(tests, tried_calls_nest);
+    tcase_add_test(tests, every_thread_can_try);
+    tcase_add_test(tests, signal_mask_is_as_before);
+    tcase_add_test(tests, other_faults_go_where_they_went);
+}
