@@ -3,8 +3,8 @@
  * The protocol of src/key/virtual_pool.c, as a model for spin: two virtual keys share one pkey.
  *
  * Two threads open scopes. One of them creates a third thread inside a scope. The third thread may
- * register, in a signal handler or outside, may open scopes, and may end at any moment, also inside
- * a scope. The property: in every order of events, no thread can access the pages of a key on which
+ * register, in a signal handler or outside, or be made to register by a signal (enlistment.c), may
+ * open scopes, and may end at any moment, also inside a scope. The property: in every order of events, no thread can access the pages of a key on which
  * it has no scope. A thread that is not registered is an exception: it can access the pages of the
  * scope that it was created in.
  *
@@ -18,7 +18,9 @@
  *   PIN_AFTER_CHECK         a guard pins after it has read the binding for the last time
  *   UNPIN_BEFORE_CLOSE      a guard unpins, then closes
  *   REGISTER_KEEPS_RIGHTS   registering a thread closes nothing
- *   REGISTER_IN_HANDLER     a thread may register in a signal handler
+ *   REGISTER_IN_HANDLER     a thread registers in a handler whose return opens the pkey
+ *   ENLIST_IN_HANDLER       a thread is made to register while such a handler runs
+ *   ENLIST_KEEPS_RIGHTS     making a thread register closes nothing in it
  *   ALIVE_BEFORE_COUNT      ended threads are dropped before all threads are counted
  *   END_DROPS_EARLY         a thread that ends drops its pins while it still runs
  *   TAG_BEFORE_UNTAG        the new owner gets the pkey before the old owner's pages lose it
@@ -139,6 +141,45 @@ inline census(ok) {
 #endif
 }
 
+#ifdef ENLIST_IN_HANDLER
+#define may_enlist(t) true
+#else
+#define may_enlist(t) (!frame[t])
+#endif
+
+/*
+ * The signal's handler registers a thread that is not registered, while another thread has the
+ * lock: it closes the pkey in the frame that the thread goes on with. It refuses where another
+ * frame would open the pkey.
+ */
+inline enlist(t) {
+    d_step {
+        if
+        :: running[t] && counted[t] && !registered[t] && may_enlist(t) ->
+#ifndef ENLIST_KEEPS_RIGHTS
+            open[t] = false;
+#endif
+            inherited[t] = NO_KEY;
+            registered[t] = true
+        :: else
+        fi
+    }
+}
+
+/* If the program allows a signal, threads that are not registered are enlisted and counted again. */
+inline census_or_enlist(ok) {
+    census(ok);
+    if
+    :: !ok ->
+        enlist(0);
+        enlist(1);
+        enlist(2);
+        ok = true;
+        census(ok)
+    :: skip
+    fi
+}
+
 /*
  * Gives the pkey to this key, if every thread has it closed. The lock is held. Once the pkey is
  * closed the model may also stop there, as if the key got another one of several pkeys.
@@ -160,7 +201,7 @@ inline bind(t, k, ok) {
             look_at_pins(ok);
 #ifndef CENSUS_FIRST
             if
-            :: ok -> census(ok)
+            :: ok -> census_or_enlist(ok)
             :: else
             fi;
 #endif
@@ -205,7 +246,7 @@ inline become_registered(t) {
 #ifndef REGISTER_KEEPS_RIGHTS
             open[t] = false;
             if
-            :: !in_handler[t] -> inherited[t] = NO_KEY
+            :: !in_handler[t] || !frame[t] -> inherited[t] = NO_KEY
             :: else
             fi;
 #endif
@@ -300,12 +341,16 @@ inline handler(t, k, ok) {
     if
     :: registered[t] -> bind(t, k, ok)
     :: else ->
+        if
 #ifdef REGISTER_IN_HANDLER
-        become_registered(t);
-        bind(t, k, ok)
+        :: true ->
 #else
-        skip /* -EAGAIN */
+        :: !frame[t] ->
 #endif
+            become_registered(t);
+            bind(t, k, ok)
+        :: else -> skip /* -EAGAIN */
+        fi
     fi;
     d_step { seen_pins[t] = pins[t]; lock = NOBODY };
     d_step { in_handler[t] = false; open[t] = frame[t]; frame[t] = false }
