@@ -281,6 +281,26 @@ const void *pkeyguard_region_address(const struct pkeyguard_region *region);
  */
 void *pkeyguard_region_unsafe_address(const struct pkeyguard_region *region);
 
+/*
+ * pkeyguard_region_read - copy bytes out of a region
+ * pkeyguard_region_write - copy bytes into a region
+ * @offset: from the region's start, in bytes
+ * @buffer, @data: size bytes of the caller's; they may lie in another region that is open
+ *
+ * For bindings of languages in which a scope is hard to keep: the region is opened, the bytes are
+ * copied, and it is closed, in one call.
+ *
+ * Returns 0; -EINVAL: no region or buffer, or the bytes do not lie inside the region; else as
+ * pkeyguard_acquire(): then nothing was copied.
+ * Thread: any; the caller orders copies of the same bytes. Signal: as pkeyguard_acquire(). Since
+ * 0.2.
+ */
+__attribute__((warn_unused_result)) int
+pkeyguard_region_read(struct pkeyguard_region *region, size_t offset, void *buffer, size_t size);
+__attribute__((warn_unused_result)) int pkeyguard_region_write(struct pkeyguard_region *region,
+                                                               size_t offset, const void *data,
+                                                               size_t size);
+
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }

@@ -54,6 +54,7 @@
 #ifndef PKEYGUARD_THREAD_H
 #define PKEYGUARD_THREAD_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include <pkeyguard/platform.h>
@@ -209,6 +210,15 @@ __attribute__((warn_unused_result)) int pkeyguard_thread_register(void);
  * Thread: any. Signal: not async-signal-safe. Fork: a child keeps the choice. Since 0.1.
  */
 __attribute__((warn_unused_result)) int pkeyguard_thread_use_signal(int signal);
+
+/*
+ * pkeyguard_thread_rights_size - sizeof(struct pkeyguard_thread_rights), for bindings
+ * pkeyguard_guard_size - sizeof(struct pkeyguard_guard)
+ *
+ * Thread: any. Signal: async-signal-safe. Since 0.2.
+ */
+size_t pkeyguard_thread_rights_size(void);
+size_t pkeyguard_guard_size(void);
 
 /*
  * The call gate: foreign code, such as a plugin or a callback, runs while nothing of the caller's

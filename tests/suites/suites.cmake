@@ -34,7 +34,7 @@ pkeyguard_suite(region CHECKS 124 IN sanitizers valgrind guest-mprotect reach FI
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c
         adoption.c)
 pkeyguard_suite(guard CHECKS 102 IN sanitizers valgrind guest-mprotect reach FILES test_guard.c
-    FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c)
+    FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c)
 pkeyguard_suite(heap CHECKS 96 IN sanitizers valgrind reach FILES test_heap.c
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c threads.c)
 pkeyguard_suite(thread CHECKS 41 IN sanitizers valgrind reach FILES test_thread.c

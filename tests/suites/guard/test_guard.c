@@ -11,5 +11,6 @@ int main(void)
     add_threads(suite);
     add_handlers(suite);
     add_fork(suite);
+    add_copies(suite);
     return run_suite(suite);
 }

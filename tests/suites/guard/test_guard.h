@@ -17,5 +17,6 @@ void add_scopes(Suite *suite);
 void add_threads(Suite *suite);
 void add_handlers(Suite *suite);
 void add_fork(Suite *suite);
+void add_copies(Suite *suite);
 
 #endif
