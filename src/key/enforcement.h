@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * enforcement.h - the back ends' contract: what a key and its pages are to those that enforce them
+ * enforcement.h - the contract between keys and the three ways to enforce them
  *
- * Each member says: under which lock it runs ("held": the caller has the library's lock; "inside":
- * it takes the lock itself, so that it returns -EDEADLK in a signal handler that interrupted the
- * lock; "none"); what a failure leaves; and whether a signal handler may call it. Rights, modes and
- * page rights that they are given are valid.
+ * Each member says under which lock it runs. "held": the caller has the library's lock. "inside":
+ * the member takes the lock itself, and returns -EDEADLK in a signal handler that interrupted code
+ * which holds it. "none": it takes no lock. Each member also says what a failure leaves behind, and
+ * whether a signal handler may call it. The caller has checked all rights, modes and page rights.
  */
 #ifndef ENFORCEMENT_H
 #define ENFORCEMENT_H
@@ -19,7 +19,7 @@
 #include "key/pages.h"
 #include "pkru/bits.h"
 
-/* The deny bits that a guard has changed in PKRU; a virtual key's as relative bits (bits.h). */
+/* The deny bits that a guard has changed in PKRU. A virtual key's are relative bits (bits.h). */
 struct pkru_change {
     pkru_bits cleared, set;
 };
@@ -27,71 +27,73 @@ struct pkru_change {
 struct enforcement {
     enum pkeyguard_enforcement kind;
 
-    /* The key has one pkey for its whole life: page rights change only when the region asks. */
+    /*
+     * True if the key keeps one pkey for its whole life. Then page rights change only when a
+     * region's do.
+     */
     bool owns_pkey;
 
     /*
-     * Readies a new key with its default rights.
-     * lock: held. fails: -ENOTSUP, not on this machine; -ENOSYS, not on this kernel; -ENOSPC, no
-     * pkey left; -ENOMEM; the key is unused. signal: no.
+     * Prepares a new key with its default rights.
+     * lock: held. fails: -ENOTSUP, the machine cannot do it; -ENOSYS, the kernel cannot do it;
+     * -ENOSPC, no pkey is left; -ENOMEM. The caller then frees the key. signal: no.
      */
     int (*bind)(struct pkeyguard_key *key);
 
     /*
      * Ends a key that has no pages.
-     * lock: held. fails: -EBUSY, a guard on the key is known to be open; it stays as it was.
-     * signal: no.
+     * lock: held. fails: -EBUSY, a guard on the key is open; the key is unchanged. signal: no.
      */
     int (*unbind)(struct pkeyguard_key *key);
 
     /*
      * Gives the pages to the key with the page rights pages->prot, whatever pkey they had before.
-     * lock: held. fails: -ENOMEM, -EACCES; the pages are as they were, or it aborts (pages.h).
-     * signal: no.
+     * lock: held. fails: -ENOMEM, -EACCES; the pages are unchanged, or the process aborts
+     * (pages.h). signal: no.
      */
     int (*apply)(const struct pkeyguard_key *key, struct pages *pages);
 
     /*
-     * The calling thread's rights; under mprotect every thread's.
+     * Returns the calling thread's rights. Under mprotect all threads have the same rights.
      * lock: none. fails: never. signal: yes.
      */
     enum pkeyguard_rights (*rights)(const struct pkeyguard_key *key);
 
     /*
-     * Sets these rights. NULL where a key has none beside its guards (struct pkeyguard_key,
-     * no_base_rights).
-     * lock: none under PKU, else inside. fails: -EDEADLK, -ENOMEM, -EACCES; the rights are as they
-     * were. signal: yes.
+     * Sets the calling thread's rights. NULL if a key of this kind has no rights beside its guards
+     * (no_base_rights in struct pkeyguard_key).
+     * lock: none under PKU, else inside. fails: -EDEADLK, -ENOMEM, -EACCES; the rights are
+     * unchanged. signal: yes.
      */
     int (*set_rights)(struct pkeyguard_key *key, enum pkeyguard_rights rights);
 
     /*
-     * Sets these rights in every thread at once. NULL as set_rights.
-     * lock: inside. fails: -EAGAIN, a thread cannot be reached; else as set_rights; the rights are
-     * as they were. signal: no.
+     * Sets these rights in every thread at once. NULL where set_rights is NULL.
+     * lock: inside. fails: -EAGAIN, a thread did not answer; else as set_rights; the rights are
+     * unchanged. signal: no.
      */
     int (*set_rights_everywhere)(struct pkeyguard_key *key, enum pkeyguard_rights rights);
 
     /*
-     * Opens pages, or the whole key for NULL, and says what it changed in PKRU.
-     * lock: none on a dedicated key, or on a virtual one that has a pkey; else inside. fails:
-     * -EDEADLK, -ENOMEM, -EACCES; on virtual keys -EBUSY, -EAGAIN, -ENOSPC, too (virtual_pool.h);
-     * the rights are as they were. signal: yes.
+     * Opens these pages, or the whole key if pages is NULL. Reports what it changed in PKRU.
+     * lock: none on a dedicated key and on a virtual key that has a pkey, else inside. fails:
+     * -EDEADLK, -ENOMEM, -EACCES; on virtual keys also -EBUSY, -EAGAIN, -ENOSPC (virtual_pool.h);
+     * the rights are unchanged. signal: yes.
      */
     int (*enter)(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
                  enum guard_mode mode, struct pkru_change *ret_change);
 
     /*
      * Undoes enter.
-     * lock: inside under mprotect, else none. fails: -EDEADLK, -ENOMEM, -EACCES; it is open as
-     * before, and the guard counts. signal: yes.
+     * lock: inside under mprotect, else none. fails: -EDEADLK, -ENOMEM, -EACCES; the guard stays
+     * open and still counts. signal: yes.
      */
     int (*leave)(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
                  enum guard_mode mode, const struct pkru_change *change);
 
     /*
-     * The key's deny bits in PKRU now, in the form of struct pkru_change. False: the key has no
-     * pkey now. NULL where keys never have one.
+     * Reports the key's deny bits in PKRU now, in the form of struct pkru_change. Returns false if
+     * the key has no pkey at the moment. NULL if keys of this kind never have a pkey.
      * lock: none. signal: yes.
      */
     bool (*denied)(const struct pkeyguard_key *key, pkru_bits *ret_denied);
@@ -103,8 +105,9 @@ extern const struct enforcement mprotect_enforcement;
 extern const struct enforcement no_enforcement;
 
 /*
- * The calling thread's software guards across a call gate and a call that a fault may end; see
- * guard_counts.h. They take the lock, and abort if page rights cannot be changed.
+ * Suspend and resume the calling thread's software guards around a call gate and around a call that
+ * a fault may end (guard_counts.h). They take the lock. They abort if the kernel refuses to change
+ * page rights.
  */
 void mprotect_suspend_own(void);
 void mprotect_resume_own(void);
@@ -112,7 +115,7 @@ unsigned mprotect_raise_level(void);
 void mprotect_keep_guards_at(unsigned level);
 void mprotect_lower_level(unsigned level);
 
-/* In a fork child, which does not have the other threads' software guards. */
+/* Runs in a fork child: drops the software guards of the parent's other threads. */
 void mprotect_forget_others(void) NEEDS_LIBRARY_LOCK;
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Back end of software keys. The page tables allow what the widest open guard in the process asks
- * for.
+ * Back end of software keys. The page tables allow the widest rights that any open guard in the
+ * process asks for.
  *
- * A region's rights are the widest of three: the guards on it, the guards on its whole key, and the
- * key's base, which the region's restrict guards narrow. The kernel is called only when they
- * change.
+ * A region's rights are the widest of three things: the guards on the region, the guards on its
+ * whole key, and the key's base rights narrowed by the region's restrict guards. The library calls
+ * the kernel only when the result changes.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -14,7 +14,7 @@
 #include "base/os.h"
 #include "key/key.h"
 
-/* Every software key, a region's private one included. */
+/* All software keys, including the private keys of single regions. */
 static struct software_keys {
     struct list keys;
 } software_keys UNDER_LIBRARY_LOCK = {.keys = LIST_INIT(software_keys.keys)};
@@ -45,7 +45,10 @@ static int allowed_prot(int prot, enum pkeyguard_rights rights)
     case PKEYGUARD_READ_WRITE:
         return prot;
     case PKEYGUARD_READ_ONLY:
-        /* On the CPU PROT_WRITE lets reads pass, so a read guard makes such pages readable. */
+        /*
+         * The CPU lets a program read a page that has only PROT_WRITE, so a read guard makes it
+         * readable.
+         */
         return prot & PROT_WRITE ? (prot & PROT_EXEC) | PROT_READ : prot;
     default:
         return PROT_NONE;
@@ -64,7 +67,7 @@ static NEEDS_LIBRARY_LOCK int mprotect_apply(const struct pkeyguard_key *key, st
     return error;
 }
 
-/* All of the key's pages; on failure some have changed. */
+/* Changes all of the key's pages. After a failure some pages have changed and some have not. */
 static NEEDS_LIBRARY_LOCK int apply_to_key(struct pkeyguard_key *key)
 {
     key->open = wider(key->base, guard_counts_widest(&key->guards));
@@ -84,7 +87,7 @@ static NEEDS_LIBRARY_LOCK int apply_counts(struct pkeyguard_key *key, struct pag
     return pages != NULL ? mprotect_apply(key, pages) : apply_to_key(key);
 }
 
-/* After a failure, when base and counts are what they were before. */
+/* Restores the pages after a failure. The caller has restored base and counts. */
 static NEEDS_LIBRARY_LOCK void restore_key(struct pkeyguard_key *key)
 {
     if (apply_to_key(key) != 0)
@@ -187,7 +190,7 @@ static int mprotect_leave(struct pkeyguard_key *key, struct pages *pages,
         os_abort("a guard released twice, through a copy of it", NULL);
     error = apply_counts(key, pages);
     if (error != 0) {
-        /* It has room: the entry that was removed above. */
+        /* This cannot fail: the entry that was removed above left room. */
         if (guard_counts_add(&target, rights, mode) != 0)
             os_abort("the count of an open guard is lost", NULL);
         restore_key(key);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* No enforcement: pages are open as their page rights say; guards change nothing. */
+/*
+ * Back end without enforcement. Pages have their page rights at all times, and guards change
+ * nothing.
+ */
 #include "key/enforcement.h"
 
 static int unenforced_bind(struct pkeyguard_key *key)

@@ -66,8 +66,8 @@ static enum pkeyguard_rights pku_rights(const struct pkeyguard_key *key)
 }
 
 /*
- * The deny bits inside a restrict guard. AD alone denies everything already, but it is the
- * kernel's initial value: WD beside it marks that this thread chose it.
+ * The deny bits inside a restrict guard. AD alone denies all access, but AD alone is also the
+ * kernel's initial value. The guard sets WD too, which shows that this thread chose the value.
  */
 static pkru_bits pku_narrowed(const struct pkeyguard_key *key, pkru_bits denied,
                               enum pkeyguard_rights rights)

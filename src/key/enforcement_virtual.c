@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Back end of virtual keys: PKU on a pkey borrowed from the pool. A guard pins the pkey; an
- * unpinned one may move to another key.
+ * Back end of virtual keys: a key borrows a pkey from the pool. A guard pins the pkey. A pkey that
+ * no thread pins may move to another key.
  *
- * A guard on a key that is bound takes no lock, makes no system call, and writes no memory but the
- * thread's own record. virtual_pool.c says why that is enough.
+ * A guard on a bound key takes no lock, makes no system call, and writes only to the thread's own
+ * record. virtual_pool.c shows why that is safe.
  */
 #include <sys/mman.h>
 
@@ -12,7 +12,10 @@
 #include "key/virtual_pool.h"
 #include "pkey/own_pkru.h"
 
-/* Here bits are relative (bits.h): a guard's pkey may be another one when it is released. */
+/*
+ * Changes use relative bits (bits.h), because the key may have another pkey when the guard is
+ * released.
+ */
 
 static pkru_bits denied_now(int pkey)
 {
@@ -28,7 +31,10 @@ static struct pkru_change deny(int pkey, pkru_bits wanted)
     return change;
 }
 
-/* In a handler guards released out of order may leave both bits: they would mark the thread. */
+/*
+ * In a signal handler, guards that are released out of order could leave both bits set, and both
+ * bits would mark the thread as outside handlers. So a handler sets AD alone.
+ */
 static void undo_change(int pkey, const struct pkru_change *change)
 {
     pkru_bits after = (denied_now(pkey) & ~change->set) | change->cleared;
@@ -59,8 +65,9 @@ static int pin_or_bind(struct pkeyguard_key *key)
 }
 
 /*
- * A pkey that joined the pool after this thread registered has AD alone, and so has one that a
- * guard left so in undo_change(). Only the slow path opens those.
+ * Sets both bits of a closed pkey. A pkey that joined the pool after this thread registered has
+ * only AD set. So has a pkey that undo_change() closed in a handler. The fast path does not open
+ * such a pkey.
  */
 static void close_by_both_bits(int pkey)
 {
@@ -111,8 +118,8 @@ static NEEDS_LIBRARY_LOCK int virtual_apply(const struct pkeyguard_key *key, str
 }
 
 /*
- * The answer holds for a thread that is not registered, too: such a thread keeps every pkey with
- * its key.
+ * The answer is right for an unregistered thread too, because a key keeps its pkey while such a
+ * thread exists.
  */
 static enum pkeyguard_rights virtual_rights(const struct pkeyguard_key *key)
 {
@@ -121,11 +128,13 @@ static enum pkeyguard_rights virtual_rights(const struct pkeyguard_key *key)
     return pkey < 0 ? PKEYGUARD_NO_ACCESS : pkru_rights(pkey, pkeyguard_pkru_read());
 }
 
-/* A restrict guard that has nothing to take away pins nothing. */
+/* Takes rights away. Pins nothing if the thread has no more than these rights already. */
 static int virtual_restrict(struct pkeyguard_key *key, enum pkeyguard_rights rights,
                             struct pkru_change *ret_change)
 {
-    /* Never both bits: they mark a thread outside signal handlers (thread_records.c). */
+    /*
+     * One bit only: both bits would mark the thread as outside signal handlers (thread_records.c).
+     */
     pkru_bits wanted = rights == PKEYGUARD_READ_ONLY ? RELATIVE_WD : RELATIVE_AD;
     int error;
 
@@ -135,7 +144,7 @@ static int virtual_restrict(struct pkeyguard_key *key, enum pkeyguard_rights rig
     error = pin_or_bind(key);
     if (error != 0)
         return error;
-    /* It may be closed by now: registering closes the pool. */
+    /* Check again: registering the thread has closed the pool, so the key may be closed by now. */
     if (virtual_rights(key) > rights)
         *ret_change = deny(key->pkey, wanted);
     else
@@ -167,7 +176,10 @@ static int virtual_leave(struct pkeyguard_key *key, struct pages *pages,
     int pkey = key->pkey;
 
     (void)pages, (void)rights;
-    /* A restrict guard may have pinned nothing. A guard without a pin was never this thread's. */
+    /*
+     * A restrict guard may have pinned nothing. For any other guard a missing pin means that
+     * another thread acquired it.
+     */
     if ((mode == GUARD_RESTRICTS && change->set == 0) || pkey < 0 || !thread_pins(own_record, pkey))
         return 0;
     undo_change(pkey, change);

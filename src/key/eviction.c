@@ -6,10 +6,10 @@
 #include "pkey/thread_records.h"
 
 /*
- * Found by simulation, with a pool of 14 and 100 keys. Of the uses that are drawn by Zipf's law
- * (1 / rank), 43 % find no pkey; with "least recently used" 52 %. With a working set of 12 keys
- * that changes every 1,000 uses it is 16 %, as with "least recently used". A larger AGE is better
- * for the former and worse for the latter.
+ * These values come from a simulation with a pool of 14 pkeys and 100 keys. If the keys are used by
+ * Zipf's law (1 / rank), 43 % of the uses find no pkey; "least recently used" has 52 %. With a
+ * working set of 12 keys that changes every 1,000 uses, 16 % find no pkey under both policies. A
+ * larger AGE improves the first case and worsens the second.
  */
 enum { USE = 16, SCORE_MAX = 1 << 12, AGE = 48 };
 
@@ -26,13 +26,13 @@ void eviction_remove(int pkey)
     list_remove(&eviction.places[pkey]);
 }
 
-/* Behind those with the same score: they were used less recently. */
+/* Puts the pkey behind those with the same score, which were used less recently. */
 static NEEDS_LIBRARY_LOCK void put_in_order(int pkey)
 {
     struct list *place = &eviction.places[pkey], *behind;
 
     list_remove(place);
-    /* From the end, where most of the used ones belong. */
+    /* Search from the end: most pkeys that were just used belong there. */
     for (behind = eviction.order.previous; behind != &eviction.order; behind = behind->previous) {
         if (eviction.scores[eviction_pkey_at(behind)] <= eviction.scores[pkey])
             break;
@@ -81,7 +81,7 @@ static NEEDS_LIBRARY_LOCK pkru_bits collect_uses(void)
             record->used = 0;
         }
     }
-    /* A guard that found its key unbound noted UNBOUND, which is no pkey of the pool. */
+    /* Remove UNBOUND, which a guard on an unbound key noted and which is no pkey of the pool. */
     return used & pkeys_pool();
 }
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * eviction.h - the policy of virtual keys: which pkey of the pool is taken from its key first
+ * eviction.h - the policy that chooses which virtual key loses its pkey first
  *
- * A key's score rises with each binding and each use, and halves every AGE bindings of the pool.
- * The key with the lowest score loses its pkey; among equals, the least recently used one. A key
- * keeps its score when it loses its pkey, so one that comes back often stays.
+ * A key's score rises each time it is bound and each time it is used. All scores are halved after
+ * every AGE bindings. The key with the lowest score loses its pkey. Among keys with equal scores
+ * the least recently used one loses its pkey. A key keeps its score when it loses its pkey, so a
+ * key that comes back often gains on the others.
  *
- * The policy only orders the pool. virtual_pool.c finds out whether a pkey may be taken, and that
- * does not depend on the order.
+ * The policy only orders the pool. virtual_pool.c decides whether a pkey may be taken; that
+ * decision does not depend on the order.
  */
 #ifndef EVICTION_H
 #define EVICTION_H
@@ -16,18 +17,18 @@
 #include "base/lock.h"
 #include "pkru/bits.h"
 
-/* A key's score while it has no pkey. Zeroed, it is that of a new key. */
+/* A key's score while it has no pkey. All zeros for a new key. */
 struct eviction_history {
     unsigned score;
-    unsigned age; /* eviction.age at that time */
+    unsigned age; /* eviction.age when the score was stored */
 };
 
 struct eviction {
-    struct list order;         /* the pool's places; the pkey to take first comes first */
-    struct list places[PKEYS]; /* of each pkey, in the order once it is in the pool */
-    unsigned scores[PKEYS];    /* of the key that has the pkey; 0: none has it */
-    unsigned bindings;         /* counts them */
-    unsigned age;              /* how often the scores were halved */
+    struct list order;         /* the pkeys of the pool; the first one is evicted first */
+    struct list places[PKEYS]; /* each pkey's place in the order, while it is in the pool */
+    unsigned scores[PKEYS];    /* the score of the key that has the pkey; 0: no key has it */
+    unsigned bindings;         /* the number of bindings so far */
+    unsigned age;              /* how many times all scores were halved */
 };
 
 extern struct eviction eviction UNDER_LIBRARY_LOCK __attribute__((visibility("hidden")));
@@ -37,7 +38,7 @@ static inline NEEDS_LIBRARY_LOCK int eviction_pkey_at(const struct list *place)
     return place == &eviction.order ? 0 : (int)(place - eviction.places);
 }
 
-/* Goes through the pool in that order. 0: there is none, or no more. */
+/* Returns the pkey to evict first, or 0 if the pool is empty. */
 static inline NEEDS_LIBRARY_LOCK int eviction_first(void)
 {
     return eviction_pkey_at(eviction.order.next);
@@ -51,15 +52,15 @@ static inline NEEDS_LIBRARY_LOCK int eviction_next(int pkey)
 #define for_each_pkey_of_pool(pkey) \
     for (int pkey = eviction_first(); pkey != 0; pkey = eviction_next(pkey))
 
-/* A pkey joins the pool, or leaves it. No key has it. */
+/* A pkey joins or leaves the pool. No key has the pkey. */
 void eviction_add(int pkey) NEEDS_LIBRARY_LOCK;
 void eviction_remove(int pkey) NEEDS_LIBRARY_LOCK;
 
-/* A key gets the pkey, or loses it. */
+/* A key gets or loses the pkey. */
 void eviction_note_binding(int pkey, const struct eviction_history *key) NEEDS_LIBRARY_LOCK;
 void eviction_note_loss(int pkey, struct eviction_history *ret_key) NEEDS_LIBRARY_LOCK;
 
-/* Notes what threads have opened since the last call: they say it in their records. */
+/* Reads from the threads' records which pkeys they have opened since the last call. */
 void eviction_note_uses(void) NEEDS_LIBRARY_LOCK;
 
 #endif

@@ -6,29 +6,31 @@
 
 #include "base/os.h"
 
-/* The calling thread's guards of one level on one target. */
+/* The calling thread's guards on one target that belong to one level. */
 struct own_count {
-    struct guard_target target; /* followed only while the guards, open or suspended, keep it */
+    /* valid only while a guard of this entry, open or suspended, keeps the target alive */
+    struct guard_target target;
     struct guard_counts counts;
     unsigned level;
-    unsigned suspended_for; /* the level; 0: they count */
+    unsigned suspended_for; /* the level that suspended them; 0: they are not suspended */
 };
 
 enum { FEW = 8 };
 
 /*
- * A thread has few at a time, so they are searched one by one, the newest first. More than FEW
- * stand in pages from outside malloc, because a guard may be acquired in a signal handler that
- * interrupted malloc. The pages go when the thread has no guard: none are left when it ends.
+ * A thread has few entries, so the code searches them one by one, the newest first. If there are
+ * more than FEW, they move to pages that do not come from malloc, because a signal handler that
+ * interrupted malloc may acquire a guard. The pages are unmapped when the last guard is released,
+ * so a thread that ends leaves none.
  */
 static __thread struct own_counts {
-    unsigned level; /* of new guards */
+    unsigned level; /* the level of new guards */
     struct own_count *entries;
     size_t count, room;
     struct own_count few[FEW];
 } own_counts __attribute__((tls_model("initial-exec")));
 
-/* The guards of this level; NULL: there are none. */
+/* Returns the entry of the current level, or NULL. */
 static struct own_count *find_own(const struct guard_counts *counts)
 {
     for (size_t i = own_counts.count; i-- > 0;) {
@@ -41,7 +43,7 @@ static struct own_count *find_own(const struct guard_counts *counts)
     return NULL;
 }
 
-/* Moves the entries into pages, or into more of them. */
+/* Makes room for more entries in new pages, and moves the entries there. */
 static int grow_own_counts(void)
 {
     size_t size = own_counts.room * sizeof(*own_counts.entries), grown;
@@ -142,7 +144,10 @@ bool guard_counts_remove(struct guard_counts *counts, enum pkeyguard_rights righ
     if (*counter(counts, rights, mode) == 0)
         return false;
     --*counter(counts, rights, mode);
-    /* The newest of this thread. One that another thread acquired stays in that thread's count. */
+    /*
+     * Remove the newest entry of this thread. A guard that another thread acquired stays in that
+     * thread's entries.
+     */
     for (size_t i = own_counts.count; i-- > 0;) {
         struct own_count *mine = &own_counts.entries[i];
 
@@ -239,7 +244,7 @@ void guard_counts_lower_level(unsigned level, guard_counts_apply *apply)
     own_counts.level = level;
 }
 
-/* What this thread has suspended stays so in the child. */
+/* Guards that this thread has suspended stay suspended in the child. */
 void guard_counts_keep_own(struct guard_counts *counts)
 {
     *counts = (struct guard_counts){0};

@@ -6,7 +6,10 @@
 
 #include "base/registry.h"
 
-/* Memory for keys, from outside malloc. It is never freed; no address finds a key in it. */
+/*
+ * Memory for keys that does not come from malloc. It is never freed. Nothing looks up a key by its
+ * address.
+ */
 static struct registry keys UNDER_LIBRARY_LOCK = REGISTRY_INIT(struct pkeyguard_key);
 
 static NEEDS_LIBRARY_LOCK int bind_to(struct pkeyguard_key *key,
@@ -44,7 +47,7 @@ static void init_key(struct pkeyguard_key *zeroed_key, enum pkeyguard_rights def
     list_init(&zeroed_key->pages);
 }
 
-/* The flags exclude one another. */
+/* At most one flag may be set. */
 static bool flags_valid(unsigned flags, enum pkeyguard_rights default_rights)
 {
     switch (flags) {

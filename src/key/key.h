@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* key.h - a key as the back ends and regions see it, behind its frozen head */
+/*
+ * key.h - struct pkeyguard_key, as back ends and regions see it; its first members are public
+ * (guard.h)
+ */
 #ifndef KEY_H
 #define KEY_H
 
@@ -11,7 +14,10 @@
 #include "key/enforcement.h"
 #include "key/eviction.h"
 
-/* The bits of no pkey. They are pkey 0's AD bit, which is never set, so tests against PKRU fail. */
+/*
+ * The bits of a key that has no pkey: AD of pkey 0, which is never set in PKRU, so every test of
+ * these bits against PKRU fails.
+ */
 enum { UNBOUND = 1 };
 
 struct pkeyguard_key {
@@ -19,32 +25,37 @@ struct pkeyguard_key {
     struct pkeyguard_key_head head;
     const struct enforcement *enforcement;
     enum pkeyguard_rights default_rights;
-    bool no_base_rights; /* a virtual key: it has no set_rights, whoever enforces it */
+    bool no_base_rights; /* true for a virtual key, under every enforcement: it has no set_rights */
 
     /* Under the library's lock. */
-    struct list pages;      /* of its regions */
-    struct list of_process; /* in the list of virtual keys, or in that of software keys */
+    struct list pages;      /* the pages of the key's regions */
+    struct list of_process; /* a member of the list of virtual keys, or of software keys */
 
-    /* The pkey that its pages have; -1: none. Written under the library's lock, read without. */
+    /*
+     * The pkey that the key's pages have, or -1. Written under the library's lock, read without it.
+     */
     atomic_int pkey;
 
     /*
-     * Of virtual keys; on every other key they stay UNBOUND and 0. Written under the library's
-     * lock. Guards read them without, by plain loads between compiler fences: no compiler folds an
-     * atomic load into a comparison.
+     * These belong to virtual keys; in other keys they stay UNBOUND and 0. They are written under
+     * the library's lock. Guards read them without it, as plain loads between compiler fences,
+     * because no compiler folds an atomic load into a comparison.
      */
-    uint32_t bound_bits; /* the bits of the pkey that guards may open; UNBOUND: there is none */
+    uint32_t bound_bits; /* the bits of the pkey that guards may open, or UNBOUND */
     uint32_t pkey_bits;  /* the bits of `pkey`; they do not change while a guard pins it */
-    uint32_t wd_bit;     /* its WD bit; valid while pinned */
+    uint32_t wd_bit;     /* the WD bit of `pkey`; valid while a guard pins it */
 
-    int tagged_pkey; /* the pkey that some of its pages may have; 0: none. Under the lock. */
-    uint64_t serial; /* no other virtual key ever has it */
-    struct eviction_history history; /* while it has no pkey; under the lock */
+    int tagged_pkey; /* the pkey that some of its pages may have; 0: none; under the lock */
+    uint64_t serial; /* unique among all virtual keys that ever existed */
+    struct eviction_history history; /* valid while the key has no pkey; under the lock */
 
-    /* Of software keys. `open` is written under the library's lock, read without. */
-    enum pkeyguard_rights base UNDER_LIBRARY_LOCK; /* the rights without any guard */
-    struct guard_counts guards;                    /* on the whole key; under the lock */
-    atomic_int open; /* the rights on every region: base, and guards on the whole key */
+    /*
+     * These belong to software keys. `open` is written under the library's lock and read without
+     * it.
+     */
+    enum pkeyguard_rights base UNDER_LIBRARY_LOCK; /* the rights outside all guards */
+    struct guard_counts guards;                    /* the guards on the whole key; under the lock */
+    atomic_int open; /* the rights on every region: base widened by the guards on the whole key */
 };
 _Static_assert(sizeof(struct pkeyguard_key_head) == 8 && offsetof(struct pkeyguard_key, head) == 0,
                "frozen for the ABI");
@@ -55,26 +66,27 @@ static inline bool rights_valid(enum pkeyguard_rights rights)
            rights == PKEYGUARD_READ_WRITE;
 }
 
-/* Readies a software key, closed by default, in memory that is zeroed. It cannot fail. */
+/* Prepares a software key, closed by default, in zeroed memory. Cannot fail. */
 void key_init_private(struct pkeyguard_key *key) NEEDS_LIBRARY_LOCK;
 
-/* Ends it. It has no pages. */
+/* Ends such a key. The key has no pages. */
 void key_end_private(struct pkeyguard_key *key) NEEDS_LIBRARY_LOCK;
 
 /*
- * Pages join a key, and leave the one that they had, if any; or leave it for none: what the kernel
- * has for them is the caller's matter then. On failure nothing has changed.
+ * key_take_pages() moves pages to a key, from the key that they belong to if there is one.
+ * key_leave_pages() removes pages from their key; the caller then decides what page rights they
+ * get. On failure nothing has changed.
  */
 int key_take_pages(struct pkeyguard_key *key, struct pages *pages) NEEDS_LIBRARY_LOCK;
 void key_drop_pages(struct pages *pages) NEEDS_LIBRARY_LOCK;
 
-/* Sets the page rights of the key's pages. On failure they are as before. Takes the lock. */
+/* Sets the page rights of these pages. On failure they are unchanged. Takes the lock. */
 int key_set_prot(const struct pkeyguard_key *key, struct pages *pages, int prot);
 
 /*
- * Makes the key's pages readable and writable, for this thread at least, whatever the page rights
- * were: they are PROT_READ and PROT_WRITE then. On failure they are as before. key_close_pages()
- * leaves the page rights so; if it fails the pages are open still. Both take the lock.
+ * key_open_pages() makes the pages readable and writable, at least for this thread, and sets their
+ * page rights to PROT_READ | PROT_WRITE. On failure nothing has changed. key_close_pages() closes
+ * the pages and keeps those page rights. If it fails the pages are still open. Both take the lock.
  */
 int key_open_pages(struct pkeyguard_key *key, struct pages *pages, struct pkru_change *ret_change);
 int key_close_pages(struct pkeyguard_key *key, struct pages *pages,

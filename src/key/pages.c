@@ -17,11 +17,12 @@ void pages_abort_unrestored(void)
     os_abort("cannot restore page rights after a failed change", NULL);
 }
 
-/* A machine without PKU refuses pkey_mprotect(2) even with pkey 0, so that is not always used. */
+/* with_pkey: use pkey_mprotect(2). A machine without PKU refuses that call, even with pkey 0. */
 static int protect_pages(const struct pages *pages, int prot, int pkey, bool with_pkey)
 {
     size_t length = pages_span(pages), page = os_page_size();
-    size_t first = pages->gap == 0 ? length : pages->margin + pages->gap; /* before the gap */
+    /* the part before the gap */
+    size_t first = pages->gap == 0 ? length : pages->margin + pages->gap;
     char *start = pages_start(pages);
     int error;
 
@@ -37,9 +38,9 @@ static int protect_pages(const struct pages *pages, int prot, int pkey, bool wit
 }
 
 /*
- * After a failed change, which may have reached some of the pages. Where a sandbox refuses this
- * call, too, it has refused the change. Where a page is not mapped the kernel stops at the same
- * place.
+ * Undoes a change that failed and may have reached some of the pages. If a sandbox refuses this
+ * call too, it has also refused the change, so no page has changed. If a page is not mapped, the
+ * kernel stops at that page both times.
  */
 static void undo_protect(const struct pages *pages, int prot, int pkey, bool with_pkey)
 {

@@ -4,7 +4,8 @@
 #include "base/os.h"
 
 static struct pin_waiters {
-    atomic_uint wake_count; /* changes whenever a thread that was asked unpins; any thread writes */
+    /* changes each time a thread that was asked drops a pin; any thread writes it */
+    atomic_uint wake_count;
 } pin_waiters;
 
 void pin_wake_waiters(struct thread_record *own)
@@ -20,8 +21,8 @@ unsigned pin_ask_to_be_woken(void)
 
     for_each_thread(record) __atomic_store_n(&record->no_waiters, 0, __ATOMIC_RELAXED);
     /*
-     * A thread that misses the request has already made its unpin visible. If the barrier fails the
-     * caller may sleep through an unpin, but not for long.
+     * A thread that does not see the request has made its unpin visible before. If the barrier
+     * fails, the caller may miss an unpin; it then sleeps only for the limit of pin_sleep().
      */
     (void)os_barrier();
     thread_records_drop_exited();
@@ -30,6 +31,8 @@ unsigned pin_ask_to_be_woken(void)
 
 void pin_sleep(unsigned asked)
 {
-    /* A thread that ends drops its pins and wakes nobody. */
+    /*
+     * The limit, in milliseconds, is for a thread that ends: it drops its pins and wakes no waiter.
+     */
     os_wait(&pin_waiters.wake_count, asked, 20);
 }

@@ -2,11 +2,11 @@
 /*
  * pin.h - a thread pins the pkeys that its guards on virtual keys have open
  *
- * A pinned pkey stays with its key. A guard pins the pkey before it opens it, and unpins after it
- * has closed it; virtual_pool.c says what rests on that order. A thread changes its own pins with
- * no lock. Other threads see the change after a barrier (membarrier(2)).
+ * A pinned pkey stays with its key. A guard pins the pkey before it opens it, and unpins it after
+ * it has closed it. The proof in virtual_pool.c depends on that order. A thread changes its own
+ * pins without a lock. Other threads see the change after a barrier (membarrier(2)).
  *
- * The functions are inline because an open scope is two of them.
+ * The functions are inline because they are most of the cost of an open scope.
  */
 #ifndef PIN_H
 #define PIN_H
@@ -14,16 +14,19 @@
 #include "base/fence.h"
 #include "pkey/thread_records.h"
 
-/* The counter of the pkey that has these bits: four bytes for each two bits of PKRU. */
+/*
+ * Returns the counter of the pkey that has these bits. PKRU has two bits for each pkey, and a
+ * counter has four bytes.
+ */
 static inline uint32_t *pin_counter(struct thread_record *own, pkru_bits bits)
 {
     return (uint32_t *)(void *)((char *)own->pins + 2 * pkru_twice_first_pkey(bits));
 }
 
-/* Slow path of an unpin: wakes the threads that wait for one. Needs no lock. */
+/* Slow path of an unpin: wakes the threads that wait for one. Takes no lock. */
 void pin_wake_waiters(struct thread_record *own);
 
-/* Pins once. The caller then looks whether the key still has the pkey. */
+/* Pins once. The caller then checks that the key still has the pkey. */
 static inline void pin_once(struct thread_record *own, pkru_bits bits)
 {
     pkeyguard_count_up(pin_counter(own, bits));
@@ -31,7 +34,7 @@ static inline void pin_once(struct thread_record *own, pkru_bits bits)
     compiler_fence();
 }
 
-/* Drops a pin, by its counter; the pkey must be closed. */
+/* Drops one pin, given by its counter. The thread has closed the pkey. */
 static inline void unpin_once(struct thread_record *own, uint32_t *counter)
 {
     compiler_fence();
@@ -41,7 +44,7 @@ static inline void unpin_once(struct thread_record *own, uint32_t *counter)
         pin_wake_waiters(own);
 }
 
-/* The same for several pins at a time: coroutines leave theirs and come back to them. */
+/* Pin and unpin several times at once, for a coroutine that is resumed or left. */
 static inline void pin_times(int pkey, uint32_t times)
 {
     own_record->used |= PKEY_BITS(pkey);
@@ -59,8 +62,9 @@ static inline void unpin_times(int pkey, uint32_t times)
 }
 
 /*
- * How to wait for an unpin: ask every thread to wake the caller, look again whether the wait is
- * still needed, then sleep with the returned count and without the lock. The sleep is bounded.
+ * To wait for an unpin, first call pin_ask_to_be_woken(): every thread then wakes the caller when
+ * it unpins. Then check whether the wait is still needed. Then release the lock and call
+ * pin_sleep() with the returned count. The sleep has a limit.
  */
 unsigned pin_ask_to_be_woken(void) NEEDS_LIBRARY_LOCK;
 void pin_sleep(unsigned asked);

@@ -2,7 +2,7 @@
 /*
  * virtual_open.h - how a guard opens a virtual key; virtual_pool.c has the protocol
  *
- * Inline, because an open scope is little more than this.
+ * The functions are inline because they are most of the cost of an open scope.
  */
 #ifndef VIRTUAL_OPEN_H
 #define VIRTUAL_OPEN_H
@@ -10,16 +10,16 @@
 #include "key/key.h"
 #include "key/pin.h"
 
-/* True if the thread has a record. Always false without PKU: there threads never register. */
+/* True if the thread has a record. Always false without PKU, because no thread registers there. */
 static inline bool has_record(const struct thread_record *record)
 {
     return __builtin_expect(record->registered == 1, 1);
 }
 
 /*
- * Pins the pkey that the key is bound to. False: the key was rebound meanwhile; *ret_bound is still
- * pinned, and the caller unpins it. A key that is not bound pins UNBOUND, which opens nothing, and
- * returns true.
+ * Pins the pkey that the key is bound to. Returns false if the key was rebound meanwhile; then
+ * *ret_bound is still pinned, and the caller unpins it. If the key is not bound, pins UNBOUND,
+ * which opens nothing, and returns true.
  */
 static inline bool pin_bound(struct thread_record *record, const struct pkeyguard_key *key,
                              pkru_bits *ret_bound)
@@ -32,9 +32,9 @@ static inline bool pin_bound(struct thread_record *record, const struct pkeyguar
 }
 
 /*
- * Slow path of an open: undoes the pin that failed, binds the key, opens it. Returns 1: opened; 0:
- * it was bound already, or is no virtual key: pkeyguard_guard_enter() handles it; or -errno as
- * struct enforcement's enter.
+ * Slow path of an open: undoes the pin that failed, binds the key, and opens it. Returns 1 if it
+ * opened the key. Returns 0 if pkeyguard_guard_enter() must open it, because it was bound already
+ * or is not virtual. Else returns an error of struct enforcement's enter.
  */
 int virtual_bind_and_open(struct thread_record *record, pkru_bits pinned, struct pkeyguard_key *key,
                           enum pkeyguard_rights rights);

@@ -1,58 +1,60 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Virtual keys: many keys share a pool of pkeys. Protocol and proof.
+ * Virtual keys: many keys share a pool of pkeys. This comment has the protocol and its proof.
  *
- * Who may change what. Bindings (key->bound_bits, key->pkey), the pool and the list of threads
- * change under the library's lock. A thread changes its own pins, with plain writes and no lock. A
- * guard pins in this order (enforcement_virtual.c), and unpins in the opposite one:
+ * The bindings (key->bound_bits, key->pkey), the pool and the list of threads change under the
+ * library's lock. A thread changes its own pins with plain writes and without the lock. A guard
+ * pins in this order (enforcement_virtual.c), and unpins in the opposite order:
  *
  *     read the binding; pin that pkey; read the binding again: if it has changed, unpin and start
  *     over; open the pkey in PKRU
  *
- * A guard closes the pkey that it pins, whether the key is bound to it at that moment or not: a
- * binding can be taken away and given back meanwhile.
+ * A guard always closes the pkey that it pinned, even if the key is not bound to it at that moment:
+ * a binding can be taken away and given back during the guard's life.
  *
- * A pkey changes owner in these steps: 1 to 4 in close_some_pkey(), 5 in transfer().
+ * A pkey changes its owner in five steps. close_some_pkey() does steps 1 to 4, transfer() does step
+ * 5.
  *
- *  1. The owner's binding is taken away.
- *  2. membarrier(2): every running thread passes a full barrier, and every other thread does before
- *     it runs again. If a guard's pin is not visible after that, the guard reads the binding after
- *     the barrier, finds it gone, and opens nothing.
- *  3. The pins of every registered thread are read. If one pins the pkey, the binding is given back
- *     and another pkey is tried.
- *  4. The census: if the process has as many threads as are registered, there are no others. If it
- *     has more, they are made to register, where the program allows a signal (enlistment.c); else
- *     the binding is given back. The lock is held all this time, so no thread can bind
- * the key anew. Now the pkey is closed.
- *  5. The owner's pages become PROT_NONE and lose the pkey; then the new owner's pages get it; then
- *     the new owner is bound, and the pkey is closed no more.
+ *  1. Take the owner's binding away.
+ *  2. membarrier(2): every running thread passes a full barrier, and every other thread passes one
+ *     before it runs again. If a guard's pin is not visible after that, the guard reads the binding
+ *     after the barrier, sees that it is gone, and opens nothing.
+ *  3. Read the pins of every registered thread. If a thread pins the pkey, give the binding back
+ *     and try another pkey.
+ *  4. The census: compare the kernel's count of threads with the number of registered threads. If
+ *     the counts are equal, every thread is registered. If the kernel counts more, make the others
+ *     register, where the program allows a signal (enlistment.c); else give the binding back. The
+ *     caller has the lock all this time, so no thread can bind the key anew. After this step the
+ *     pkey is called closed.
+ *  5. Set the old owner's pages to PROT_NONE without a pkey, give the pkey to the new owner's
+ *     pages, and bind the new owner. Now the pkey is no longer called closed.
  *
- * After step 4 no thread has the pkey open, and none can open it before a binding names it again,
- * however long that takes. So one barrier and one census serve several pkeys, the next to be
- * wanted. Until another key wants the pkey, the old owner's pages keep it, and the old owner can be
- * bound again without these steps. The reasons:
+ * After step 4 no thread has the pkey open, and no thread can open it before a binding names it
+ * again. That holds for any length of time, so one barrier and one census can close several pkeys
+ * for later use. Until another key needs the pkey, the old owner's pages keep it, and the old owner
+ * can be bound again without these steps. The proof:
  *
- *  - A registered thread has a pkey of the pool open only while it pins it: it closed them all when
- *    it registered, only guards open them, and a guard unpins after it has closed. A switch of
- *    coroutines opens and closes for guards in the same order (saved_pins.c). At step 3 no thread
- *    pins this pkey, and since step 2 none can open it.
- *  - A thread that is not registered may have inherited the pkey open from its creator. At step 4
- *    there is no such thread. A thread born later is born of a registered one, so with the pkey
- *    closed. If the census came before step 3, it would miss a thread that is born in between,
- *    inside a scope that ends before step 3.
- *  - A signal handler starts with every key closed, and its return takes away what it opened. The
- *    code that it returns to has the PKRU of its frame, and pins what that has open: a thread can
- *    only register where it is certain that no frame from before has a pkey of the pool open. A
- *    handler's own guards pin like any other.
- *  - A thread that ends keeps its pins until the kernel says that it runs no more.
- *  - A fork child has one thread. It forgets the records of the others, and their pins.
+ *  - A registered thread has a pkey of the pool open only while it pins it. It closed the whole
+ *    pool when it registered, only guards open a pkey of the pool, and a guard unpins after it has
+ *    closed. A coroutine switch opens and closes for guards in the same order (saved_pins.c). At
+ *    step 3 no thread pins this pkey, and since step 2 no thread can open it.
+ *  - An unregistered thread may have inherited an open pkey from its creator. At step 4 there is no
+ *    unregistered thread. A thread that starts later has a registered creator, so it starts with
+ *    the pkey closed. If the census came before step 3, it would miss a thread that starts in
+ *    between, inside a scope that ends before step 3.
+ *  - A signal handler starts with every key closed, and its return undoes what it opened. The
+ *    interrupted code has the PKRU of its signal frame, and pins what that PKRU has open. For this
+ *    reason a thread can register only where no older frame has a pkey of the pool open. Guards in
+ *    a handler pin like all others.
+ *  - A thread that ends keeps its pins until the kernel says that the thread runs no more.
+ *  - A fork child has one thread. It drops the records of the other threads, with their pins.
  *
- * If the kernel says that the calling thread is the only one, its own pins are all there is to
- * read. An ended thread leaves the registry before the kernel's count. The census counts first and
- * then looks which threads live: both can only make the counts differ, and then the pkey stays. Two
- * kinds of code are outside the count and outside this argument: code made by clone(2) that shares
- * the memory but not the process, while its parent runs on; and threads that start with a PKRU that
- * the program wrote open by itself. tests/model has the protocol for spin.
+ * If the kernel says that the calling thread is the only one, only its own pins are read. A thread
+ * that has ended leaves the registry before it leaves the kernel's count, and the census asks the
+ * kernel first and the registry second. Both can only make the counts differ, and then the pkey
+ * stays. The proof does not cover two kinds of code: code started by clone(2) that shares the
+ * memory but is another process and runs beside its parent, and threads for which the program
+ * itself wrote an open PKRU. tests/model has the protocol as a model for spin.
  */
 #include "key/virtual_pool.h"
 
@@ -67,22 +69,22 @@
 static struct virtual_pool {
     bool ready; /* set once, under the library's lock; read without */
 
-    /* Under the library's lock. */
+    /* The next two are under the library's lock. */
     struct list keys;         /* every virtual key */
-    unsigned key_count, size; /* of keys; of pkeys in the pool */
+    unsigned key_count, size; /* the number of keys, and of pkeys in the pool */
     uint64_t last_serial;
-    pkru_bits closed; /* pkeys that every thread has closed and that no binding names */
+    pkru_bits closed; /* the pkeys that every thread has closed and no binding names */
 
     /*
-     * The key whose pages may have the pkey. Where a change of pages has failed half-way the key
-     * has no pkey, but it is the owner still: no other key gets the pkey before it is off all of
-     * these pages.
+     * The key whose pages may have the pkey. If a change of pages failed half-way, the key has no
+     * pkey but is still the owner. No other key gets the pkey before all of these pages have lost
+     * it.
      */
     struct pkeyguard_key *owners[PKEYS];
 
-    /* The same for code that has no lock: written under the lock, read without. */
+    /* The owners' serials, for code without the lock. Written under the lock, read without it. */
     _Atomic uint64_t owner_serials[PKEYS];
-    _Atomic pkey_bitset bound; /* pkeys that a binding names */
+    _Atomic pkey_bitset bound; /* the pkeys that a binding names */
 } pool = {.keys = LIST_INIT(pool.keys)};
 
 static NEEDS_LIBRARY_LOCK void set_binding(struct pkeyguard_key *key, int pkey)
@@ -95,7 +97,7 @@ static NEEDS_LIBRARY_LOCK void set_binding(struct pkeyguard_key *key, int pkey)
     __atomic_store_n(&key->bound_bits, PKEY_BITS(pkey), __ATOMIC_SEQ_CST);
 }
 
-/* The owner keeps the pkey, but guards find the key unbound. */
+/* The owner keeps the pkey on its pages, but guards see the key as unbound. */
 static NEEDS_LIBRARY_LOCK void take_binding(int pkey)
 {
     pool.bound &= ~(1u << pkey);
@@ -123,7 +125,7 @@ static NEEDS_LIBRARY_LOCK void set_owner(int pkey, struct pkeyguard_key *key)
     pool.owner_serials[pkey] = key == NULL ? 0 : key->serial;
 }
 
-/* One pkey more. No virtual key has had it yet, so it is closed everywhere. */
+/* Adds a pkey to the pool. No virtual key has had it yet, so every thread has it closed. */
 static NEEDS_LIBRARY_LOCK int grow_pool(void)
 {
     int pkey = pkey_take_for_pool();
@@ -136,7 +138,7 @@ static NEEDS_LIBRARY_LOCK int grow_pool(void)
     return pkey;
 }
 
-/* Where that fails os_barrier() fails, too, and no pkey changes its owner. */
+/* If this fails, os_barrier() fails too, and then no pkey changes its owner. */
 void virtual_pool_forget_barrier(void)
 {
     if (pool.ready)
@@ -186,7 +188,10 @@ bool virtual_pool_in_use(void)
     return pool.ready;
 }
 
-/* Takes the pkey off the key's pages. On failure some may still have it; the first error. */
+/*
+ * Removes the pkey from the key's pages. Returns the first error; some pages may then still have
+ * it.
+ */
 static NEEDS_LIBRARY_LOCK int close_pages_of(struct pkeyguard_key *key, int pkey)
 {
     int error = 0;
@@ -202,7 +207,10 @@ static NEEDS_LIBRARY_LOCK int close_pages_of(struct pkeyguard_key *key, int pkey
     return error;
 }
 
-/* Step 1, of the next few pkeys that no thread seems to pin. *pkey: where to go on; 0: the end. */
+/*
+ * Step 1 for the next few pkeys that no thread seems to pin. Starts at *pkey and sets it to the
+ * pkey to continue with, or to 0 at the end.
+ */
 static NEEDS_LIBRARY_LOCK pkru_bits take_some_bindings(int *pkey)
 {
     enum { AT_ONCE = 5 };
@@ -218,14 +226,14 @@ static NEEDS_LIBRARY_LOCK pkru_bits take_some_bindings(int *pkey)
     return taken;
 }
 
-/* Steps 2 to 4: finds those of these pkeys that every thread has closed and none can open. */
+/* Steps 2 to 4: reports which of these pkeys every thread has closed. */
 static NEEDS_LIBRARY_LOCK int find_closed(pkru_bits pkeys, pkru_bits *ret_closed)
 {
     bool alone = thread_records_only_own();
     pkru_bits unpinned = 0;
     int error = 0;
 
-    /* Without a barrier it cannot be known what other threads have open. */
+    /* Without a barrier other threads' pins are not certain. */
     if (!alone && os_barrier() != 0)
         return -EAGAIN;
     for_each_pkey_left(left, pkeys)
@@ -244,8 +252,8 @@ static NEEDS_LIBRARY_LOCK int find_closed(pkru_bits pkeys, pkru_bits *ret_closed
 }
 
 /*
- * Steps 1 to 4, until some pkey is closed. Several are tried at a time, those first that eviction.h
- * names first: they are the next to be wanted.
+ * Steps 1 to 4 until at least one pkey is closed. Each try takes several pkeys in the order of
+ * eviction.h, because the next keys will need them.
  */
 static NEEDS_LIBRARY_LOCK int close_some_pkey(void)
 {
@@ -263,7 +271,7 @@ static NEEDS_LIBRARY_LOCK int close_some_pkey(void)
     return eviction_first() == 0 ? -ENOSPC : -EBUSY;
 }
 
-/* The least recently used of the closed pkeys; 0: there is none. */
+/* Returns the closed pkey that eviction.h puts first, or 0. */
 static NEEDS_LIBRARY_LOCK int first_closed_pkey(void)
 {
     for_each_pkey_of_pool(pkey)
@@ -274,7 +282,7 @@ static NEEDS_LIBRARY_LOCK int first_closed_pkey(void)
     return 0;
 }
 
-/* A closed pkey; another key's pages may have it. Fails as virtual_pool_pin(). */
+/* Returns a closed pkey, which another key's pages may still have. Fails as virtual_pool_pin(). */
 static NEEDS_LIBRARY_LOCK int find_closed_pkey(void)
 {
     int pkey = first_closed_pkey(), error;
@@ -288,12 +296,12 @@ static NEEDS_LIBRARY_LOCK int find_closed_pkey(void)
         error = close_some_pkey();
     if (error == 0)
         return first_closed_pkey();
-    /* The program may have freed one since the pool was full. */
+    /* The program may have freed a pkey since the pool was full. */
     pkey = grow_pool();
     return pkey > 0 ? pkey : error;
 }
 
-/* Step 5, of a closed pkey. */
+/* Step 5 for a closed pkey. */
 static NEEDS_LIBRARY_LOCK int transfer(int pkey, struct pkeyguard_key *key)
 {
     struct pkeyguard_key *owner = pool.owners[pkey];
@@ -362,7 +370,10 @@ int virtual_pool_remove_key(struct pkeyguard_key *key)
     return 0;
 }
 
-/* A pkey without an owner is on no page, and no thread pins it: its last key would stand. */
+/*
+ * Only pkeys without an owner leave: no page has such a pkey and no thread pins it, because a
+ * pinned key cannot be destroyed.
+ */
 bool virtual_pool_shrink(void)
 {
     bool shrunk = false;
@@ -424,7 +435,7 @@ uint64_t virtual_pool_serial(int pkey)
     return pool.owner_serials[pkey];
 }
 
-/* Pins as a guard does: the binding counts that the key has once the pin is there. */
+/* Pins in the order of a guard: after the pin it checks that the key still has this pkey. */
 static bool pin_where_bound(uint64_t serial, uint32_t times)
 {
     int pkey = virtual_pool_pkey(serial);

@@ -17,7 +17,7 @@ pid_t virtual_wait_unregistered_thread(void)
     return thread;
 }
 
-/* A new thread is not registered yet: it gets a second to do so. */
+/* Waits up to a second for a new thread to register. */
 static bool wait_for_registration(void)
 {
     enum { TRIES = 100, MILLISECONDS = 10 };
@@ -63,7 +63,7 @@ bool virtual_wait_for(int error)
     return (error == -EBUSY && wait_for_unpin()) || (error == -EAGAIN && wait_for_registration());
 }
 
-/* Asks to be woken, and sleeps unless a pkey is unpinned by now. */
+/* Asks to be woken, and sleeps if the pool still has no unpinned pkey. */
 static void sleep_until_unpin(void)
 {
     bool all_pinned;
@@ -93,11 +93,11 @@ bool virtual_wait_until(int *error, uint64_t deadline)
         sleep_until_unpin();
     else
         os_wait(&nothing, 0,
-                MILLISECONDS); /* nothing tells that a thread has registered or ended */
+                MILLISECONDS); /* no event reports that a thread has registered or ended */
     return true;
 }
 
-/* NULL: the region's key is not virtual. */
+/* Returns NULL if the region's key is not virtual. */
 static struct pkeyguard_key *virtual_key_of(const struct pkeyguard_region *region,
                                             region_key *key_of)
 {
@@ -116,7 +116,10 @@ void virtual_drop_all(size_t count, struct pkeyguard_region *const regions[], re
     }
 }
 
-/* Under one lock, so that no two threads each take a part of what the other needs, too. */
+/*
+ * Holds the lock for all pins together. Otherwise two threads could each take pkeys that the other
+ * needs.
+ */
 static NEEDS_LIBRARY_LOCK int try_to_pin_all(size_t count, struct pkeyguard_region *const regions[],
                                              region_key *key_of, bool *ret_wait_helps)
 {
@@ -128,7 +131,7 @@ static NEEDS_LIBRARY_LOCK int try_to_pin_all(size_t count, struct pkeyguard_regi
         if (key != NULL)
             error = virtual_pool_pin(key);
         if (error != 0) {
-            /* If this thread pins the whole pool itself, no other thread's unpin helps. */
+            /* If this thread itself pins the whole pool, no other thread's unpin helps. */
             *ret_wait_helps = error == -EBUSY && !virtual_pool_all_pinned_here();
             virtual_drop_all(i, regions, key_of);
         }
@@ -145,7 +148,7 @@ static bool any_virtual(size_t count, struct pkeyguard_region *const regions[], 
     return false;
 }
 
-/* The second try sees every unpin that came before the request to be woken. */
+/* The second try sees every unpin that happened before the request to be woken. */
 static NEEDS_LIBRARY_LOCK int pin_all_or_ask(size_t count, struct pkeyguard_region *const regions[],
                                              region_key *key_of, bool *ret_wait,
                                              unsigned *ret_asked)
