@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Enlistment: a thread registers in a signal handler, on behalf of another thread.
+ * Enlistment: a signal handler registers its thread at the request of another thread.
  *
- * It is the same registration as in thread_records.c, and the invariants hold for the same reasons.
- * The thread goes on with the frame of this handler, in which the pool and the idle pkeys are
- * closed. Every other frame on its stack has them closed already, or it cannot register now. Nor
- * can it while it is about to write a PKRU that it has read before (revocation.c), or changes its
- * list of robust mutexes, to which the record's mutex is added.
+ * The registration is that of thread_records.c, and the invariants hold for the same reasons. The
+ * thread goes on with this handler's signal frame, in which the handler closes the pool and the
+ * idle pkeys. The thread can register only if every other frame on its stack has them closed
+ * already. It also cannot register while it is about to write a PKRU value that it has read before
+ * (revocation.c), or while it changes its list of robust mutexes, to which the record's mutex is
+ * added.
  *
- * The handler cannot take the library's lock, which the initiator holds. So the initiator offers
- * records beforehand, and adds those that were taken to the registry afterwards.
+ * The handler cannot take the library's lock, because the initiator holds it. So the initiator
+ * offers records before the signal, and adds the accepted records to the registry afterwards.
  */
 #include "pkey/enlistment.h"
 

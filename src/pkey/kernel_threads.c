@@ -13,8 +13,9 @@
 #include "base/process.h"
 
 /*
- * /proc/self/task, open. The program may close it, or open a file of its own under that number: the
- * device and inode tell. A fork child has its parent's: the number of the process tells.
+ * /proc/self/task, kept open. The program may close the descriptor, or open a file of its own under
+ * that number, so each use checks device and inode. A fork child has its parent's directory, so
+ * each use checks the number of the process.
  */
 static struct task_directory {
     int file; /* -1: not open */
@@ -55,7 +56,10 @@ unsigned kernel_threads_count(void)
 
 enum { PF_EXITING = 4 }; /* of the kernel's include/linux/sched.h */
 
-/* Reads a file of a thread as a string, as much of it as has room. False: it cannot be read. */
+/*
+ * Reads a file of a thread as a string, truncated to the size of the buffer. False: it cannot be
+ * read.
+ */
 static NEEDS_LIBRARY_LOCK bool read_thread_file(const char *thread, const char *name, char *text,
                                                 size_t size)
 {
@@ -72,7 +76,7 @@ static NEEDS_LIBRARY_LOCK bool read_thread_file(const char *thread, const char *
 /* The kernel's flags of a thread, from its "stat" (proc(5)); -1: it cannot be read. */
 static NEEDS_LIBRARY_LOCK long flags_of(const char *thread)
 {
-    enum { FLAGS_FIELD = 7 }; /* counted from the thread's name */
+    enum { FLAGS_FIELD = 7 }; /* the position after the thread's name */
     char line[512], *field;
 
     if (!read_thread_file(thread, "stat", line, sizeof(line)))
@@ -94,7 +98,7 @@ bool kernel_threads_blocks(pid_t thread, int signal)
     return field != NULL && strtoull(field + strlen("\nSigBlk:"), NULL, 16) >> (signal - 1) & 1;
 }
 
-/* True if the thread runs no code of the program any more. */
+/* True if the thread will run no more code of the program. */
 static NEEDS_LIBRARY_LOCK bool about_to_end(const char *thread)
 {
     long flags = flags_of(thread);

@@ -15,7 +15,7 @@
 #include "pkey/signal_round.h"
 #include "pkey/thread_records.h"
 
-/* PKEYGUARD_ENFORCEMENT in the environment. Written once, under `once`. */
+/* PKEYGUARD_ENFORCEMENT from the environment. Written once, under `once`. */
 static struct environment {
     pthread_once_t once;
     bool wants_mprotect;
@@ -36,7 +36,7 @@ int pkeys_ruled_out(void)
     return pkeyguard_pkru_supported() ? 0 : -ENOTSUP;
 }
 
-/* The idle pkeys that every thread says it has closed. */
+/* Returns the idle pkeys that every thread has closed, by the threads' own records. */
 static NEEDS_LIBRARY_LOCK pkey_bitset closed_by_all_threads(void)
 {
     pkey_bitset idle = pkey_manager.idle, closed = 0;
@@ -52,8 +52,8 @@ static NEEDS_LIBRARY_LOCK pkey_bitset closed_by_all_threads(void)
 }
 
 /*
- * The idle pkeys that no other thread has open. One that was closed everywhere stays closed: only
- * guards and rights of a live key open a pkey.
+ * Returns the idle pkeys that no other thread has open. A pkey that was closed in every thread
+ * stays closed, because only guards and rights of a live key open a pkey.
  */
 static NEEDS_LIBRARY_LOCK pkey_bitset closed_elsewhere(void)
 {
@@ -70,7 +70,7 @@ unsigned pkeys_reusable(void)
     return (unsigned)__builtin_popcount(reusable);
 }
 
-/* -ENOSPC: there is none that only the calling thread may have open. */
+/* Takes an idle pkey. -ENOSPC: another thread may have each of them open. */
 static NEEDS_LIBRARY_LOCK int take_idle(void)
 {
     pkey_bitset reusable = closed_elsewhere();
@@ -83,12 +83,18 @@ static NEEDS_LIBRARY_LOCK int take_idle(void)
     return pkey;
 }
 
-/* The same, after this thread has said what it closed, and after a signal to all the others. */
+/*
+ * Takes an idle pkey. If there is none, first closes the idle pkeys in this thread, then by a
+ * signal in all others.
+ */
 static NEEDS_LIBRARY_LOCK int close_and_take_idle(void)
 {
     int pkey = take_idle();
 
-    /* A thread that has no memory for its record stays one that may have the pkeys open. */
+    /*
+     * If there is no memory for this thread's record, the thread still counts as one that may have
+     * the pkeys open.
+     */
     if (pkey == -ENOSPC && pkey_manager.idle != 0 && thread_records_register() == 0)
         pkey = take_idle();
     if (pkey == -ENOSPC && pkey_manager.idle != 0 &&
@@ -100,9 +106,9 @@ static NEEDS_LIBRARY_LOCK int close_and_take_idle(void)
 }
 
 /*
- * Another user of pkeys may have had this one before: pkey_free(2) closes it in no thread. If the
- * program allows a signal, every other thread is made to close it. Else only the calling thread
- * does, as the kernel does for a pkey that it has never given out.
+ * Closes a pkey from the kernel that another user of pkeys may have had before, because
+ * pkey_free(2) closes it in no thread. If the program has chosen a signal, every thread closes it.
+ * Otherwise only the calling thread does. False: some thread did not answer.
  */
 static NEEDS_LIBRARY_LOCK bool close_new_everywhere(int pkey)
 {
@@ -110,7 +116,10 @@ static NEEDS_LIBRARY_LOCK bool close_new_everywhere(int pkey)
            revoke_everywhere(PKEY_BITS(pkey)) == 0;
 }
 
-/* A sandbox may know pkey_alloc(2) and refuse pkey_mprotect(2). Looks once. */
+/*
+ * Checks once that the kernel accepts pkeys for pages. A sandbox may allow pkey_alloc(2) and refuse
+ * pkey_mprotect(2).
+ */
 static NEEDS_LIBRARY_LOCK bool pages_take_pkeys(int pkey)
 {
     void *page;
@@ -123,7 +132,10 @@ static NEEDS_LIBRARY_LOCK bool pages_take_pkeys(int pkey)
     return pkey_manager.pages_take_pkeys;
 }
 
-/* A pkey from the kernel. -ENOSPC; -ENOTSUP: it has none, or no page takes it. */
+/*
+ * Takes a pkey from the kernel. -ENOSPC: the kernel has none left. -ENOTSUP: the kernel has no
+ * pkeys, or accepts them for no page.
+ */
 static NEEDS_LIBRARY_LOCK int take_from_kernel(void)
 {
     int pkey = os_pkey_alloc();
@@ -135,7 +147,10 @@ static NEEDS_LIBRARY_LOCK int take_from_kernel(void)
     return pkey < 0 && pkey != -ENOSPC ? -ENOTSUP : pkey;
 }
 
-/* The same, closed everywhere. -ENOSPC: there is none that no other thread can have open. */
+/*
+ * Takes a pkey from the kernel and closes it everywhere. -ENOSPC: none is left, or another thread
+ * may have it open.
+ */
 static NEEDS_LIBRARY_LOCK int take_new(void)
 {
     int pkey;
@@ -166,7 +181,7 @@ void pkey_retire(int pkey)
     own_pkru_change(PKEY_WD(pkey), PKEY_AD(pkey));
 }
 
-/* One that the kernel can spare. -ENOSPC: it has one or none. */
+/* Takes a pkey, but leaves the kernel at least one. -ENOSPC: the kernel has only one or none. */
 static NEEDS_LIBRARY_LOCK int take_spare(void)
 {
     uint32_t pkru = pkeyguard_pkru_read();
@@ -177,14 +192,17 @@ static NEEDS_LIBRARY_LOCK int take_spare(void)
         os_pkey_free(spare > 0 ? spare : pkey);
         if (spare < 0)
             pkey = -ENOSPC;
-        /* Both bits of a pkey in the pool mark a thread outside handlers (thread_records.c). */
+        /*
+         * One bit only: both bits of a pkey of the pool mark a thread as outside handlers
+         * (thread_records.c).
+         */
         pkeyguard_pkru_write(pkru);
     }
     return pkey;
 }
 
 /*
- * The thread itself may have the pkey open, too, in code that a handler has interrupted: then its
+ * Also checks this thread's signal frames: if interrupted code has the pkey open, the handler's
  * return would open it again.
  */
 int pkey_take_for_pool(void)

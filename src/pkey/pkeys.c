@@ -24,7 +24,9 @@ static uint64_t after_change(pkey_bitset dedicated)
     return (pkeys_change_number(pkey_manager.dedicated) + 1) << PKEYS | dedicated;
 }
 
-/* `dedicated` is written last: a reader that finds the pkey there finds the rest of it, too. */
+/*
+ * `dedicated` is written last, so a reader that finds the pkey there also finds the other members.
+ */
 void pkeys_dedicate(int pkey, enum pkeyguard_rights default_rights)
 {
     uint64_t changed = after_change(pkeys_in(pkey_manager.dedicated) | 1u << pkey);
@@ -35,7 +37,7 @@ void pkeys_dedicate(int pkey, enum pkeyguard_rights default_rights)
     pkey_manager.dedicated = changed;
 }
 
-/* The number of the change is written before `dedicated`, for the same reason. */
+/* changed_at is written before `dedicated`, for the same reason. */
 void pkeys_make_idle(int pkey)
 {
     uint64_t changed = after_change(pkeys_in(pkey_manager.dedicated) & ~(1u << pkey));

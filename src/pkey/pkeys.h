@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pkeys.h - the pkey manager's account: which pkeys are this library's, and for what
+ * pkeys.h - the list of this library's pkeys, and what each is for
  *
- * A pkey is dedicated: one key owns it; or in the pool: virtual keys share it; or idle: its key was
- * destroyed, and some thread may have it open still. It goes from one to the other in
- * pkey_allocator.c. Signal handlers and threads read the account with no lock.
+ * A dedicated pkey belongs to one key. A pkey of the pool is shared by virtual keys. An idle pkey
+ * belonged to a key that was destroyed, and a thread may still have it open. pkey_allocator.c moves
+ * a pkey from one state to another. Signal handlers and threads read the list without the lock.
  */
 #ifndef PKEYS_H
 #define PKEYS_H
@@ -17,23 +17,24 @@
 #include "pkru/bits.h"
 
 struct pkey_manager {
-    /* Written under the library's lock, read without. */
+    /* Written under the library's lock, read without it. */
 
     /*
-     * The pkeys that dedicated keys own, a bit each; above them the number of changes of this set
-     * so far. In one word, so that a reader sees a consistent whole and can tell later what has
-     * changed since.
+     * The low bits are the set of dedicated pkeys. The high bits count the changes of that set.
+     * They are one word, so that a reader gets both from the same moment and can later tell what
+     * has changed.
      */
     _Atomic uint64_t dedicated;
-    _Atomic uint64_t changed_at[PKEYS]; /* the number of a pkey's last change */
+    _Atomic uint64_t changed_at[PKEYS]; /* for each pkey, the number of its last change */
     _Atomic pkey_bitset idle;
-    _Atomic uint64_t last_idle_at; /* the number of the change that made the last one idle */
-    _Atomic pkru_bits defaults;    /* what the dedicated keys' defaults deny; all other bits set */
-    _Atomic pkru_bits pool;        /* the pool's bits */
+    _Atomic uint64_t last_idle_at; /* the number of the last change that made a pkey idle */
+    /* the bits that dedicated keys' defaults deny; all other bits are set */
+    _Atomic pkru_bits defaults;
+    _Atomic pkru_bits pool; /* the pool's bits */
 
     /* Read and written under the library's lock. */
 
-    pkey_bitset closed_everywhere UNDER_LIBRARY_LOCK; /* idle ones that every thread has closed */
+    pkey_bitset closed_everywhere UNDER_LIBRARY_LOCK; /* idle pkeys that every thread has closed */
     bool pages_take_pkeys UNDER_LIBRARY_LOCK;         /* pkey_mprotect(2) was seen to work */
     bool pool_is_full UNDER_LIBRARY_LOCK; /* the kernel had no pkey to spare at the last try */
 };
@@ -57,13 +58,13 @@ static inline uint64_t pkeys_change_number(uint64_t snapshot)
     return snapshot >> PKEYS;
 }
 
-/* Their bits in PKRU. */
+/* Returns the PKRU bits of the dedicated pkeys. */
 static inline pkru_bits pkeys_bits(uint64_t snapshot)
 {
     return pkru_of_set(pkeys_in(snapshot));
 }
 
-/* The bits of those that have had the same key since. */
+/* Returns the bits of those pkeys that have had the same key ever since the snapshot. */
 pkru_bits pkeys_bits_kept(uint64_t snapshot);
 
 /* The deny bits of the dedicated keys' default rights; every other pkey's bits are set. */
@@ -72,13 +73,16 @@ static inline pkru_bits pkeys_defaults(void)
     return atomic_load_explicit(&pkey_manager.defaults, memory_order_relaxed);
 }
 
-/* The pool's bits. Needs no lock. */
+/* Returns the bits of the pool. Needs no lock. */
 static inline pkru_bits pkeys_pool(void)
 {
     return atomic_load_explicit(&pkey_manager.pool, memory_order_relaxed);
 }
 
-/* The AD bits of the pkeys that a thread closes when it registers: pool and idle. Needs no lock. */
+/*
+ * Returns the AD bits of the pkeys that a thread closes when it registers: the pool's and the idle
+ * ones. Needs no lock.
+ */
 static inline pkru_bits pkeys_to_close(void)
 {
     return (pkeys_pool() | pkru_of_set(pkey_manager.idle)) & EVERY_AD;
@@ -86,16 +90,16 @@ static inline pkru_bits pkeys_to_close(void)
 
 /* ---- Changes of the account ---- */
 
-/* A pkey gets a dedicated key. */
+/* The pkey gets a dedicated key. */
 void pkeys_dedicate(int pkey, enum pkeyguard_rights default_rights) NEEDS_LIBRARY_LOCK;
 
-/* Its key is destroyed, or it comes from the kernel and may be open somewhere: it is idle. */
+/* The pkey becomes idle: its key is destroyed, or it is new and a thread may have it open. */
 void pkeys_make_idle(int pkey) NEEDS_LIBRARY_LOCK;
 
-/* An idle pkey goes to a new owner. */
+/* An idle pkey gets a new owner. */
 void pkeys_reuse(int pkey) NEEDS_LIBRARY_LOCK;
 
-/* A pkey joins the pool, or leaves it and is idle. */
+/* The pkey joins the pool, or leaves it and becomes idle. */
 void pkeys_add_to_pool(int pkey) NEEDS_LIBRARY_LOCK;
 void pkeys_remove_from_pool(int pkey) NEEDS_LIBRARY_LOCK;
 

@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Revocation: a signal stops every other thread, and the rights in its signal frame are changed.
+ * Revocation: a signal stops every other thread, and its handler changes the rights in the thread's
+ * signal frame.
  *
- * The round has succeeded when the kernel counts no more threads than those that are stopped, and
- * the initiator. At that moment there is no other thread, and every one of these has the new rights
- * in the frame that it goes on with:
+ * The round has succeeded when the kernel counts no threads but the initiator and those that are
+ * stopped. At that moment every other thread has the new rights in the frame that it goes on with:
  *
- *  - A thread that waits in the handler can neither open a pkey nor create a thread nor end. So the
- *    threads that the kernel counted are exactly those that have answered.
- *  - A thread that is born during the round is born of a thread that has not answered, and it
+ *  - A thread that waits in the handler cannot open a pkey, create a thread, or end. So the threads
+ *    that the kernel counted are exactly those that have answered.
+ *  - A thread that starts during the round was created by a thread that has not answered, and it
  *    counts. The initiator finds it when it looks for threads again.
- *  - A waiting thread goes on with the frame of this handler. It answers only if every other frame
- *    on its stack has the new rights already: from another frame, a later return would give it back
- *    what it had.
- *  - The thread is not about to write a PKRU that it has read before. For a guard and for
- *    pkey_set(3), the code around the interrupted instruction shows that. For the library's C code,
- *    which reads rights and then sets them, its count of changes does (own_pkru.h). A guard on a
- *    key may not be opened while that key is destroyed, says its header.
- *  - A fork child has one thread, which was not waiting in the handler; a fork waits for the lock.
- *    As for virtual keys, clone(2) can make code that shares the memory and is not counted.
- *  - The kernel counts the first thread until the process ends, also after that thread has ended.
+ *  - A waiting thread goes on with the frame of this handler. It answers "done" only if every older
+ *    frame on its stack already has the new rights. Otherwise a later return to such a frame would
+ *    give it back its old rights.
+ *  - The thread is not about to write a PKRU value that it has read before. For a guard and for
+ *    pkey_set(3) the code around the interrupted instruction shows that. For the library's C code
+ *    the count of changes shows it (own_pkru.h). The header of keys forbids opening a guard on a
+ *    key during its destruction.
+ *  - A fork child has one thread, which was not waiting in the handler, because fork waits for the
+ *    lock. clone(2) can make code that shares the memory and is not counted; the proof does not
+ *    cover it.
+ *  - The kernel counts the first thread until the process ends, even after that thread has ended.
  *    The initiator finds out whether it has ended before it counts.
  */
 #include "pkey/revocation.h"
@@ -33,10 +34,10 @@
 #include "pkey/thread_records.h"
 #include "pkru/signal_frame.h"
 
-/* Written under the library's lock before a round, read by the handlers in it. */
+/* Written under the library's lock before a round. Read by the handlers during the round. */
 static struct revocation {
     pkru_bits mask; /* the bits that change */
-    pkru_bits deny; /* those of them that are set afterwards; the others are clear */
+    pkru_bits deny; /* the bits of `mask` to set; the others are cleared */
 } revocation;
 
 static bool has_new_rights(uint32_t pkru, uint32_t unused)
@@ -45,7 +46,7 @@ static bool has_new_rights(uint32_t pkru, uint32_t unused)
     return (pkru & revocation.mask) == revocation.deny;
 }
 
-/* True if the thread's PKRU can be changed in this frame. */
+/* True if it is safe to change the thread's PKRU in this frame. */
 static bool can_change(void *ucontext)
 {
     uint32_t pkru;

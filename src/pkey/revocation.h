@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * revocation.h - changes rights in every thread of the process at once, by a signal
+ * revocation.h - changes rights in all threads of the process, by a signal
  *
  * It works only if the program has chosen a signal for it (signal_round.h). The caller is not in a
  * signal handler.
@@ -12,16 +12,16 @@
 #include "pkru/bits.h"
 
 /*
- * Closes these pkeys, given by their bits in PKRU, in every thread: AD alone, as the kernel gives a
- * new pkey to threads that are there already. No thread may be able to open one of the pkeys unless
- * it has it open already. Returns 0; -EAGAIN: some thread may have them open still.
+ * Closes these pkeys in every thread. Sets AD alone, as the kernel does in existing threads for a
+ * new pkey. The caller makes sure that no thread opens one of the pkeys meanwhile. Returns 0, or
+ * -EAGAIN if a thread did not answer and may still have them open.
  */
 int revoke_everywhere(pkru_bits bits) NEEDS_LIBRARY_LOCK;
 
 /*
- * In every other thread: of these bits those in deny are set, the others cleared. At once: all
- * threads are stopped before the first one goes on with the new rights. Returns 0; -EAGAIN: nothing
- * has changed.
+ * Changes the bits of the mask in every other thread: sets those in deny, clears the others. All
+ * threads stop before the first one goes on with the new rights. Returns 0, or -EAGAIN with nothing
+ * changed.
  */
 int set_rights_everywhere(pkru_bits mask, pkru_bits deny) NEEDS_LIBRARY_LOCK;
 

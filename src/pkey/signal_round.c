@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A round runs under the library's lock. The initiator looks for threads and sends the signal to
- * each that the job concerns. The handler does the job, or says that it is not possible now. In the
- * latter case the thread goes on and is asked again.
+ * each thread that the job concerns. The handler does the job, or reports that it cannot do it at
+ * this point. In the second case the thread goes on and is asked again.
  *
- * No deadlock. The initiator takes no lock that a stopped thread may hold, neither malloc's nor
- * stdio's, and runs no signal handler, for its signals are blocked. A thread that waits for the
- * library's lock has its signals unblocked, so it answers. A thread never answers if it blocks the
- * signal, stays in a handler for long, or sleeps where no signal wakes it. The round fails when no
- * further thread has answered "done" for a while. Then all threads go on.
+ * A round cannot deadlock. The initiator takes no lock that a stopped thread may hold, such as
+ * malloc's or stdio's. It runs no signal handler, because its signals are blocked. A thread that
+ * waits for the library's lock has its signals unblocked, so it answers. A thread does not answer
+ * if it blocks the signal, stays in a handler for long, or sleeps where no signal wakes it. The
+ * round fails if no further thread has answered "done" for a while. Then all threads go on.
  *
- * A handler may run late. It counts itself as running before it looks whether a round is on, and
- * the initiator ends the round before it looks how many handlers run and waits for all of them.
+ * A handler may run late. It counts itself as running before it checks whether a round is on. The
+ * initiator ends the round before it reads that count, and waits until the count is 0.
  */
 #include "pkey/signal_round.h"
 
@@ -27,15 +27,24 @@
 
 enum { THREAD_IDS = 4 << 20 }; /* the kernel's own limit, PID_MAX_LIMIT */
 
-/* In milliseconds: from the last thread that answered "done", and for the whole round. */
+/*
+ * In milliseconds. PATIENCE: since the last thread answered "done". PATIENCE_IN_ALL: for the whole
+ * round.
+ */
 enum { PATIENCE = 500, PATIENCE_IN_ALL = 2000 };
 
 enum thread_state { UNASKED, ASKED, DONE };
 
-/* Written under the library's lock, but for what the handlers write; handlers read all of it. */
+/*
+ * Written under the library's lock, except the members that handlers write. Handlers read all of
+ * it.
+ */
 static struct signal_rounds {
-    int signal;    /* 0: none was chosen; never changes after that */
-    pid_t process; /* the handler ignores the signal in a process that shares its memory */
+    int signal; /* 0: none was chosen; once chosen, it never changes */
+    /*
+     * the process that chose it; in another process that shares its memory the handler does nothing
+     */
+    pid_t process;
 
     atomic_uint rounds;           /* odd while a round is on */
     atomic_uint handlers_running; /* written by handlers */
@@ -44,9 +53,12 @@ static struct signal_rounds {
     bool success;                 /* of the last round, set before it ends */
     const struct round_job *job;
     pid_t initiator;
-    pid_t failed_for; /* a thread that did not answer in the last round; 0: all did */
+    pid_t failed_for; /* the thread that did not answer in the last round; 0: all answered */
 
-    /* Of a round, by thread id: an enum thread_state. Memory only where there are threads. */
+    /*
+     * The state of each thread in a round, an enum thread_state, indexed by thread id. The kernel
+     * gives memory only to pages that are used.
+     */
     _Atomic unsigned char *states;
 } all_rounds;
 
@@ -91,7 +103,7 @@ bool signal_round_may_use(int signal)
         if (signal == taken[i])
             return false;
     }
-    /* The C library uses those between 31 and SIGRTMIN. */
+    /* The C library uses the signals between 31 and SIGRTMIN. */
     return (signal > 0 && signal < 32) || (signal >= SIGRTMIN && signal <= SIGRTMAX);
 }
 
@@ -137,7 +149,10 @@ static bool has_not_answered(pid_t thread)
            all_rounds.states[thread] != DONE && (job->concerns == NULL || job->concerns(thread));
 }
 
-/* Sends the signal to a thread that has not answered. False: kernel_threads_find() goes on. */
+/*
+ * Sends the signal to a thread that has not answered. Returns false, so that kernel_threads_find()
+ * continues with the next thread.
+ */
 static bool ask(pid_t thread)
 {
     if (!has_not_answered(thread) || all_rounds.states[thread] == ASKED)
@@ -167,7 +182,7 @@ static NEEDS_LIBRARY_LOCK int ask_until_complete(void)
             return -EAGAIN;
         kernel_threads_find(ask);
         os_wait(&all_rounds.answers, answered, 1);
-        /* A thread that could not do it gets time to go on. */
+        /* A thread that cannot do the job now gets time to go on. */
         os_sleep_briefly();
     }
 }
@@ -190,7 +205,9 @@ int signal_round(const struct round_job *job)
 
     if (!signal_round_allowed() || kernel_threads_count() == 0)
         return -EAGAIN;
-    /* A round that fails takes its time: not again for a thread that still has the signal blocked.
+    /*
+     * A round that fails takes up to two seconds. Do not start another while the same thread still
+     * blocks the signal.
      */
     if (all_rounds.failed_for != 0 &&
         kernel_threads_blocks(all_rounds.failed_for, all_rounds.signal))

@@ -21,8 +21,8 @@ struct thread_registry thread_registry = {
 };
 
 /*
- * Records come in pages of their own, because a thread may register where malloc must not be
- * called.
+ * Records have pages of their own, because a thread may register at a point where it must not call
+ * malloc.
  */
 static NEEDS_LIBRARY_LOCK int make_room_for_record(void)
 {
@@ -42,7 +42,10 @@ static NEEDS_LIBRARY_LOCK int make_room_for_record(void)
     return 0;
 }
 
-/* Only a robust mutex tells of a thread that ended with no destructor run, as by a raw exit(2). */
+/*
+ * A thread that ends by a raw exit(2) runs no destructor. Its robust mutex is the only sign that it
+ * ended.
+ */
 static int hold_exit_mutex(struct thread_record *record)
 {
     pthread_mutexattr_t robust;
@@ -59,8 +62,8 @@ static int hold_exit_mutex(struct thread_record *record)
 }
 
 /*
- * The kernel gives the mutex up while the thread ends, after its last instruction and before it
- * takes the thread off the process's count.
+ * True if the thread has ended. The kernel releases the mutex after the thread's last instruction,
+ * and before it removes the thread from the process's count.
  */
 static LOCK_ANALYSIS(no_thread_safety_analysis) bool has_exited(struct thread_record *record)
 {
@@ -123,15 +126,15 @@ bool thread_records_idle_to_close(void)
 }
 
 /*
- * Returns the change number up to which idle pkeys are closed now. It is read first: it says
- * nothing of a pkey that becomes idle after that.
+ * Returns the change number up to which idle pkeys are now closed. It is read before the pkeys are
+ * closed, because a pkey that becomes idle later is not closed here.
  */
 static uint64_t close_idle_and(pkru_bits these)
 {
     uint64_t now = pkeys_change_number(pkeys_snapshot());
     pkru_bits idle = pkru_of_set(pkey_manager.idle);
 
-    /* AD alone, as the kernel gives a new pkey to threads that are there already. */
+    /* Set AD alone, as the kernel does for a new pkey in threads that exist already. */
     own_pkru_change(idle & ~EVERY_AD, (idle & EVERY_AD) | these);
     return now;
 }
@@ -141,7 +144,7 @@ void thread_records_close_idle(void)
     __atomic_store_n(&own_record->closed_idle, close_idle_and(0), __ATOMIC_RELEASE);
 }
 
-/* In the thread that the record is for. */
+/* Runs in the thread that gets the record. */
 static int begin_record(struct thread_record *record)
 {
     int error;
@@ -216,10 +219,10 @@ bool thread_records_accept_offer(void)
         record_offers.offered[place - 1] = record;
         return false;
     }
-    /* Before the pkeys are closed: it says nothing of one that becomes idle after that. */
+    /* Read this before closing the pkeys: a pkey that becomes idle later is not closed here. */
     record->closed_idle = pkeys_change_number(pkeys_snapshot());
     own_record = record;
-    /* There is room: as many places as offers. */
+    /* This loop finds a place, because there are as many places as offers. */
     for (struct thread_record *none = NULL;
          !atomic_compare_exchange_strong(&record_offers.accepted[place % OFFERS], &none, record);
          none = NULL)
@@ -248,8 +251,8 @@ void thread_records_withdraw_offers(void)
 }
 
 /*
- * It first reads when each thread closed, then whether there are other threads. In this order it
- * still sees a thread that was created with a pkey open before its creator closed it.
+ * Reads each thread's record first, and then checks for other threads. In this order it also
+ * notices a thread that was created with a pkey open before its creator closed that pkey.
  */
 uint64_t thread_records_closed_idle(void)
 {
@@ -297,15 +300,17 @@ bool thread_records_only_own(void)
 }
 
 /*
- * It counts first, then looks which registered threads live. A thread that lives then was alive
- * when the kernel counted: if the kernel counted no more than these, there was no other.
+ * Counts first, then looks which registered threads live. A registered thread that lives now also
+ * lived when the kernel counted. So if the kernel counted no more threads than these, there was no
+ * other thread.
  */
 int thread_records_all_registered(void)
 {
     static const atomic_uint nothing;
-    unsigned exited_leader = 0; /* 1: counted until the process ends, and not registered */
+    /* 1 if the first thread has ended: it counts, and its record does not */
+    unsigned exited_leader = 0;
 
-    /* The kernel counts a thread that has ended for a short while. */
+    /* The kernel still counts a thread for a short time after it has ended. */
     for (int tries = 1000; tries > 0; tries--) {
         unsigned alive = kernel_threads_count();
 
@@ -325,9 +330,9 @@ int thread_records_all_registered(void)
 }
 
 /*
- * A handler starts with AD alone, and no function that it may call sets both bits of a pkey of the
- * pool, unless the thread is marked already. A thread sets them where it registers, and inherits
- * them from its creator.
+ * A handler starts with AD alone. In a handler no function of the library sets both bits of a pkey
+ * of the pool, unless they are set already. A thread sets both where it registers, and a new thread
+ * inherits them.
  */
 bool thread_marked_outside_handlers(void)
 {
@@ -339,11 +344,11 @@ bool thread_marked_outside_handlers(void)
 bool thread_test_frames_above(const void *stack, bool (*test)(uint32_t pkru, uint32_t),
                               uint32_t argument)
 {
-    enum { STACK_MAX = 8 << 20 }; /* a longer range is perhaps not one stack */
+    enum { STACK_MAX = 8 << 20 }; /* a longer range may be more than one stack */
     const char *here = stack, *local = (const char *)&own_record;
     const char *end = os_main_stack_end();
 
-    /* Thread-local memory lies above a thread's stack, but below the first thread's. */
+    /* Thread-local memory is above the stack, except in the first thread, where it is below. */
     if (local > here && local < end)
         end = local;
     return here < end && end - here <= STACK_MAX && pkru_test_frames(here, end, test, argument);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The call gate: foreign code runs while nothing of the caller's is open. */
+/* The call gate: a call into foreign code, during which nothing of the caller is open. */
 #include <pkeyguard/thread.h>
 
 #include <errno.h>
@@ -19,7 +19,7 @@ void pkeyguard_closed_enter(struct pkeyguard_closed *ret_closed)
     static const struct pkeyguard_thread_rights no_pins;
 
     pkeyguard_thread_save(&ret_closed->rights);
-    /* In a signal handler the pins are those of the code that it interrupted. */
+    /* In a signal handler the pins belong to the interrupted code, so they stay. */
     ret_closed->unpinned = ret_closed->rights.virtual_count != 0 && thread_outside_handlers();
     if (pkeys_in(ret_closed->rights.bound) != 0)
         own_pkru_change(0, pkeys_bits(ret_closed->rights.bound));
@@ -28,7 +28,9 @@ void pkeyguard_closed_enter(struct pkeyguard_closed *ret_closed)
     ret_closed->entered = 1;
 }
 
-/* Another key may have got the pkey meanwhile: then this waits, as a scope does. */
+/*
+ * Another key may have got the pkey during the call. Then this waits for a pkey, as a scope does.
+ */
 static void take_pins_back(const struct pkeyguard_thread_rights *rights)
 {
     int error;

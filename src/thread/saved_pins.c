@@ -50,8 +50,8 @@ find_saved(const struct pkeyguard_thread_rights *rights, int pkey)
 }
 
 /*
- * The deny bits that the rights give a pkey of the pool. In a handler never both: they would mark
- * the thread as outside handlers (thread_records.c).
+ * The deny bits of one saved pkey of the pool. In a handler never both bits, because both would
+ * mark the thread as outside handlers (thread_records.c).
  */
 static pkru_bits saved_deny(const struct pkeyguard_virtual_rights *saved, bool outside_handlers)
 {
@@ -166,7 +166,10 @@ static void register_if_possible(void)
     }
     own_pkru_change(0, pkeys_pool());
     if (library_lock() == 0) {
-        /* Without memory for a record the thread keeps pkeys from other keys: no harm. */
+        /*
+         * If there is no memory for a record, keys keep their pkeys while this thread lives. That
+         * is safe.
+         */
         (void)thread_records_register();
         library_unlock();
     }

@@ -14,7 +14,7 @@
 #include "pkey/signal_round.h"
 #include "pkey/thread_records.h"
 
-/* In PKRU: sets mask & deny, clears mask & ~deny. */
+/* Changes only the PKRU bits in the mask: sets those in deny and clears the others. */
 static void set_masked(pkru_bits mask, pkru_bits deny)
 {
     if (mask == 0)
@@ -32,7 +32,10 @@ void pkeyguard_thread_save(struct pkeyguard_thread_rights *ret_rights)
     saved_pins_save(ret_rights);
 }
 
-/* A siglongjmp may have left a change of rights behind that will never end. */
+/*
+ * A siglongjmp can leave a change of rights in the middle. Its code will never run again, so end
+ * it.
+ */
 static void end_skipped_changes(void)
 {
     if (own_pkru.changes_begun != 0 && thread_outside_handlers())
@@ -70,7 +73,7 @@ int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
     set_masked(pkeys_bits(from.bound) | left | entered, deny);
     own_pkru_end_change();
     saved_pins_drop(&from);
-    /* Only the part in use: the struct is large. */
+    /* Copy only the part in use, because the struct is large. */
     memcpy(ret_from, &from,
            offsetof(struct pkeyguard_thread_rights, virtual_keys[from.virtual_count]));
     return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pkeyguard_try_call(): a fault ends a call. The reporter jumps back here, and what was opened
- * since is undone.
+ * pkeyguard_try_call(): a fault ends the call. The fault reporter jumps back here, and this code
+ * undoes every guard that the call left open.
  */
 #include <pkeyguard/fault.h>
 
@@ -14,7 +14,7 @@
 #include "key/enforcement.h"
 #include "thread/saved_pins.h"
 
-/* Closes what was opened since, and opens again what gates have closed since. */
+/* Closes what the call opened, and opens again what a call gate inside it closed. */
 static void undo_guards(const struct pkeyguard_thread_rights *before, unsigned level)
 {
     mprotect_lower_level(level);
