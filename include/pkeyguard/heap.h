@@ -174,8 +174,8 @@ bool pkeyguard_heap_owns(const struct pkeyguard_heap *heap, const void *object);
  *
  * For malloc hooks that serve a whole process. The function takes no lock, and other threads may
  * create and destroy other heaps meanwhile. The caller must make sure that the heap it gets is not
- * destroyed while it uses it. The search looks at one heap after the other. In a fork child it
- * skips the heaps that the child does not have (PKEYGUARD_REGION_NO_FORK, _SECRET).
+ * destroyed while it uses it. The time does not depend on how many heaps there are. In a fork child
+ * the heaps that the child does not have (PKEYGUARD_REGION_NO_FORK, _SECRET) are not found.
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 struct pkeyguard_heap *pkeyguard_heap_of(const void *object);

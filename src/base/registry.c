@@ -14,8 +14,8 @@ enum { CHUNK_SIZE = 1 << 14 }; /* bytes */
  * and read without it. */
 struct registry_record {
     atomic_uint generation; /* odd while published; each publishing and withdrawing adds 1 */
-    atomic_uintptr_t start; /* the addresses that find it */
-    atomic_size_t length;   /* in bytes */
+    atomic_uintptr_t start, own_start;   /* struct registry_addresses */
+    atomic_size_t length, own_length;    /* length 0: it was not published yet */
     struct registry_record *next_unused; /* in registry.unused; under the lock */
     alignas(max_align_t) char record[];
 };
@@ -23,7 +23,7 @@ struct registry_record {
 /* Memory for several records. It is never freed. */
 struct registry_chunk {
     struct registry_chunk *older; /* constant once the chunk is in the registry */
-    atomic_size_t used; /* how many of its records were ever taken; under the lock, read without */
+    size_t used;                  /* how many of its records were ever taken; under the lock */
     alignas(max_align_t) char records[];
 };
 
@@ -69,23 +69,44 @@ static struct registry_record *take_fresh_record(struct registry *registry)
     return nth_record(registry, chunk, chunk->used++);
 }
 
-void *registry_take(struct registry *registry)
+static struct registry_record *take_record(struct registry *registry)
 {
     struct registry_record *header = registry->unused;
 
-    if (header != NULL)
-        registry->unused = header->next_unused;
-    else
-        header = take_fresh_record(registry);
-    return header == NULL ? NULL : memset(header->record, 0, registry->record_size);
+    if (header == NULL)
+        return take_fresh_record(registry);
+    registry->unused = header->next_unused;
+    return header;
 }
 
-void registry_publish(void *record, const void *start, size_t length)
+void *registry_take(struct registry *registry)
+{
+    struct registry_record *header;
+
+    /* So that registry_publish() cannot fail. */
+    if (registry->searched && page_tree_reserve(&registry->tree) != 0)
+        return NULL;
+    header = take_record(registry);
+    if (header == NULL) {
+        if (registry->searched)
+            page_tree_cancel(&registry->tree);
+        return NULL;
+    }
+    return memset(header->record, 0, registry->record_size);
+}
+
+void registry_publish(struct registry *registry, void *record,
+                      const struct registry_addresses *addresses)
 {
     struct registry_record *header = header_of(record);
 
-    header->start = (uintptr_t)start;
-    header->length = length;
+    if (header->length == 0) {
+        header->start = (uintptr_t)addresses->start;
+        header->length = addresses->length;
+        header->own_start = (uintptr_t)addresses->own_start;
+        header->own_length = addresses->own_length;
+        page_tree_set(&registry->tree, addresses->start, addresses->length, header);
+    }
     header->generation++;
 }
 
@@ -102,6 +123,11 @@ void registry_give_back(struct registry *registry, void *record)
     struct registry_record *header = header_of(record);
 
     registry_withdraw(record);
+    if (header->length != 0)
+        page_tree_clear(&registry->tree, (const void *)header->start, header->length, header);
+    else if (registry->searched)
+        page_tree_cancel(&registry->tree);
+    header->length = 0;
     header->next_unused = registry->unused;
     registry->unused = header;
 }
@@ -127,34 +153,52 @@ void *registry_next(const struct registry *registry, struct registry_cursor *cur
     return NULL;
 }
 
-/* True if the record, published at this generation, has the address. */
-static bool record_has(const struct registry_record *header, unsigned generation,
-                       const void *address)
+static bool header_is_published(const void *header)
 {
-    uintptr_t start = atomic_load_explicit(&header->start, memory_order_acquire);
-    size_t length = atomic_load_explicit(&header->length, memory_order_acquire);
+    return is_published(((const struct registry_record *)header)->generation);
+}
 
+bool registry_any(const struct registry *registry, const void *start, size_t length)
+{
+    return page_tree_any(&registry->tree, start, length, header_is_published);
+}
+
+/*
+ * True if the address was one of those from *start on while the record was published. The tree may
+ * have given a record that was withdrawn since, and is now published at other addresses.
+ */
+static bool has_address(const struct registry_record *header, const atomic_uintptr_t *start,
+                        const atomic_size_t *length, const void *address, unsigned *ret_generation)
+{
+    unsigned generation = atomic_load_explicit(&header->generation, memory_order_acquire);
+    uintptr_t first = atomic_load_explicit(start, memory_order_acquire);
+    size_t bytes = atomic_load_explicit(length, memory_order_acquire);
+
+    *ret_generation = generation;
     /* If the generation has changed, start and length may be of two different publishings. */
-    return (uintptr_t)address - start < length &&
+    return is_published(generation) && (uintptr_t)address - first < bytes &&
            atomic_load_explicit(&header->generation, memory_order_relaxed) == generation;
 }
 
 void *registry_find(const struct registry *registry, const void *address, unsigned *ret_generation)
 {
-    for (struct registry_chunk *chunk = registry->newest; chunk != NULL; chunk = chunk->older) {
-        size_t used = chunk->used;
+    struct registry_record *header = page_tree_find(&registry->tree, address);
 
-        for (size_t n = 0; n < used; n++) {
-            struct registry_record *header = nth_record(registry, chunk, n);
-            unsigned generation = atomic_load_explicit(&header->generation, memory_order_acquire);
+    return header != NULL &&
+                   has_address(header, &header->start, &header->length, address, ret_generation)
+               ? header->record
+               : NULL;
+}
 
-            if (is_published(generation) && record_has(header, generation, address)) {
-                *ret_generation = generation;
-                return header->record;
-            }
-        }
-    }
-    return NULL;
+void *registry_owner(const struct registry *registry, const void *address)
+{
+    struct registry_record *header = page_tree_find(&registry->tree, address);
+    unsigned unused;
+
+    return header != NULL &&
+                   has_address(header, &header->own_start, &header->own_length, address, &unused)
+               ? header->record
+               : NULL;
 }
 
 bool registry_unchanged(void *record, unsigned generation)

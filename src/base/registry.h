@@ -4,8 +4,8 @@
  *
  * registry_find() may run while another thread, or the code that a signal handler interrupted, adds
  * or removes records. The memory of a record is never freed, so it can be read after it was found;
- * registry_unchanged() tells afterwards whether it was still the same record. A search looks at one
- * record after the other: it is for faults, and for registries of few records.
+ * registry_unchanged() tells afterwards whether it was still the same record. The time of a search
+ * does not depend on the number of records (page_tree.h).
  *
  * Every other function needs the registry's lock, which is its user's: the library's lock for
  * regions, the heap directory's for heaps.
@@ -16,26 +16,48 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/page_tree.h"
+
 struct registry_chunk;
 struct registry_record;
 
 struct registry {
-    size_t record_size;                    /* bytes; constant */
-    struct registry_chunk *_Atomic newest; /* written under the lock, read by registry_find() */
-    struct registry_record *unused;        /* records given back; under the lock */
+    size_t record_size;             /* bytes; constant */
+    bool searched;                  /* records are published; constant */
+    struct page_tree tree;          /* the records' headers, by the addresses that find them */
+    struct registry_chunk *newest;  /* under the lock */
+    struct registry_record *unused; /* records given back; under the lock */
 };
 
-#define REGISTRY_INIT(type)         \
-    {                               \
-        .record_size = sizeof(type) \
+/* A registry whose records are found by address. */
+#define REGISTRY_INIT(type)                           \
+    {                                                 \
+        .record_size = sizeof(type), .searched = true \
+    }
+
+/* A registry whose records are never published. */
+#define REGISTRY_INIT_UNSEARCHED(type) \
+    {                                  \
+        .record_size = sizeof(type)    \
     }
 
 /* Returns a new record, all zero, which no address finds yet; NULL: no memory. */
 void *registry_take(struct registry *registry);
 
-/* From now on these addresses find the record, which is not published yet. They may not overlap
- * those of another one. */
-void registry_publish(void *record, const void *start, size_t length);
+/* What finds a record: whole pages, in bytes. */
+struct registry_addresses {
+    const char *start;
+    size_t length;
+    const char *own_start; /* of these, the ones that are the record's own: no guard pages */
+    size_t own_length;
+};
+
+/*
+ * From now on these addresses find the record, which is not published. If it was withdrawn they are
+ * the same as before. Where they overlap those of another record, that one is no longer found.
+ */
+void registry_publish(struct registry *registry, void *record,
+                      const struct registry_addresses *addresses);
 
 /* From now on no address finds the record. Does nothing if none does already. */
 void registry_withdraw(void *record);
@@ -51,9 +73,13 @@ struct registry_cursor {
 struct registry_cursor registry_begin(const struct registry *registry);
 void *registry_next(const struct registry *registry, struct registry_cursor *cursor);
 
-/* Returns the record of an address, or NULL. Takes no lock and is async-signal-safe, as is
- * registry_unchanged(). */
+/* True if one of these addresses finds a record. */
+bool registry_any(const struct registry *registry, const void *start, size_t length);
+
+/* Return the record that an address finds, or that has it as its own; or NULL. They take no lock
+ * and are async-signal-safe, as is registry_unchanged(). */
 void *registry_find(const struct registry *registry, const void *address, unsigned *ret_generation);
+void *registry_owner(const struct registry *registry, const void *address);
 
 /* True if the record is still the one that was found, published by the same call. */
 bool registry_unchanged(void *record, unsigned generation);

@@ -81,8 +81,10 @@ void heap_directory_give_back(struct pkeyguard_heap *heap)
 
 void heap_directory_publish(struct pkeyguard_heap *heap)
 {
+    const struct registry_addresses objects = {heap->start, heap->size, heap->start, heap->size};
+
     heap_lock_acquire(&heap_directory.lock);
-    registry_publish(heap, heap->start, heap->size);
+    registry_publish(&heap_directory.heaps, heap, &objects);
     heap_lock_release(&heap_directory.lock);
 }
 
@@ -95,7 +97,5 @@ void heap_directory_withdraw(struct pkeyguard_heap *heap)
 
 struct pkeyguard_heap *pkeyguard_heap_of(const void *object)
 {
-    unsigned generation;
-
-    return registry_find(&heap_directory.heaps, object, &generation);
+    return registry_owner(&heap_directory.heaps, object);
 }

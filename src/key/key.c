@@ -6,11 +6,8 @@
 
 #include "base/registry.h"
 
-/*
- * Memory for keys that does not come from malloc. It is never freed. Nothing looks up a key by its
- * address.
- */
-static struct registry keys UNDER_LIBRARY_LOCK = REGISTRY_INIT(struct pkeyguard_key);
+/* Memory for keys that does not come from malloc. It is never freed. */
+static struct registry keys UNDER_LIBRARY_LOCK = REGISTRY_INIT_UNSEARCHED(struct pkeyguard_key);
 
 static NEEDS_LIBRARY_LOCK int bind_to(struct pkeyguard_key *key,
                                       const struct enforcement *enforcement)

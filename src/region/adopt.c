@@ -7,22 +7,8 @@
 #include <sys/mman.h>
 
 #include "base/os.h"
-#include "region/mapping.h"
+#include "region/region_record.h"
 #include "region/smaps.h"
-
-/* A guard page counts as its region's. */
-static NEEDS_LIBRARY_LOCK bool overlaps_a_region(const struct pages *adopted)
-{
-    struct registry_cursor cursor = registry_begin(&region_registry);
-    const struct pkeyguard_region *region;
-
-    while ((region = registry_next(&region_registry, &cursor)) != NULL) {
-        if (mapping_start(region) < adopted->address + adopted->length &&
-            adopted->address < mapping_start(region) + mapping_length(region))
-            return true;
-    }
-    return false;
-}
 
 static NEEDS_LIBRARY_LOCK int record_adopted(struct pkeyguard_key *key, void *address, size_t size,
                                              int prot, int prot_before,
@@ -42,12 +28,13 @@ static NEEDS_LIBRARY_LOCK int record_adopted(struct pkeyguard_key *key, void *ad
     region->pages.prot = prot;
     region->pages.applied = prot_before;
     list_init(&region->pages.of_key);
-    error = overlaps_a_region(&region->pages) ? -EBUSY : region_join(region, key);
+    /* A guard page counts as its region's. */
+    error = registry_any(&region_registry, address, size) ? -EBUSY : region_join(region, key);
     if (error != 0) {
         registry_give_back(&region_registry, region);
         return error;
     }
-    registry_publish(region, address, size);
+    region_publish(region);
     *ret_region = region;
     return 0;
 }

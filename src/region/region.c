@@ -53,7 +53,7 @@ static NEEDS_LIBRARY_LOCK int map_and_join(struct pkeyguard_key *key, size_t siz
         registry_give_back(&region_registry, region);
         return error;
     }
-    registry_publish(region, mapping_start(region), mapping_length(region));
+    region_publish(region);
     *ret_region = region;
     return 0;
 }

@@ -4,6 +4,9 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "base/os.h"
+#include "region/mapping.h"
+
 struct registry region_registry = REGISTRY_INIT(struct pkeyguard_region);
 
 int region_check_prot(int prot, const struct pkeyguard_key *key)
@@ -33,6 +36,24 @@ int region_join(struct pkeyguard_region *region, struct pkeyguard_key *key)
     if (unused == &region->private_key)
         key_end_private(unused);
     return error;
+}
+
+/* The bytes of its own pages, without an annex. */
+static size_t own_length(const struct pkeyguard_region *region)
+{
+    return region->annex == 0 ? region->pages.length : region->annex - os_page_size();
+}
+
+void region_publish(struct pkeyguard_region *region)
+{
+    const struct registry_addresses addresses = {
+        .start = mapping_start(region),
+        .length = mapping_length(region),
+        .own_start = region->pages.address,
+        .own_length = own_length(region),
+    };
+
+    registry_publish(&region_registry, region, &addresses);
 }
 
 void region_end_record(struct pkeyguard_region *region)

@@ -50,6 +50,9 @@ extern struct registry region_registry;
  */
 int region_join(struct pkeyguard_region *region, struct pkeyguard_key *key) NEEDS_LIBRARY_LOCK;
 
+/* From now on the region is found by its addresses. It has its memory and its key. */
+void region_publish(struct pkeyguard_region *region) NEEDS_LIBRARY_LOCK;
+
 /* Ends a region whose memory is unmapped, or its owner's again: it leaves its key. */
 void region_end_record(struct pkeyguard_region *region) NEEDS_LIBRARY_LOCK;
 
