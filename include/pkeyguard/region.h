@@ -264,6 +264,21 @@ int pkeyguard_region_prot(const struct pkeyguard_region *region);
 struct pkeyguard_key *pkeyguard_region_key(const struct pkeyguard_region *region);
 
 /*
+ * pkeyguard_region_of - the region that an address lies in
+ *
+ * Returns the region that has the address in one of its pages; NULL if none has. A guard page is in
+ * no region; the slack behind a region's size is in the region. In a fork child the addresses of
+ * regions that the child does not have (NO_FORK, SECRET) are in none.
+ *
+ * The function takes no lock, and other threads may create and destroy other regions meanwhile. The
+ * caller must make sure that the region it gets is not destroyed while it uses it. The time does
+ * not depend on how many regions there are.
+ *
+ * Thread: any. Signal: async-signal-safe. Since 0.1.
+ */
+struct pkeyguard_region *pkeyguard_region_of(const void *address);
+
+/*
  * pkeyguard_region_address - the start of a region that can be read with no guard open
  *
  * Returns the address; or NULL if the key's default rights are PKEYGUARD_NO_ACCESS, because then a

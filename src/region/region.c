@@ -232,6 +232,11 @@ int pkeyguard_region_prot(const struct pkeyguard_region *region)
     return region == NULL ? PROT_NONE : region->pages.prot;
 }
 
+struct pkeyguard_region *pkeyguard_region_of(const void *address)
+{
+    return registry_owner(&region_registry, address);
+}
+
 struct pkeyguard_key *pkeyguard_region_key(const struct pkeyguard_region *region)
 {
     if (region == NULL || region->head.key == &region->private_key)

@@ -12,5 +12,6 @@ int main(void)
     add_flags(suite);
     add_seals(suite);
     add_adoption(suite);
+    add_lookup(suite);
     return run_suite(suite);
 }

@@ -32,5 +32,6 @@ void add_guard_pages(Suite *suite);
 void add_flags(Suite *suite);
 void add_seals(Suite *suite);
 void add_adoption(Suite *suite);
+void add_lookup(Suite *suite);
 
 #endif
