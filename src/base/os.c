@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -34,6 +35,16 @@
 #ifndef AT_MINSIGSTKSZ
 #define AT_MINSIGSTKSZ 51
 #endif
+/* As in Linux 6.11's linux/fs.h. */
+struct procmap_query {
+    uint64_t size, flags, address; /* of this struct in bytes; what to look for */
+    uint64_t start, end, rights, page_size, offset, inode;
+    uint32_t device_major, device_minor, name_size, build_id_size;
+    uint64_t name, build_id;
+};
+#define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
+enum { PROCMAP_READABLE = 1, PROCMAP_WRITABLE = 2, PROCMAP_EXECUTABLE = 4 };
+
 /* The kernel's own headers define these; a system with musl may lack the headers. */
 #ifndef FUTEX_WAIT_PRIVATE
 #define FUTEX_WAIT_PRIVATE 128
@@ -133,6 +144,22 @@ bool os_is_mapped(const void *address, size_t length)
 {
     /* It writes nothing back: the memory is anonymous, or written back later in any case. */
     return msync((void *)(uintptr_t)address, length, MS_ASYNC) == 0 || errno != ENOMEM;
+}
+
+int os_query_mapping(int maps, uintptr_t address, struct os_mapping *ret_mapping)
+{
+    struct procmap_query query = {.size = sizeof(query), .address = address};
+
+    if (syscall(SYS_ioctl, maps, PROCMAP_QUERY, &query) != 0)
+        return errno == ENOENT ? -ENOMEM : -ENOTSUP;
+    *ret_mapping = (struct os_mapping){
+        .end = (uintptr_t)query.end,
+        .prot = (query.rights & PROCMAP_READABLE ? PROT_READ : 0) |
+                (query.rights & PROCMAP_WRITABLE ? PROT_WRITE : 0) |
+                (query.rights & PROCMAP_EXECUTABLE ? PROT_EXEC : 0),
+        .page_size = (size_t)query.page_size,
+    };
+    return 0;
 }
 
 void os_free_pages(void *address, size_t length)

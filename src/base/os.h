@@ -50,6 +50,18 @@ void os_free_pages(void *address, size_t length);
 /* True if no page of it is without a mapping. */
 bool os_is_mapped(const void *address, size_t length);
 
+/*
+ * What the kernel knows of the mapping at an address, except its pkey (PROCMAP_QUERY, Linux 6.11).
+ * @maps: an open /proc/thread-self/maps. -ENOMEM: there is no mapping; -ENOTSUP: the kernel does
+ * not tell.
+ */
+struct os_mapping {
+    uintptr_t end;
+    int prot;
+    size_t page_size; /* more than os_page_size() for hugetlb pages */
+};
+int os_query_mapping(int maps, uintptr_t address, struct os_mapping *ret_mapping);
+
 /* Names anonymous memory in /proc/PID/maps, where the kernel can. */
 void os_name(void *address, size_t length, const char *name);
 

@@ -14,12 +14,16 @@
 #ifndef BITS_H
 #define BITS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <pkeyguard/key.h>
 #include <pkeyguard/pkru.h>
 
 enum { PKEYS = 16 };
+
+/* False if this CPU has no pkeys, so that every page has pkey 0. */
+bool pages_can_carry_pkeys(void);
 
 typedef uint32_t pkru_bits;   /* bits of PKRU, at their pkeys' places */
 typedef uint32_t pkey_bitset; /* bit k stands for pkey k */

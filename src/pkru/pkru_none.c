@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "pkru/bits.h"
 #include "pkru/signal_frame.h"
 
 #ifndef __x86_64__
@@ -11,6 +12,12 @@
 bool pkeyguard_pkru_supported(void)
 {
     return false;
+}
+
+/* Some do, with keys that this library does not use: aarch64's POE, ppc64. */
+bool pages_can_carry_pkeys(void)
+{
+    return true;
 }
 
 bool pkru_in_frame(const void *ucontext, uint32_t *ret_pkru)

@@ -6,6 +6,7 @@
 #include <ucontext.h>
 
 #include "base/os.h"
+#include "pkru/bits.h"
 #include "pkru/signal_frame.h"
 
 #ifdef __x86_64__
@@ -34,6 +35,11 @@ bool pkeyguard_pkru_supported(void)
     unsigned eax, ebx, ecx, edx;
 
     return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ecx & OSPKE);
+}
+
+bool pages_can_carry_pkeys(void)
+{
+    return pkeyguard_pkru_supported();
 }
 
 /* The place of PKRU in the frame; NULL: it has none. */

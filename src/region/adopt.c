@@ -7,8 +7,8 @@
 #include <sys/mman.h>
 
 #include "base/os.h"
+#include "region/inspect.h"
 #include "region/region_record.h"
-#include "region/smaps.h"
 
 static NEEDS_LIBRARY_LOCK int record_adopted(struct pkeyguard_key *key, void *address, size_t size,
                                              int prot, int prot_before,
@@ -65,7 +65,7 @@ int pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size
         return -EINVAL;
     error = region_check_prot(prot, key);
     if (error == 0)
-        error = smaps_inspect(address, size, &prot_before);
+        error = inspect_memory(address, size, &prot_before);
     if (error == 0 && would_lose_code(key, prot_before))
         error = -EACCES;
     if (error != 0)

@@ -5,11 +5,7 @@
 
 #include <stddef.h>
 
-/*
- * The page rights of memory that somebody else mapped. -ENOMEM: not all of it is mapped; -EINVAL:
- * the rights are not the same everywhere, or an end lies inside a (huge) page; -EBUSY: it carries a
- * pkey; -ENOTSUP: there is no /proc/self/smaps; -EACCES: it may not be read.
- */
+/* As inspect_memory(). It reads about all mappings at lower addresses, too. */
 int smaps_inspect(const void *address, size_t length, int *ret_prot);
 
 #endif

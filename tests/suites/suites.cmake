@@ -30,7 +30,7 @@ pkeyguard_suite(platform CHECKS 13 IN sanitizers valgrind guest-mprotect reach
     FILES test_platform.c)
 pkeyguard_suite(key CHECKS 22 IN sanitizers valgrind guest-mprotect reach
     FILES test_key.c)
-pkeyguard_suite(region CHECKS 136 IN sanitizers valgrind guest-mprotect reach FILES test_region.c
+pkeyguard_suite(region CHECKS 147 IN sanitizers valgrind guest-mprotect reach FILES test_region.c
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c
         adoption.c lookup.c)
 pkeyguard_suite(guard CHECKS 102 IN sanitizers valgrind guest-mprotect reach FILES test_guard.c

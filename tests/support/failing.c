@@ -20,6 +20,7 @@ static int to_skip, failing_error, times_left;
 static bool failed;
 static int failing_advice = -1;
 static bool pretended[CALLS];
+static int refused[CALLS]; /* the errors; 0: not refused */
 
 static enum call hooked_call;
 static void (*hook)(void *address, unsigned long length);
@@ -44,6 +45,11 @@ void fail_advice(int advice, int error)
 void pretend_call(enum call call)
 {
     pretended[call] = true;
+}
+
+void refuse_call(enum call call, int error)
+{
+    refused[call] = error;
 }
 
 bool stop_failing(void)
@@ -188,6 +194,8 @@ static enum call call_of(long number)
         return CALL_MEMBARRIER;
     case SYS_openat:
         return CALL_OPENAT;
+    case SYS_ioctl:
+        return CALL_IOCTL;
     case SYS_getdents64:
         return CALL_GETDENTS64;
     case SYS_getcpu:
@@ -233,6 +241,10 @@ __attribute__((no_sanitize_address)) long __wrap_syscall(long number, ...)
         a[3] = 0;
     if (call != ANY_CALL && fails(call, (void *)a[0], (unsigned long)a[1]))
         return failing_error == 0 ? 0 : -1;
+    if (refused[call] != 0) {
+        errno = refused[call];
+        return -1;
+    }
     if (pretended[CALL_PKEY_ALLOC] && call == CALL_PKEY_ALLOC)
         return the_one_pkey();
     if (pretended[CALL_PKEY_ALLOC] && call == CALL_PKEY_MPROTECT)

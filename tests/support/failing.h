@@ -29,6 +29,7 @@ enum call {
     CALL_CLONE,
     CALL_MEMBARRIER,
     CALL_OPENAT,
+    CALL_IOCTL,
     LOOK_AT_PINS,
     CALL_GETDENTS64,
     CALLS
@@ -50,7 +51,13 @@ void fail_advice(int advice, int error);
  */
 void pretend_call(enum call call);
 
-/* Lets every call pass again. Returns true if a call was made to fail. */
+/* From now on this call, one of those made through syscall(2), always fails with this error. */
+void refuse_call(enum call call, int error);
+
+/*
+ * Lets every call pass again that fail_call() or fail_advice() makes fail. Returns true if one was
+ * made to fail.
+ */
 bool stop_failing(void);
 
 /*

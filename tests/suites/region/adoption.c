@@ -383,9 +383,9 @@ START_TEST(huge_page_is_adopted_only_as_a_whole)
 
     ck_assert_int_eq(pkeyguard_region_adopt(key, memory.address, PAGE_BYTES, PAGE_RW, 0, &region),
                      -EINVAL);
-    ck_assert_int_eq(
-        pkeyguard_region_adopt(key, memory.address + PAGE_BYTES, memory.page, PAGE_RW, 0, &region),
-        -EINVAL);
+    ck_assert_int_eq(pkeyguard_region_adopt(key, memory.address + PAGE_BYTES,
+                                            memory.page - PAGE_BYTES, PAGE_RW, 0, &region),
+                     -EINVAL);
     ck_assert_int_eq(
         pkeyguard_region_adopt(key, memory.address, memory.page + PAGE_BYTES, PAGE_RW, 0, &region),
         -EINVAL);
@@ -403,6 +403,7 @@ START_TEST(adoption_fails_without_proc)
     struct memory memory = map_memory(ANONYMOUS);
     struct pkeyguard_region *region = NULL;
 
+    refuse_call(CALL_IOCTL, ENOTTY);
     for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++) {
         fail_call(CALL_FOPEN, 0, errors[i].from_libc, 1);
         ck_assert_int_eq(
@@ -476,7 +477,14 @@ START_TEST(memory_is_adopted_while_others_read_it)
 }
 END_TEST
 
-static void add_adoption_of_each_kind(TCase *tests)
+/* The kernel does not know PROCMAP_QUERY: the library reads /proc/self/smaps. */
+static void refuse_query(void)
+{
+    refuse_call(CALL_IOCTL, ENOTTY);
+}
+
+/* What the library finds out about the memory. */
+static void add_inspection(TCase *tests)
 {
     bool huge_pages = huge_pages_can_be_had();
     const char *no_huge_pages = "no huge pages are set aside (vm.nr_hugepages)";
@@ -487,16 +495,18 @@ static void add_adoption_of_each_kind(TCase *tests)
     add_loop_test_if(huge_pages, no_huge_pages, tests, adopted_memory_is_given_back_as_it_was,
                      HUGE_PAGES, KINDS);
     add_test_if(huge_pages, no_huge_pages, tests, huge_page_is_adopted_only_as_a_whole);
+    tcase_add_test(tests, refused_adoption_changes_nothing);
+    tcase_add_test(tests, adoption_that_fails_half_way_is_undone);
 }
 
 void add_adoption(Suite *suite)
 {
     TCase *tests = add_case(suite, "adoption", NULL, NULL, 20);
+    TCase *without_query = add_case(suite, "adoption without query", refuse_query, NULL, 20);
 
-    add_adoption_of_each_kind(tests);
+    add_inspection(tests);
+    add_inspection(without_query);
     tcase_add_test(tests, adopted_region_with_an_open_guard_is_not_destroyed);
-    tcase_add_test(tests, refused_adoption_changes_nothing);
-    tcase_add_test(tests, adoption_that_fails_half_way_is_undone);
     tcase_add_loop_test(tests, memory_is_not_adopted_twice, 0, 3);
     add_pku_test(tests, memory_with_a_foreign_pkey_is_not_adopted);
     tcase_add_test(tests, adoption_fails_without_proc);
