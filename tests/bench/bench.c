@@ -306,6 +306,13 @@ static void set_up_elsewhere(const struct bench_group *group)
     group->set_up();
 }
 
+static void tear_down_and_set_up(const struct bench_group *group, size_t round)
+{
+    if (round != 0)
+        group->tear_down();
+    set_up_elsewhere(group);
+}
+
 /*
  * Fills times[row] with a time for each round; times[row_count] is the baseline's. Rows and
  * baseline take turns in each round, so a slow moment of the machine slows all of them.
@@ -314,16 +321,31 @@ static void measure_rounds(const struct bench_group *group, size_t row_count, si
                            double times[][MAX_ROUNDS])
 {
     for (size_t round = 0; round < rounds; round++) {
-        if (round % ROUNDS_IN_PLACE == 0) {
-            if (round != 0)
-                group->tear_down();
-            set_up_elsewhere(group);
-        }
+        if (round % ROUNDS_IN_PLACE == 0)
+            tear_down_and_set_up(group, round);
         for (size_t turn = 0; turn <= row_count; turn++) {
             size_t row = (round + turn) % (row_count + 1);
 
             times[row][round] =
                 nanoseconds(row == row_count ? group->baseline : group->rows[row].operation);
+        }
+    }
+    group->tear_down();
+}
+
+/* The same for a group with a crowd, whose baseline is measured first in each place. */
+static void measure_rounds_with_crowd(const struct bench_group *group, size_t row_count,
+                                      size_t rounds, double times[][MAX_ROUNDS])
+{
+    for (size_t begin = 0, end; begin < rounds; begin = end) {
+        end = begin + ROUNDS_IN_PLACE < rounds ? begin + ROUNDS_IN_PLACE : rounds;
+        tear_down_and_set_up(group, begin);
+        for (size_t round = begin; round < end; round++)
+            times[row_count][round] = nanoseconds(group->baseline);
+        group->crowd();
+        for (size_t round = begin; round < end; round++) {
+            for (size_t row = 0; row < row_count; row++)
+                times[row][round] = nanoseconds(group->rows[row].operation);
         }
     }
     group->tear_down();
@@ -337,7 +359,10 @@ static void compare_times(const struct bench_group *group, size_t rounds)
 
     while (group->rows[row_count].name != NULL)
         row_count++;
-    measure_rounds(group, row_count, rounds, times);
+    if (group->crowd != NULL)
+        measure_rounds_with_crowd(group, row_count, rounds, times);
+    else
+        measure_rounds(group, row_count, rounds, times);
     baseline_times = times[row_count];
     for (size_t row = 0; row < row_count; row++)
         costs[row] = time_ratio(group, times[row], baseline_times, rounds);
