@@ -27,6 +27,11 @@
  * another thread can reach the regions that one thread has open. A key created with no flag is
  * enforced with mprotect where the CPU has no PKU.
  *
+ * Plugins. The shared library stays loaded until the process ends: dlclose(3) does not unmap it. If
+ * the static library is part of a plugin, link the plugin with -Wl,-z,nodelete. A plugin that is
+ * unmapped must have destroyed its regions and keys before. The pkeys of its keys are then lost to
+ * the process, because only the library knew that they can be used again.
+ *
  * Errors. A function that returns int returns 0 or -errno, out of a closed set that its comment
  * lists. A failure leaves ret_* parameters untouched, but for ret_guard and ret_guards, which it
  * makes empty. The library prints on stderr only: one line before it aborts, and one line for each

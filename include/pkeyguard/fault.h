@@ -139,9 +139,13 @@ enum {
  * cannot be removed. If a thread that blocks SIGSEGV faults, the kernel kills the process and no
  * line is printed.
  *
+ * If the static library is part of a plugin, the call keeps the plugin loaded until the process
+ * ends: dlclose(3) does not unmap it any more.
+ *
  * Returns 0; or, with nothing changed:
  *  - -EINVAL: unknown flags
  *  - -ENOMEM: no memory for the alternate stack
+ *  - -ENOTSUP: the library is part of a plugin that cannot be kept loaded
  *  - -EDEADLK: called from a signal handler that interrupted this library
  *
  * Thread: any, while no other thread changes the handler of SIGSEGV. Signal: not async-signal-safe;

@@ -201,9 +201,13 @@ __attribute__((warn_unused_result)) int pkeyguard_thread_register(void);
  * A program that reads PKRU and writes the value back later opens the pkeys again that were closed
  * in between. Guards, the functions of this header and pkey_set(3) do not.
  *
+ * If the static library is part of a plugin, the call keeps the plugin loaded until the process
+ * ends: dlclose(3) does not unmap it any more.
+ *
  * Returns 0, or:
  *  - -EINVAL: not a signal, or one that cannot be handled, reports faults or belongs to the C
  *    library
+ *  - -ENOTSUP: the library is part of a plugin that cannot be kept loaded
  *  - -EBUSY: the signal has a handler or is ignored, or another signal was chosen before
  *  - -EDEADLK: called from a signal handler that interrupted this library
  *

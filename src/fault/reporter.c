@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 
+#include "base/keep_loaded.h"
 #include "base/lock.h"
 #include "base/os.h"
 #include "fault/recovery.h"
@@ -158,7 +159,9 @@ int pkeyguard_fault_reporter_install(unsigned flags)
 
     if ((flags & ~(unsigned)(PKEYGUARD_REPORTER_GRANT_DEFAULTS | PKEYGUARD_REPORTER_RECOVER)) != 0)
         return -EINVAL;
-    error = library_lock();
+    error = keep_loaded();
+    if (error == 0)
+        error = library_lock();
     if (error != 0)
         return error;
     if (!reporter.installed)

@@ -8,6 +8,7 @@
 #include <pkeyguard/pkru.h>
 
 #include "thread/saved_pins.h"
+#include "base/keep_loaded.h"
 #include "pkey/own_pkru.h"
 #include "pkey/pkey_allocator.h"
 #include "pkey/pkeys.h"
@@ -105,7 +106,9 @@ int pkeyguard_thread_use_signal(int signal)
 
     if (!signal_round_may_use(signal))
         return -EINVAL;
-    error = library_lock();
+    error = pkeys_ruled_out() == 0 ? keep_loaded() : 0;
+    if (error == 0)
+        error = library_lock();
     if (error != 0)
         return error;
     error = pkeys_ruled_out() == 0 ? signal_round_use(signal) : 0;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Checks that the library has WRPKRU only in the functions listed here, and no other instruction
-# that can load PKRU.
+# that can load PKRU; and that it is linked as it must be.
 #
 # usage: library.sh LIBRARY OBJECT...
 #   OBJECT  each object file that LIBRARY was linked from
@@ -18,7 +18,7 @@ copies pkeyguard_region_read pkeyguard_region_write
 waiting acquire_all_until pkeyguard_acquire_all pkeyguard_acquire_all_timed pkeyguard_acquire_timed pkeyguard_key_acquire_timed
 heap open_and_alloc pkeyguard_heap_aligned_alloc pkeyguard_heap_alloc pkeyguard_heap_calloc
 heap pkeyguard_heap_free pkeyguard_heap_realloc pkeyguard_heap_usable_size
-platform self_test access_faults
+platform pkeyguard_platform_self_test self_test access_faults
 '
 
 library=$1
@@ -52,6 +52,27 @@ wrong=$(echo "$stand" | ALLOWED=$allowed awk '
     !(($1, $2) in may)')
 [ -z "$wrong" ] || fail "WRPKRU in functions that are not listed: $wrong"
 
+# dlclose(3) does not unmap it. The pointers to functions that the loader writes are read-only once it
+# is loaded: all are written at once, into .got, which is in the part that becomes read-only.
+flags=$(readelf -dW "$library" | sed -n 's/.*(FLAGS_1) *Flags: //p')
+case " $flags " in
+*' NODELETE '*) ;;
+*) fail "not linked with -z nodelete: flags $flags" ;;
+esac
+case " $flags " in
+*' NOW '*) ;;
+*) fail "not linked with -z now: flags $flags" ;;
+esac
+relro=$(readelf -lW "$library" | awk '
+    BEGIN { relro = -1 }
+    $1 ~ /^(LOAD|DYNAMIC|NOTE|TLS|GNU_.*)$/ { if ($1 == "GNU_RELRO") relro = segments; segments++ }
+    /Section to Segment mapping/ { mapping = 1 }
+    mapping && $1 ~ /^[0-9]+$/ && $1 + 0 == relro')
+case " $relro " in
+*' .got '*) ;;
+*) fail "the global offset table stays writable: read-only after relocation are $relro" ;;
+esac
+
 # Linking adds no WRPKRU, and no other instruction has its bytes inside, where a jump could run
 # them.
 expected=$(echo "$stand" | wc -l)
@@ -69,7 +90,8 @@ fi
 # enough for pkru_write_pending() to find both. The functions in `elsewhere` need not, because no
 # pkey is revoked in between: the function counts its change (own_pkru.h), holds the library's lock,
 # or runs alone in a child process. pkeyguard_pkru_write() writes a value that its caller made.
-elsewhere='own_pkru_change take_spare pkey_take_for_pool self_test access_faults pkeyguard_pkru_write'
+elsewhere='own_pkru_change take_spare pkey_take_for_pool pkeyguard_pkru_write'
+elsewhere="$elsewhere pkeyguard_platform_self_test self_test access_faults"
 bent=$(disassemble "$library" | awk -v elsewhere=" $elsewhere " '
     function number(hex,    i, value) {
         for (i = 1; i <= length(hex); i++)

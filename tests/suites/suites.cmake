@@ -56,6 +56,10 @@ pkeyguard_suite(virtual_stress CHECKS 2 IN sanitizers valgrind reach
     FILES test_virtual_stress.c)
 pkeyguard_suite(revocation CHECKS 43 IN sanitizers valgrind guest-mprotect reach
     FILES test_revocation.c fixture.c resets.c signal_choice.c signals.c races.c everywhere.c)
+# Not with sanitizers, which the plugins would have to be compiled with, and not with musl, whose
+# dlclose(3) unloads nothing.
+pkeyguard_suite(unload
+    FILES test_unload.c)
 # Not with sanitizers or valgrind, which replace malloc, as jemalloc does.
 pkeyguard_suite(jemalloc
     FILES test_jemalloc.c)
