@@ -9,22 +9,30 @@ const char *error_text(int error)
     case 0:
         return "success";
     case -EINVAL:
-        return "invalid argument: a missing key or region, unknown rights or flags, or a size that "
-               "does not fit";
+        return "invalid argument: no key or region, unknown rights, unknown or contradictory "
+               "flags, a size that does not fit, adopted memory that is not aligned or has "
+               "different page rights, or a virtual key with default rights";
     case -ENOMEM:
-        return "out of memory, of memory mappings, or of memory that may be locked";
+        return "out of memory, of memory mappings, of file descriptors or of memory that may be "
+               "locked, or memory that is not mapped";
     case -EACCES:
-        return "a security policy or the memory's backing refuses these page rights";
+        return "refused by a security policy, by a sandbox that does not allow the system call, "
+               "or by what backs the memory";
     case -ENOSPC:
-        return "no protection key is left for this process";
+        return "no protection key is left for this process, or only those of destroyed keys that a "
+               "thread may still have open (see pkeyguard_thread_use_signal())";
     case -ENOTSUP:
-        return "not supported by this machine, or not by this kind of key";
+        return "not supported by this machine, by this kind of key, or in a plugin that cannot "
+               "stay loaded";
     case -EBUSY:
         return "in use: by a region or an open guard, or open guards pin every protection key";
     case -EDEADLK:
-        return "called from a signal handler that interrupted the library";
+        return "this thread is inside the library already: called from a fork handler, or from the "
+               "handler of a signal that an instruction raised";
     case -EAGAIN:
-        return "not now: a thread has not registered, or there is no room for another process";
+        return "not now: a thread has not registered (see pkeyguard_thread_register()), or no "
+               "child "
+               "process can be created";
     case -EIO:
         return "protection keys are present but do not protect";
     case -ECANCELED:
@@ -37,7 +45,7 @@ const char *error_text(int error)
     case -ETIMEDOUT:
         return "the time is over, and no protection key became free for this thread";
     case -ESTALE:
-        return "somebody has unmapped or changed memory of the region";
+        return "memory of the region was unmapped or changed by other code";
     case -ENOENT:
         return "no access to a region of this library";
     case -ERANGE:

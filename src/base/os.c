@@ -218,19 +218,25 @@ void os_pkey_free(int pkey)
 
 /* ---- memory in core dumps, in fork children, in swap; changes of a mapping ---- */
 
+/* EPERM, EACCES and ENOSYS are answers of a sandbox's filter: the kernel has others. */
+static int advice_error(void)
+{
+    return errno == EPERM || errno == EACCES || errno == ENOSYS ? -EACCES : -ENOMEM;
+}
+
 int os_exclude_from_dumps(void *address, size_t length)
 {
-    return madvise(address, length, MADV_DONTDUMP) == 0 ? 0 : -ENOMEM;
+    return madvise(address, length, MADV_DONTDUMP) == 0 ? 0 : advice_error();
 }
 
 int os_wipe_on_fork(void *address, size_t length)
 {
-    return madvise(address, length, MADV_WIPEONFORK) == 0 ? 0 : -ENOMEM;
+    return madvise(address, length, MADV_WIPEONFORK) == 0 ? 0 : advice_error();
 }
 
 int os_unmap_on_fork(void *address, size_t length)
 {
-    return madvise(address, length, MADV_DONTFORK) == 0 ? 0 : -ENOMEM;
+    return madvise(address, length, MADV_DONTFORK) == 0 ? 0 : advice_error();
 }
 
 int os_lock(void *address, size_t length)

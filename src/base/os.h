@@ -85,10 +85,10 @@ void os_pkey_free(int pkey);
 
 /* ---- memory in core dumps, in fork children, in swap; changes of a mapping ---- */
 
-/* Leaves the memory out of core dumps. -ENOMEM. */
+/* Leaves the memory out of core dumps. -ENOMEM; -EACCES: a sandbox refuses the call. */
 int os_exclude_from_dumps(void *address, size_t length);
 
-/* A fork child finds zeros there, or no mapping at all. -ENOMEM. */
+/* A fork child finds zeros there, or no mapping at all. -ENOMEM, -EACCES. */
 int os_wipe_on_fork(void *address, size_t length);
 int os_unmap_on_fork(void *address, size_t length);
 

@@ -96,6 +96,26 @@ void pkeyguard_guard_leave(struct pkeyguard_key *key, struct pkeyguard_region *r
     errno = saved_errno;
 }
 
+/* An error has fewer causes in a scope. */
+static const char *scope_error_text(const struct pkeyguard_region *region, int error)
+{
+    switch (error) {
+    case -EINVAL:
+        return region == NULL ? "no region or key, or unknown rights"
+                              : "the type is larger than the region, the object is not inside it, "
+                                "or the rights are unknown";
+    case -EBUSY:
+        return "open guards pin every pkey";
+    case -EAGAIN:
+        return "a thread is not registered (see pkeyguard_thread_register()), or the threads "
+               "cannot be counted";
+    case -ENOSPC:
+        return "no pkey is left for virtual keys";
+    default:
+        return error_text(error);
+    }
+}
+
 void pkeyguard_scope_abort(const struct pkeyguard_region *region, const char *what,
                            const char *where, int error)
 {
@@ -105,7 +125,7 @@ void pkeyguard_scope_abort(const struct pkeyguard_region *region, const char *wh
 
     snprintf(number, sizeof(number), "%d", (int)thread);
     os_abort(where, ": cannot open a ", what, named ? " on region '" : "",
-             named ? region->name : "", named ? "': " : ": ", error_text(error),
+             named ? region->name : "", named ? "': " : ": ", scope_error_text(region, error),
              thread > 0 ? ": thread " : "", thread > 0 ? number : "", NULL);
 }
 

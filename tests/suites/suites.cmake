@@ -22,7 +22,7 @@ macro(pkeyguard_suite name)
     set(${name}_checks ${suite_CHECKS})
 endmacro()
 
-pkeyguard_suite(pkeyguard CHECKS 3 IN sanitizers valgrind reach
+pkeyguard_suite(pkeyguard CHECKS 4 IN sanitizers valgrind reach
     FILES test_pkeyguard.c)
 pkeyguard_suite(pkru CHECKS 4 IN sanitizers valgrind reach
     FILES test_pkru.c)

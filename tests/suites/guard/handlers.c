@@ -229,8 +229,9 @@ static void release_inside_library(void *unused)
 START_TEST(release_inside_the_library_aborts)
 {
     assert_aborts(release_inside_library, NULL,
-                  "libpkeyguard: a guard cannot be released: called from a signal handler that "
-                  "interrupted the library\n");
+                  "libpkeyguard: a guard cannot be released: this thread is inside the library "
+                  "already: called from a fork handler, or from the handler of a signal that an "
+                  "instruction raised\n");
 }
 END_TEST
 

@@ -261,10 +261,6 @@ START_TEST(key_and_restrict_scopes_open_and_narrow)
 }
 END_TEST
 
-#define EINVAL_WORDS                                                                               \
-    "invalid argument: a missing key or region, unknown rights or flags, or a size that does not " \
-    "fit\n"
-
 enum { SCOPE_LINE = __LINE__ + 6 };
 
 static void open_with_bad_arguments(void *which)
@@ -283,16 +279,21 @@ static void open_with_bad_arguments(void *which)
 
 START_TEST(scope_that_cannot_open_aborts)
 {
-    static const char *const what[] = {"read scope on region 'vault'",
-                                       "write scope on region 'vault'",
-                                       "read scope on region 'vault'",
-                                       "write scope on region 'vault'",
-                                       "key scope",
-                                       "restrict scope"};
+#define OUTSIDE                                                                                    \
+    " on region 'vault': the type is larger than the region, the object is not inside it, or the " \
+    "rights are unknown"
+    static const char *const what[] = {
+        "read scope" OUTSIDE,
+        "write scope" OUTSIDE,
+        "read scope" OUTSIDE,
+        "write scope" OUTSIDE,
+        "key scope: no region or key, or unknown rights",
+        "restrict scope: no region or key, or unknown rights",
+    };
     char line[512];
 
     ck_assert_int_eq(pkeyguard_region_name(region, "vault"), 0);
-    snprintf(line, sizeof(line), "libpkeyguard: %s:%d: cannot open a %s: " EINVAL_WORDS, __FILE__,
+    snprintf(line, sizeof(line), "libpkeyguard: %s:%d: cannot open a %s\n", __FILE__,
              SCOPE_LINE + _i, what[_i]);
     assert_aborts(open_with_bad_arguments, &_i, line);
 }
@@ -331,11 +332,13 @@ static void release_a_copy(void *unused)
 START_TEST(release_that_cannot_close_aborts)
 {
     assert_aborts(release_while_mprotect_always_fails, NULL,
-                  "libpkeyguard: a guard cannot be released: out of memory, of memory mappings, or "
-                  "of memory that may be locked\n");
+                  "libpkeyguard: a guard cannot be released: out of memory, of memory mappings, of "
+                  "file descriptors or of memory that may be locked, or memory that is not "
+                  "mapped\n");
     assert_aborts(release_while_mprotect_fails_once, NULL,
-                  "libpkeyguard: a guard cannot be released: out of memory, of memory mappings, or "
-                  "of memory that may be locked\n");
+                  "libpkeyguard: a guard cannot be released: out of memory, of memory mappings, of "
+                  "file descriptors or of memory that may be locked, or memory that is not "
+                  "mapped\n");
     assert_aborts(release_a_copy, NULL,
                   "libpkeyguard: a guard released twice, through a copy of it\n");
 }

@@ -154,8 +154,7 @@ START_TEST(scope_that_cannot_wait_aborts)
                                             wait_in_handler_for_others};
     char said[512], expected[512];
 
-    snprintf(expected, sizeof(expected), ABORT_LINE, SCOPE_LINE,
-             "in use: by a region or an open guard, or open guards pin every protection key");
+    snprintf(expected, sizeof(expected), ABORT_LINE, SCOPE_LINE, "open guards pin every pkey");
     ck_assert(WIFSIGNALED(run_in_child(calls[_i], NULL, said, sizeof(said))));
     ck_assert_str_eq(said, expected);
 }
@@ -168,8 +167,8 @@ START_TEST(abort_names_the_unregistered_thread)
 
     ck_assert(WIFSIGNALED(run_in_child(wait_for_unregistered_thread, thread, said, sizeof(said))));
     snprintf(why, sizeof(why),
-             "not now: a thread has not registered, or there is no room for another process: "
-             "thread %d",
+             "a thread is not registered (see pkeyguard_thread_register()), or the threads cannot "
+             "be counted: thread %d",
              (int)*thread);
     snprintf(expected, sizeof(expected), ABORT_LINE, SCOPE_LINE, why);
     ck_assert_str_eq(said, expected);
