@@ -53,6 +53,8 @@ struct pkeyguard_fault {
     size_t region_size;   /* bytes asked for at creation */
     bool initial_rights;  /* the rights are those that the kernel gives to signal handlers and to
                              threads older than the key; this thread did not choose them */
+    bool page_rights_forbid; /* the region's page rights forbid the access, too or alone, so that
+                                no guard helps */
     uint64_t reserved[8];
 };
 PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_fault) == 152 + 3 * sizeof(void *),

@@ -30,9 +30,10 @@ static bool has_dedicated_key(int pkey)
     return pkeys_bits(pkeys_snapshot()) & PKEY_AD(pkey);
 }
 
+/* On x86, where alone a region can have PROT_EXEC alone, each of them lets reads pass. */
 static bool page_rights_permit(int prot, enum pkeyguard_access access)
 {
-    static const int needed[] = {[PKEYGUARD_READ_ACCESS] = PROT_READ | PROT_WRITE,
+    static const int needed[] = {[PKEYGUARD_READ_ACCESS] = PROT_READ | PROT_WRITE | PROT_EXEC,
                                  [PKEYGUARD_WRITE_ACCESS] = PROT_WRITE,
                                  [PKEYGUARD_EXECUTE_ACCESS] = PROT_EXEC};
 
@@ -93,6 +94,8 @@ static struct pkeyguard_fault describe_fault(const siginfo_t *info, const void *
         fault.kind = PKEYGUARD_FAULT_BY_KEY;
     else
         fault.kind = PKEYGUARD_FAULT_BY_PAGE;
+    fault.page_rights_forbid =
+        fault.kind != PKEYGUARD_FAULT_GUARD_PAGE && !page_rights_permit(pages->prot, fault.access);
     fault.key_number = pkey_at_fault(info, pages, &fault);
     fill_in_rights(ucontext, pages, &fault);
     memcpy(fault.region_name, region->name, sizeof(fault.region_name) - 1);

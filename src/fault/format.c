@@ -75,35 +75,41 @@ static bool forbidden_by_page_rights(const struct pkeyguard_fault *fault)
 {
     bool writes = fault->access == PKEYGUARD_WRITE_ACCESS;
 
-    return fault->kind == PKEYGUARD_FAULT_BY_PAGE &&
-           (fault->key_number > 0 ||
-            fault->rights >= (writes ? PKEYGUARD_READ_WRITE : PKEYGUARD_READ_ONLY));
+    return fault->page_rights_forbid ||
+           (fault->kind == PKEYGUARD_FAULT_BY_PAGE &&
+            (fault->key_number > 0 ||
+             fault->rights >= (writes ? PKEYGUARD_READ_WRITE : PKEYGUARD_READ_ONLY)));
+}
+
+/* What the rights lack, which a scope would give. */
+static const char *lacking_rights(const struct pkeyguard_fault *fault)
+{
+    bool by_key = fault->kind == PKEYGUARD_FAULT_BY_KEY;
+
+    if (fault->initial_rights)
+        return "this thread has no access: it is older than the key, or in a signal handler";
+    if (fault->rights == PKEYGUARD_NO_ACCESS)
+        return by_key ? "this thread has no access" : "no guard has it open";
+    /* The key's default rights may be what opens it. */
+    return by_key ? "this thread has it read-only" : "no guard has it open for writing";
 }
 
 static void append_reason(struct text *text, const struct pkeyguard_fault *fault)
 {
-    bool by_key = fault->kind == PKEYGUARD_FAULT_BY_KEY;
-
     if (fault->kind == PKEYGUARD_FAULT_GUARD_PAGE) {
         append_string(text, "an index or a length is out of bounds");
-        return;
-    }
-    if (forbidden_by_page_rights(fault)) {
+    } else if (forbidden_by_page_rights(fault)) {
         append_string(text, "its page rights forbid it; see pkeyguard_region_protect()");
-        return;
+    } else if (fault->access == PKEYGUARD_EXECUTE_ACCESS) {
+        append_string(text, "its key is closed; code needs a dedicated key, or a key whose default "
+                            "rights are PKEYGUARD_READ_ONLY");
+    } else {
+        append_string(text, lacking_rights(fault));
+        append_string(text, fault->access == PKEYGUARD_WRITE_ACCESS ? "; open a write scope"
+                                                                    : "; open a read scope");
+        if (fault->initial_rights)
+            append_string(text, ", or call pkeyguard_thread_reset() for the default rights");
     }
-    if (fault->initial_rights)
-        append_string(
-            text, "this thread has no access: it is older than the key, or in a signal handler");
-    else if (fault->rights == PKEYGUARD_NO_ACCESS)
-        append_string(text, by_key ? "this thread has no access" : "no guard has it open");
-    else
-        append_string(text,
-                      by_key ? "this thread has it read-only" : "guards have it open read-only");
-    append_string(text, fault->access == PKEYGUARD_WRITE_ACCESS ? "; open a write scope"
-                                                                : "; open a read scope");
-    if (fault->initial_rights)
-        append_string(text, ", or call pkeyguard_thread_reset() for the default rights");
 }
 
 int pkeyguard_fault_format(const struct pkeyguard_fault *fault, char *buffer, size_t size)

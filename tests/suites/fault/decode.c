@@ -38,10 +38,14 @@ END_TEST
 START_TEST(decode_tells_page_rights)
 {
     ck_assert_int_eq(pkeyguard_region_protect(region, PROT_READ), 0);
+    assert_decoded(READ_BYTE, 0, kind_of_guard_fault(), PKEYGUARD_NO_ACCESS);
+    ck_assert(!last_fault.page_rights_forbid);
     /* Where both the key and the page rights forbid the access, the CPU reports the key. */
     assert_decoded(WRITE_BYTE, 0, kind_of_guard_fault(), PKEYGUARD_NO_ACCESS);
+    ck_assert(last_fault.page_rights_forbid);
     pkeyguard_scoped_write (int, number, region) {
         assert_decoded(WRITE_BYTE, 0, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_WRITE);
+        ck_assert(last_fault.page_rights_forbid);
         if (!under_tool("valgrind")) /* its signal frames do not tell execution */
             assert_decoded(EXECUTE, 0, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_WRITE);
         ck_assert_int_eq(*number, 0);
@@ -54,6 +58,7 @@ START_TEST(decode_tells_page_rights)
     ck_assert_int_eq(pkeyguard_region_protect(region, PROT_NONE), 0);
     pkeyguard_scoped_key_write (guard, key) {
         assert_decoded(READ_BYTE, 0, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_WRITE);
+        ck_assert(last_fault.page_rights_forbid);
     }
 }
 END_TEST
@@ -61,6 +66,7 @@ END_TEST
 START_TEST(decode_tells_guard_pages)
 {
     assert_decoded(WRITE_BYTE, -1, PKEYGUARD_FAULT_GUARD_PAGE, PKEYGUARD_NO_ACCESS);
+    ck_assert(!last_fault.page_rights_forbid);
     assert_decoded(READ_BYTE, -PAGE_BYTES, PKEYGUARD_FAULT_GUARD_PAGE, PKEYGUARD_NO_ACCESS);
     pkeyguard_scoped_write (char, bytes, region) {
         bytes[LENGTH - 1] = 'x';

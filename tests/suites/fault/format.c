@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "test_fault.h"
 
@@ -14,7 +15,7 @@ static const struct {
     enum pkeyguard_fault_kind kind;
     enum pkeyguard_access access;
     enum pkeyguard_rights rights;
-    bool initial_rights;
+    bool initial_rights, page_rights_forbid;
     int key_number;
     ptrdiff_t offset;
     const char *region, *words;
@@ -28,47 +29,56 @@ static const struct {
 #define CLOSED   PKEYGUARD_NO_ACCESS
 #define READABLE PKEYGUARD_READ_ONLY
 #define OPEN     PKEYGUARD_READ_WRITE
-    {BY_KEY, WRITES, READABLE, false, 15, 0x10, "keys",
+    {BY_KEY, WRITES, READABLE, false, false, 15, 0x10, "keys",
      "write to region 'keys' + 0x10: this thread has it read-only; open a write scope "
      "(pkey 15, address 0x7f0012345678)"},
-    {BY_KEY, WRITES, CLOSED, false, 15, 0x1000, "keys",
+    {BY_KEY, WRITES, CLOSED, false, false, 15, 0x1000, "keys",
      "write to region 'keys' + 0x1000: this thread has no access; open a write scope "
      "(pkey 15, address 0x7f0012345678)"},
-    {BY_KEY, READS, CLOSED, false, 1, 0, "keys",
+    {BY_KEY, READS, CLOSED, false, false, 1, 0, "keys",
      "read of region 'keys' + 0x0: this thread has no access; open a read scope "
      "(pkey 1, address 0x7f0012345678)"},
-    {BY_KEY, READS, CLOSED, true, 1, 0, "",
+    {BY_KEY, READS, CLOSED, true, false, 1, 0, "",
      "read of a region without a name + 0x0: this thread has no access: it is older than the key, "
      "or in a signal handler; open a read scope, or call pkeyguard_thread_reset() for the default "
      "rights (pkey 1, address 0x7f0012345678)"},
-    {BY_PAGE, WRITES, CLOSED, false, -1, 1, "keys",
+    {BY_PAGE, WRITES, CLOSED, false, false, -1, 1, "keys",
      "write to region 'keys' + 0x1: no guard has it open; open a write scope "
      "(address 0x7f0012345678)"},
-    {BY_PAGE, READS, CLOSED, false, -1, 0, "keys",
+    {BY_PAGE, READS, CLOSED, false, false, -1, 0, "keys",
      "read of region 'keys' + 0x0: no guard has it open; open a read scope "
      "(address 0x7f0012345678)"},
-    {BY_PAGE, WRITES, READABLE, false, -1, 0, "keys",
-     "write to region 'keys' + 0x0: guards have it open read-only; open a write scope "
+    {BY_PAGE, WRITES, READABLE, false, false, -1, 0, "keys",
+     "write to region 'keys' + 0x0: no guard has it open for writing; open a write scope "
      "(address 0x7f0012345678)"},
-    {BY_PAGE, EXECUTES, CLOSED, false, -1, 0, "keys",
-     "execution of region 'keys' + 0x0: no guard has it open; open a read scope "
-     "(address 0x7f0012345678)"},
-    {BY_PAGE, EXECUTES, READABLE, false, -1, 0, "keys",
+    {BY_PAGE, EXECUTES, CLOSED, false, false, -1, 0, "keys",
+     "execution of region 'keys' + 0x0: its key is closed; code needs a dedicated key, or a key "
+     "whose default rights are PKEYGUARD_READ_ONLY (address 0x7f0012345678)"},
+    {BY_PAGE, EXECUTES, CLOSED, false, true, -1, 0, "keys",
      "execution of region 'keys' + 0x0: its page rights forbid it; see "
      "pkeyguard_region_protect() (address 0x7f0012345678)"},
-    {BY_PAGE, WRITES, OPEN, false, -1, 0, "keys",
+    {BY_PAGE, WRITES, CLOSED, false, true, -1, 0, "keys",
      "write to region 'keys' + 0x0: its page rights forbid it; see "
      "pkeyguard_region_protect() (address 0x7f0012345678)"},
-    {BY_PAGE, WRITES, CLOSED, false, 2, 0, "keys",
+    {BY_KEY, WRITES, CLOSED, true, true, 3, 0, "keys",
+     "write to region 'keys' + 0x0: its page rights forbid it; see "
+     "pkeyguard_region_protect() (pkey 3, address 0x7f0012345678)"},
+    {BY_PAGE, EXECUTES, READABLE, false, false, -1, 0, "keys",
+     "execution of region 'keys' + 0x0: its page rights forbid it; see "
+     "pkeyguard_region_protect() (address 0x7f0012345678)"},
+    {BY_PAGE, WRITES, OPEN, false, false, -1, 0, "keys",
+     "write to region 'keys' + 0x0: its page rights forbid it; see "
+     "pkeyguard_region_protect() (address 0x7f0012345678)"},
+    {BY_PAGE, WRITES, CLOSED, false, false, 2, 0, "keys",
      "write to region 'keys' + 0x0: its page rights forbid it; see "
      "pkeyguard_region_protect() (pkey 2, address 0x7f0012345678)"},
-    {BEYOND, WRITES, OPEN, false, -1, SIZE, "keys",
+    {BEYOND, WRITES, OPEN, false, false, -1, SIZE, "keys",
      "write 1 byte past the end of region 'keys': an index or a length is out of bounds "
      "(address 0x7f0012345678)"},
-    {BEYOND, READS, OPEN, false, -1, LENGTH, "keys",
+    {BEYOND, READS, OPEN, false, false, -1, LENGTH, "keys",
      "read 3193 bytes past the end of region 'keys': an index or a length is out of bounds "
      "(address 0x7f0012345678)"},
-    {BEYOND, READS, CLOSED, false, 1, -1, "",
+    {BEYOND, READS, CLOSED, false, false, 1, -1, "",
      "read 1 byte before the start of a region without a name: an index or a length is out of "
      "bounds (pkey 1, address 0x7f0012345678)"},
 };
@@ -83,6 +93,8 @@ static struct pkeyguard_fault fault_of(int sentence)
                                         .key_number = sentences[sentence].key_number,
                                         .address = (void *)0x7f0012345678,
                                         .offset = sentences[sentence].offset,
+                                        .page_rights_forbid =
+                                            sentences[sentence].page_rights_forbid,
                                         .region_size = SIZE};
 
     strcpy(described.region_name, sentences[sentence].region);
@@ -151,11 +163,46 @@ START_TEST(decoded_fault_is_formatted)
     }
     ck_assert_int_eq(pkeyguard_fault_format(&last_fault, text, sizeof(text)), 0);
     snprintf(expected, sizeof(expected),
-             "write to region 'session keys' + 0x10: %s it %sread-only; open a write scope "
-             "(%saddress %p)",
-             pku() ? "this thread has" : "guards have", pku() ? "" : "open ", number,
+             "write to region 'session keys' + 0x10: %s; open a write scope (%saddress %p)",
+             pku() ? "this thread has it read-only" : "no guard has it open for writing", number,
              (void *)(address + 0x10));
     ck_assert_str_eq(text, expected);
+}
+END_TEST
+
+/* Software keys, so that the page tables stop the access. */
+static const struct {
+    enum pkeyguard_rights default_rights;
+    int prot;
+    enum access access;
+    const char *words; /* the middle of the text */
+} without_guards[] = {
+    {PKEYGUARD_READ_ONLY, PAGE_RW, WRITE_BYTE, ": no guard has it open for writing; open a write "},
+    {PKEYGUARD_READ_ONLY, PROT_READ, WRITE_BYTE, ": its page rights forbid it; "},
+    {PKEYGUARD_NO_ACCESS, PROT_READ, WRITE_BYTE, ": its page rights forbid it; "},
+    {PKEYGUARD_NO_ACCESS, PROT_READ, READ_BYTE, ": no guard has it open; open a read scope "},
+    {PKEYGUARD_NO_ACCESS, PROT_READ | PROT_EXEC, EXECUTE, ": its key is closed; code needs "},
+    {PKEYGUARD_NO_ACCESS, PROT_READ, EXECUTE, ": its page rights forbid it; "},
+    {PKEYGUARD_READ_ONLY, PROT_READ, EXECUTE, ": its page rights forbid it; "},
+};
+enum { WITHOUT_GUARDS = sizeof(without_guards) / sizeof(*without_guards) };
+
+START_TEST(advice_helps_where_no_guard_is_open)
+{
+    struct pkeyguard_key *software =
+        new_key(without_guards[_i].default_rights, PKEYGUARD_KEY_SOFTWARE);
+    struct pkeyguard_region *closed;
+    char text[PKEYGUARD_FAULT_TEXT_SIZE];
+
+    /* valgrind's signal frames do not tell execution. */
+    if (under_tool("valgrind") && without_guards[_i].access == EXECUTE)
+        return;
+    ck_assert_int_eq(pkeyguard_region_create(software, SIZE, without_guards[_i].prot, 0, &closed),
+                     0);
+    ck_assert_int_eq(decode_access(without_guards[_i].access, address_of(closed)), 0);
+    ck_assert_int_eq(pkeyguard_fault_format(&last_fault, text, sizeof(text)), 0);
+    ck_assert_msg(strstr(text, without_guards[_i].words) != NULL, "%s", text);
+    destroy(closed, software);
 }
 END_TEST
 
@@ -167,4 +214,5 @@ void add_format(Suite *suite)
     tcase_add_test(tests, format_truncates_in_small_buffers);
     tcase_add_test(tests, format_fits_the_longest_text);
     tcase_add_test(tests, decoded_fault_is_formatted);
+    tcase_add_loop_test(tests, advice_helps_where_no_guard_is_open, 0, WITHOUT_GUARDS);
 }
