@@ -30,7 +30,7 @@ static bool has_dedicated_key(int pkey)
     return pkeys_bits(pkeys_snapshot()) & PKEY_AD(pkey);
 }
 
-/* On x86, where alone a region can have PROT_EXEC alone, each of them lets reads pass. */
+/* PROT_EXEC alone needs a dedicated key, so x86, where each of the three lets reads pass. */
 static bool page_rights_permit(int prot, enum pkeyguard_access access)
 {
     static const int needed[] = {[PKEYGUARD_READ_ACCESS] = PROT_READ | PROT_WRITE | PROT_EXEC,

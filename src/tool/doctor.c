@@ -122,30 +122,42 @@ static int compare_scope(struct pkeyguard_region *region, void *page, size_t siz
     return 0;
 }
 
+/*
+ * A region to measure the pair on. The cost of mprotect(2) depends on the neighbouring mappings, so
+ * this is a region as in the benchmarks: without a key, and written to in a scope.
+ */
+static int create_region_for_pair(size_t size, struct pkeyguard_region **ret_region)
+{
+    int error = pkeyguard_region_create(NULL, size, PROT_READ | PROT_WRITE, 0, ret_region);
+
+    if (error == 0) {
+        pkeyguard_scoped_write (char, byte, *ret_region) {
+            *byte = 1;
+        }
+    }
+    return error;
+}
+
 /* Measures what most programs use: a key without flags and one page. */
 static int measure_scope(struct facts *facts)
 {
     size_t size = (size_t)sysconf(_SC_PAGESIZE);
-    struct pkeyguard_region *region;
+    struct pkeyguard_region *region = NULL, *for_pair = NULL;
     struct pkeyguard_key *key;
-    void *page = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    int error;
+    int error = pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &key);
 
-    if (page == MAP_FAILED)
-        return -errno;
-    error = pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &key);
-    if (error == 0) {
-        error = pkeyguard_region_create(key, size, PROT_READ | PROT_WRITE, 0, &region);
-        if (error == 0) {
-            error = compare_scope(region, page, size, facts);
-            if (error == 0)
-                error = pkeyguard_region_destroy(region);
-        }
-        if (error == 0)
-            error = pkeyguard_key_destroy(key);
-    }
-    munmap(page, size);
-    return error;
+    if (error != 0)
+        return error;
+    error = pkeyguard_region_create(key, size, PROT_READ | PROT_WRITE, 0, &region);
+    if (error == 0)
+        error = create_region_for_pair(size, &for_pair);
+    if (error == 0)
+        error = compare_scope(region, pkeyguard_region_unsafe_address(for_pair), size, facts);
+    if (error == 0)
+        error = pkeyguard_region_destroy(for_pair);
+    if (error == 0)
+        error = pkeyguard_region_destroy(region);
+    return error != 0 ? error : pkeyguard_key_destroy(key);
 }
 
 static int gather_facts(struct facts *facts)
@@ -210,20 +222,41 @@ static const char *advice_without_pku(void)
 
 #endif
 
-static const char *pku_advice(int pku_error)
+/* What pku_error says of this machine. */
+struct pku_refusal {
+    int error;
+    const char *code, *reason, *remedy;
+};
+
+static struct pku_refusal describe_refusal(int pku_error)
 {
-    switch (pku_error) {
-    case -ENOTSUP:
-        return advice_without_pku();
-    case -ECANCELED:
-        return "unset PKEYGUARD_ENFORCEMENT in the environment";
-    case -ENOSYS:
-        return "needs a kernel built with CONFIG_X86_INTEL_MEMORY_PROTECTION_KEYS";
-    case -EPERM:
-        return "allow pkey_alloc, pkey_free and pkey_mprotect in the sandbox's system call filter";
-    default:
-        return "the kernel or a sandbox refuses pkey_alloc(2)";
+    static const char allow[] = "allow pkey_alloc, pkey_free and pkey_mprotect in the sandbox's "
+                                "system call filter";
+    const struct pku_refusal refusals[] = {
+        {-ENOTSUP, "ENOTSUP", "the processor has none, or the kernel does not use them",
+         advice_without_pku()},
+        {-ECANCELED, "ECANCELED", "PKEYGUARD_ENFORCEMENT=mprotect is in the environment",
+         "unset PKEYGUARD_ENFORCEMENT in the environment"},
+        {-ENOSYS, "ENOSYS", "the kernel does not have pkey_alloc(2), or a sandbox hides it",
+         "needs a kernel built with CONFIG_X86_INTEL_MEMORY_PROTECTION_KEYS"},
+        {-EPERM, "EPERM", "a sandbox refuses pkey_alloc(2) or pkey_mprotect(2)", allow},
+        {-EACCES, "EACCES", "a sandbox refuses pkey_alloc(2)", allow},
+        {-EINVAL, "EINVAL", "the kernel refuses pkey_alloc(2)",
+         "needs a kernel built with CONFIG_X86_INTEL_MEMORY_PROTECTION_KEYS"},
+    };
+    enum { REFUSALS = sizeof(refusals) / sizeof(*refusals) };
+
+    for (int i = 0; i < REFUSALS; i++) {
+        if (refusals[i].error == pku_error)
+            return refusals[i];
     }
+    return (struct pku_refusal){pku_error, "unknown", "pkey_alloc(2) fails", allow};
+}
+
+/* Only memory of a dedicated key can be sealed. */
+static bool can_seal(const struct pkeyguard_platform *platform)
+{
+    return platform->sealing && platform->enforcement == PKEYGUARD_PKU;
 }
 
 struct advice {
@@ -238,7 +271,8 @@ static int advise(const struct facts *facts, struct advice advice[MOST_ADVICE])
     int count = 0;
 
     if (platform->pku_error != 0)
-        advice[count++] = (struct advice){"protection keys", pku_advice(platform->pku_error)};
+        advice[count++] =
+            (struct advice){"protection keys", describe_refusal(platform->pku_error).remedy};
     else if (facts->self_test == -EIO)
         advice[count++] = (struct advice){
             "protection keys that protect",
@@ -253,9 +287,11 @@ static int advise(const struct facts *facts, struct advice advice[MOST_ADVICE])
             "secret memory",
             "needs Linux 5.14; before 6.5 boot it with secretmem.enable=1, and a sandbox must "
             "allow memfd_secret"};
-    if (!platform->sealing)
+    if (!can_seal(platform))
         advice[count++] = (struct advice){
-            "sealing", "needs Linux 6.10 on a 64-bit processor; a sandbox must allow mseal"};
+            "sealing",
+            "needs protection keys, and Linux 6.10 on a 64-bit processor; a sandbox must "
+            "allow mseal"};
     if (!platform->guard_madvise)
         advice[count++] =
             (struct advice){"guard pages inside a mapping",
@@ -289,7 +325,9 @@ static void print_facts(const struct facts *facts, const struct advice advice[],
     printf("kernel                %s %s %s\n", facts->kernel.sysname, facts->kernel.release,
            facts->kernel.machine);
     if (platform->pku_error != 0) {
-        printf("protection keys       no: %s\n", pkeyguard_strerror(platform->pku_error));
+        struct pku_refusal refusal = describe_refusal(platform->pku_error);
+
+        printf("protection keys       no: %s (%s)\n", refusal.reason, refusal.code);
     } else {
         printf("protection keys       yes\n");
         printf("  free                %u\n", platform->hardware_keys_free);
@@ -297,7 +335,7 @@ static void print_facts(const struct facts *facts, const struct advice advice[],
                facts->self_test == 0 ? "passed" : pkeyguard_strerror(facts->self_test));
     }
     printf("secret memory         %s\n", yes_no(platform->secret_memory));
-    printf("sealing               %s\n", yes_no(platform->sealing));
+    printf("sealing               %s\n", yes_no(can_seal(platform)));
     printf("MADV_GUARD_INSTALL    %s\n", yes_no(platform->guard_madvise));
     if (unlimited)
         printf("lockable memory       unlimited\n");
@@ -329,6 +367,7 @@ static void print_facts_json(const struct facts *facts, const struct advice advi
 {
     const struct pkeyguard_platform *platform = &facts->platform;
     bool tested = platform->pku_error == 0;
+    struct pku_refusal refusal = describe_refusal(platform->pku_error);
     struct json json = {0};
 
     json_begin(&json, NULL, '{');
@@ -337,14 +376,14 @@ static void print_facts_json(const struct facts *facts, const struct advice advi
     json_string(&json, "kernel", facts->kernel.release);
     json_string(&json, "machine", facts->kernel.machine);
     json_string(&json, "enforcement", enforcement_name(platform->enforcement));
-    json_string(&json, "pku_error",
-                platform->pku_error == 0 ? NULL : pkeyguard_strerror(platform->pku_error));
+    json_string(&json, "pku_error", tested ? NULL : refusal.reason);
+    json_string(&json, "pku_error_code", tested ? NULL : refusal.code);
     json_number(&json, "hardware_keys_free", "%u", platform->hardware_keys_free);
     json_string(
         &json, "self_test",
         !tested ? NULL : (facts->self_test == 0 ? "passed" : pkeyguard_strerror(facts->self_test)));
     json_bool(&json, "secret_memory", platform->secret_memory);
-    json_bool(&json, "sealing", platform->sealing);
+    json_bool(&json, "sealing", can_seal(platform));
     json_bool(&json, "guard_madvise", platform->guard_madvise);
     if (facts->locked_memory == RLIM_INFINITY)
         json_string(&json, "lockable_bytes", NULL);

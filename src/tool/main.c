@@ -42,8 +42,7 @@ enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 /* "pkeyguard", or "pkeyguard SUBCOMMAND" once that is known. */
 static char program_name[32] = "pkeyguard";
 
-/* Returns the exit status. */
-static int suggest_help(void)
+int suggest_help(void)
 {
     fprintf(stderr, "Try '%s --help'.\n", program_name);
     return EX_USAGE;

@@ -173,7 +173,7 @@ int maps(char *const arguments[], bool json)
 
     if (arguments[0] != NULL && !is_process(process)) {
         complain("'%s' is not a process ID", process);
-        return TOOL_FAILED;
+        return suggest_help();
     }
     snprintf(path, sizeof(path), "/proc/%s/smaps", process);
     smaps = fopen(path, "re");

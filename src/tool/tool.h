@@ -14,6 +14,9 @@
  */
 enum { TOOL_OK = 0, TOOL_NEGATIVE = 1, TOOL_FAILED = 2 };
 
+/* Says on stderr how to get help, after a complaint about wrong usage. Returns the exit status. */
+int suggest_help(void);
+
 /* Exit statuses of run when it cannot execute the program, as of env(1). */
 enum { TOOL_NOT_RUN = 126, TOOL_NOT_FOUND = 127 };
 

@@ -31,9 +31,13 @@ says '[.secret_memory, .sealing, .guard_madvise] as $has |
 says '.lacking | all(.remedy | length > 20)'
 if [ "$enforcement" = pku ]; then
     test "$ended" = 0
-    says '.self_test == "passed" and .pku_error == null and .hardware_keys_free >= 14'
+    says '.self_test == "passed" and .pku_error == null and .pku_error_code == null'
+    says '.hardware_keys_free >= 14'
 else
     test "$ended" = 1
     says '.self_test == null and (.pku_error | length > 0) and .hardware_keys_free == 0'
+    says '.pku_error_code == "ECANCELED"'
     says '.lacking[0].what == "protection keys"'
+    # PKEYGUARD_REGION_SEALED needs a dedicated key.
+    says '.sealing == false'
 fi

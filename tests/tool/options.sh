@@ -31,8 +31,9 @@ status 64 doctor --nonsense
 status 64 doctor argument
 status 64 maps 1 2
 status 64 scan
-status 2 maps 0
-status 2 maps ../self
+status 64 maps abc
+status 64 maps 0
+status 64 maps ../self
 status 2 maps 4194305 # larger than any process number
 status 2 scan /nowhere
 status 64 run
@@ -67,7 +68,9 @@ test "$ended" = 77
 
 # The text for people: what is missing is listed among the facts and again with its remedy.
 text=$(PKEYGUARD_ENFORCEMENT=mprotect "$pkeyguard" doctor) || test $? = 1
-echo "$text" | grep -q '^protection keys  *no: PKEYGUARD_ENFORCEMENT'
+echo "$text" | grep -q '^protection keys  *no: PKEYGUARD_ENFORCEMENT=mprotect .*(ECANCELED)$'
+echo "$text" | grep -q '^sealing  *no$'
+echo "$text" | grep -q '^sealing: .*protection keys'
 echo "$text" | grep -q '^protection keys: unset PKEYGUARD_ENFORCEMENT'
 echo "$text" | grep -q '^scope by mprotect '
 text=$("$pkeyguard" maps)
