@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "complain.h"
+#include "preload.h"
 #include "tool.h"
 
 /* The reporter is installed in a directory beside the shared library that this command uses. */
@@ -47,6 +48,7 @@ static bool add_to_ld_preload(const char *path)
 
 int run(char *const arguments[], bool json)
 {
+    const char *obstacle = preload_obstacle(arguments[0]);
     char reporter[PATH_MAX];
 
     (void)json;
@@ -63,6 +65,8 @@ int run(char *const arguments[], bool json)
         complain("cannot set LD_PRELOAD: %s", strerror(errno));
         return TOOL_NOT_RUN;
     }
+    if (obstacle != NULL)
+        complain("%s: cannot explain its faults: %s", arguments[0], obstacle);
     execvp(arguments[0], arguments);
     complain("%s: %s", arguments[0], strerror(errno));
     return errno == ENOENT ? TOOL_NOT_FOUND : TOOL_NOT_RUN;
