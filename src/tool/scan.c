@@ -14,8 +14,7 @@
 #include "sites.h"
 #include "tool.h"
 
-static const char *const instructions[] = {
-    [WRPKRU] = "WRPKRU", [XRSTOR] = "XRSTOR", [XRSTORS] = "XRSTORS"};
+static const char *const instructions[] = {[WRPKRU] = "WRPKRU", [XRSTOR] = "XRSTOR"};
 static const char *const owners[] = {
     [LIBPKEYGUARD] = "libpkeyguard", [GLIBC] = "glibc", [UNKNOWN] = "unknown"};
 
@@ -28,23 +27,45 @@ static size_t count_unknown(const struct sites *sites)
     return unknown;
 }
 
+static size_t count_unknown_inside(const struct sites *sites)
+{
+    size_t inside = 0;
+
+    for (size_t i = 0; i < sites->count; i++)
+        inside += sites->list[i].owner == UNKNOWN && sites->list[i].inside;
+    return inside;
+}
+
+static void print_counts(const struct sites *sites)
+{
+    size_t inside = count_unknown_inside(sites);
+
+    printf("%zu found, %zu unknown", sites->count, count_unknown(sites));
+    if (inside > 0)
+        printf(", %zu of them inside an instruction", inside);
+    printf("\n");
+}
+
 static void print_sites(const char *path, const struct sites *sites)
 {
     bool in_colour = output_in_colour();
 
     print_name(path);
-    printf(": %zu found, %zu unknown\n", sites->count, count_unknown(sites));
+    printf(": ");
+    print_counts(sites);
     for (size_t i = 0; i < sites->count; i++) {
         const struct site *site = &sites->list[i];
         bool marked = in_colour && site->owner == UNKNOWN;
 
-        printf("  %s%016" PRIx64 " %-7s %s", marked ? "\33[31m" : "", site->address,
+        printf("  %s%016" PRIx64 " %-6s %s", marked ? "\33[31m" : "", site->address,
                instructions[site->instruction], owners[site->owner]);
         if (site->symbol != NULL) {
             printf("%*s", 13 - (int)strlen(owners[site->owner]), "");
             print_name(site->symbol);
             printf("+0x%" PRIx64, site->offset);
         }
+        if (site->inside)
+            printf(" (inside an instruction)");
         printf(marked ? "\33[m\n" : "\n");
     }
 }
@@ -66,6 +87,7 @@ static void print_sites_json(struct json *json, const char *path, const struct s
         json_string(json, "owner", owners[site->owner]);
         json_string(json, "symbol", site->symbol);
         json_number(json, "offset", "%" PRIu64, site->offset);
+        json_bool(json, "inside", site->inside);
         json_end(json, '}');
     }
     json_end(json, ']');

@@ -7,6 +7,9 @@
 
 #include <gelf.h>
 
+#include "patterns.h"
+#include "x86.h"
+
 /* The kernel maps whole pages, and refuses a program with more bytes of program headers. */
 enum { PAGE = 4096, MOST_HEADER_BYTES = 65536 };
 
@@ -22,6 +25,7 @@ struct program {
     struct function *functions; /* sorted by address, then by size */
     size_t function_count;
     const char *soname; /* or NULL */
+    bool long_mode;     /* 64-bit code */
 };
 
 static const char out_of_memory[] = "out of memory";
@@ -135,7 +139,10 @@ static const char *read_names(struct program *program)
     return error;
 }
 
-/* True if these three bytes begin an instruction that can write PKRU (SDM vol. 2). */
+/*
+ * True if these three bytes begin an instruction that can write PKRU (SDM vol. 2). XRSTORS is not
+ * one of them: it is for the kernel alone.
+ */
 static bool decode(const unsigned char code[3], enum instruction *ret_instruction)
 {
     unsigned mod = code[2] >> 6, reg = code[2] >> 3 & 7;
@@ -146,85 +153,18 @@ static bool decode(const unsigned char code[3], enum instruction *ret_instructio
         *ret_instruction = WRPKRU;
     else if (code[1] == 0xae && reg == 5 && mod != 3)
         *ret_instruction = XRSTOR;
-    else if (code[1] == 0xc7 && reg == 3 && mod != 3)
-        *ret_instruction = XRSTORS;
     else
         return false;
     return true;
 }
 
-/* Bytes of an operand in memory: ModRM, SIB and displacement (SDM vol. 2, 2.1.3 and 2.1.5). */
-static size_t memory_operand_length(const unsigned char *modrm)
+/* `by_code` is what patterns.h finds. */
+static enum owner find_owner(const struct program *program, const struct site *site,
+                             enum owner by_code)
 {
-    unsigned mod = modrm[0] >> 6, rm = modrm[0] & 7;
-    bool sib = rm == 4;
-    bool no_base = mod == 0 && (sib ? (modrm[1] & 7) == 5 : rm == 5);
-    size_t displacement = no_base || mod == 2 ? 4 : mod == 1;
-
-    return 1 + sib + displacement;
-}
-
-/*
- * Returns the length of the instruction at code, or 0 if it is none that a guard has between RDPKRU
- * and WRPKRU. A guard has
- *     and, or, xor, test    between %eax and a register
- *     lea                   (%rax,register,2) to %eax
- *     or                    of memory to %eax
- *     conditional jumps
- * limit is the address of the WRPKRU: three more bytes can be read there.
- */
-static size_t guard_instruction_length(const unsigned char *code, const unsigned char *limit)
-{
-    static const unsigned char operations[] = {0x21, 0x09, 0x31, 0x85};
-    size_t left = (size_t)(limit - code);
-    size_t prefix = left > 0 && (code[0] & 0xf0) == 0x40; /* REX */
-
-    if (left >= prefix + 2 && memchr(operations, code[prefix], sizeof(operations)) != NULL) {
-        unsigned char registers = code[prefix + 1];
-
-        return (registers & 0xf8) == 0xc0 || (registers & 0xc7) == 0xc0 ? prefix + 2 : 0;
-    }
-    if (left >= prefix + 3 && code[prefix] == 0x8d && code[prefix + 1] == 0x04 &&
-        (code[prefix + 2] & 0xc7) == 0x40)
-        return prefix + 3;
-    if (left >= prefix + 2 && code[prefix] == 0x0b && (code[prefix + 1] & 0x38) == 0 &&
-        code[prefix + 1] >> 6 != 3)
-        return prefix + 1 + memory_operand_length(code + prefix + 1);
-    if (left >= 2 && (code[0] & 0xf0) == 0x70)
-        return 2;
-    if (left >= 6 && code[0] == 0x0f && (code[1] & 0xf0) == 0x80)
-        return 6;
-    return 0;
-}
-
-/*
- * True if the WRPKRU ends one of the asm blocks of <pkeyguard/arch/x86_64.h>: RDPKRU, then only
- * instructions that guard_instruction_length() knows. The compiler can only choose their operands.
- */
-static bool ends_guard(const unsigned char *begin, const unsigned char *wrpkru)
-{
-    enum { LONGEST_BLOCK = 32 };
-    size_t before = (size_t)(wrpkru - begin);
-
-    for (size_t length = 3; length <= before && length <= LONGEST_BLOCK; length++) {
-        const unsigned char *code = wrpkru - length;
-        size_t step = 3; /* over the RDPKRU */
-
-        if (memcmp(code, "\x0f\x01\xee", 3) != 0)
-            continue;
-        while (code < wrpkru && step != 0) {
-            code += step;
-            step = code < wrpkru ? guard_instruction_length(code, wrpkru) : 0;
-        }
-        if (code == wrpkru)
-            return true;
-    }
-    return false;
-}
-
-static enum owner find_owner(const struct program *program, const struct site *site, bool guard)
-{
-    if (site->instruction == WRPKRU && (guard || starts_with(site->symbol, "pkeyguard_") ||
+    if (by_code != UNKNOWN)
+        return by_code;
+    if (site->instruction == WRPKRU && (starts_with(site->symbol, "pkeyguard_") ||
                                         starts_with(program->soname, "libpkeyguard.so.")))
         return LIBPKEYGUARD;
     if (starts_with(program->soname, "libc.so.") || starts_with(program->soname, "ld-linux") ||
@@ -235,43 +175,87 @@ static enum owner find_owner(const struct program *program, const struct site *s
     return UNKNOWN;
 }
 
+/* The pages of a segment in the file. */
+struct code {
+    const unsigned char *begin, *limit;
+    const unsigned char *first; /* the segment's own: the page may begin before it */
+    const unsigned char *swept; /* an instruction begins here: a sweep has come so far */
+    uint64_t shift;             /* from offsets in the file to addresses */
+};
+
+/*
+ * True if an instruction's opcode begins at this byte. The sweep goes from instruction to
+ * instruction; it starts again at `start`, where code is known to begin, or NULL. Calls come in the
+ * order of bytes.
+ */
+static bool begins_opcode(const struct program *program, struct code *pages,
+                          const unsigned char *start, const unsigned char *byte)
+{
+    if (start != NULL && start > pages->swept)
+        pages->swept = start;
+    while (pages->swept < byte) {
+        struct x86_instruction found = x86_decode(pages->swept, pages->limit, program->long_mode);
+
+        if (pages->swept + found.prefixes == byte)
+            return true;
+        pages->swept += found.length == 0 ? 1 : found.length;
+    }
+    return pages->swept == byte;
+}
+
+/* Adds the instruction at this byte. Returns NULL or an error message. */
+static const char *add_site(const struct program *program, struct code *pages,
+                            const unsigned char *byte, enum instruction instruction,
+                            struct sites *sites)
+{
+    struct site *site = append_element((void **)&sites->list, &sites->count, sizeof(*sites->list));
+    const unsigned char *start = byte < pages->first ? NULL : pages->first;
+    const struct function *function;
+
+    if (site == NULL)
+        return out_of_memory;
+    *site = (struct site){.address = pages->shift + (uint64_t)(byte - program->image),
+                          .instruction = instruction};
+    function = find_function(program, site->address);
+    if (function != NULL) {
+        site->symbol = function->name;
+        site->offset = site->address - function->start;
+        if (site->offset <= (uint64_t)(byte - pages->begin))
+            start = byte - site->offset;
+    }
+    site->inside = !begins_opcode(program, pages, start, byte);
+    site->owner = find_owner(program, site,
+                             patterns_find_owner(instruction, pages->begin, byte, pages->limit));
+    return NULL;
+}
+
 /* Returns NULL or an error message. */
 static const char *find_sites_in_segment(const struct program *program, const GElf_Phdr *segment,
                                          struct sites *sites)
 {
     uint64_t start = segment->p_offset - segment->p_offset % PAGE;
     uint64_t end = segment->p_offset + segment->p_filesz;
-    const unsigned char *begin, *limit, *code;
+    struct code pages = {.shift = segment->p_vaddr - segment->p_offset};
+    const char *error = NULL;
 
     if (segment->p_offset > program->size || segment->p_filesz > program->size - segment->p_offset)
         return "a segment lies outside the file";
     end += (PAGE - end % PAGE) % PAGE;
-    begin = program->image + start;
-    limit = program->image + (end < program->size ? end : program->size);
-    for (code = begin; limit - code >= 3; code++) {
-        const struct function *function;
+    pages.begin = program->image + start;
+    pages.limit = program->image + (end < program->size ? end : program->size);
+    pages.first = program->image + segment->p_offset;
+    pages.swept = pages.begin;
+    for (const unsigned char *code = pages.begin; error == NULL && pages.limit - code >= 3;
+         code++) {
         enum instruction instruction;
-        struct site *site;
 
-        code = memchr(code, 0x0f, (size_t)(limit - code));
-        if (code == NULL || limit - code < 3)
+        code = memchr(code, 0x0f, (size_t)(pages.limit - code));
+        if (code == NULL || pages.limit - code < 3)
             break;
-        if (!decode(code, &instruction))
-            continue;
-        site = append_element((void **)&sites->list, &sites->count, sizeof(*sites->list));
-        if (site == NULL)
-            return out_of_memory;
-        *site = (struct site){.address = segment->p_vaddr - segment->p_offset +
-                                         (uint64_t)(code - program->image),
-                              .instruction = instruction};
-        function = find_function(program, site->address);
-        if (function != NULL) {
-            site->symbol = function->name;
-            site->offset = site->address - function->start;
-        }
-        site->owner = find_owner(program, site, ends_guard(begin, code));
+        if (decode(code, &instruction))
+            error = add_site(program, &pages, code, instruction, sites);
     }
-    return NULL;
+    return error;
 }
 
 /* Returns NULL or an error message. */
@@ -311,6 +295,7 @@ const char *sites_find(Elf *elf, struct sites *ret_sites)
         return elf_errmsg(-1);
     if (header.e_machine != EM_X86_64 && header.e_machine != EM_386)
         return "not an x86 program";
+    program.long_mode = header.e_machine == EM_X86_64;
     program.image = (const unsigned char *)elf_rawfile(elf, &program.size);
     if (program.image == NULL)
         return elf_errmsg(-1);

@@ -18,7 +18,7 @@ copies pkeyguard_region_read pkeyguard_region_write
 waiting acquire_all_until pkeyguard_acquire_all pkeyguard_acquire_all_timed pkeyguard_acquire_timed pkeyguard_key_acquire_timed
 heap open_and_alloc pkeyguard_heap_aligned_alloc pkeyguard_heap_alloc pkeyguard_heap_calloc
 heap pkeyguard_heap_free pkeyguard_heap_realloc pkeyguard_heap_usable_size
-platform pkeyguard_platform_self_test self_test access_faults
+platform pkeyguard_platform_self_test self_test access_faults survives_signal accesses_succeed
 '
 
 library=$1
@@ -91,7 +91,8 @@ fi
 # pkey is revoked in between: the function counts its change (own_pkru.h), holds the library's lock,
 # or runs alone in a child process. pkeyguard_pkru_write() writes a value that its caller made.
 elsewhere='own_pkru_change take_spare pkey_take_for_pool pkeyguard_pkru_write'
-elsewhere="$elsewhere pkeyguard_platform_self_test self_test access_faults"
+elsewhere="$elsewhere pkeyguard_platform_self_test self_test access_faults survives_signal"
+elsewhere="$elsewhere accesses_succeed"
 bent=$(disassemble "$library" | awk -v elsewhere=" $elsewhere " '
     function number(hex,    i, value) {
         for (i = 1; i <= length(hex); i++)

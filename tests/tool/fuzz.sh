@@ -16,7 +16,8 @@ mkdir -p "$work/corpus"
 cd "$work"
 
 "$clang" -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -D_GNU_SOURCE \
-    -I"$source/src/tool" -o fuzz "$source/tests/tool/fuzz_sites.c" "$source/src/tool/sites.c" -lelf
+    -I"$source/src/tool" -o fuzz "$source/tests/tool/fuzz_sites.c" "$source/src/tool/sites.c" \
+    "$source/src/tool/patterns.c" "$source/src/tool/x86.c" -lelf
 
 cp /bin/true corpus/whole
 size=$(wc -c < corpus/whole)

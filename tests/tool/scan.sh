@@ -3,20 +3,21 @@
 # Checks what "pkeyguard scan" finds in sites.S, in libraries and in programs, and that it refuses
 # files that are not programs.
 #
-# usage: scan.sh PKEYGUARD SOURCE LIBRARY WORK COMPILER...
+# usage: scan.sh PKEYGUARD SOURCE LIBRARY ARCHIVE WORK COMPILER...
 set -eu
 export LC_ALL=C
 
 pkeyguard=$1
 source=$2
 library=$3
-work=$4
-shift 4
+archive=$4
+work=$5
+shift 5
 mkdir -p "$work"
 cd "$work"
 
 # scan STATUS FILE: exits with this status; prints the sites, a line each: INSTRUCTION OWNER
-# SYMBOL+OFFSET
+# SYMBOL+OFFSET, and "inside" if it is inside another instruction
 scan() {
     ended=0
     "$pkeyguard" scan --json "$2" > scan.json || ended=$?
@@ -24,18 +25,23 @@ scan() {
         echo "scan $2: status $ended, not $1" >&2
         exit 1
     fi
-    jq -r '.[].sites[] | "\(.instruction) \(.owner) \(.symbol)+\(.offset)"' scan.json
+    jq -r '.[].sites[] | "\(.instruction) \(.owner) \(.symbol)+\(.offset)" +
+        if .inside then " inside" else "" end' scan.json
 }
 
 gcc -nostdlib -static -o sites "$source/tests/tool/sites.S"
 cat > expected <<'END'
 WRPKRU unknown _start+1
-WRPKRU unknown _start+5
+WRPKRU unknown _start+5 inside
 WRPKRU unknown _start+9
 XRSTOR unknown restores+0
 XRSTOR unknown restores+3
 XRSTOR unknown restores+9
-XRSTORS unknown restores+17
+XRSTOR glibc restores+24
+XRSTOR unknown restores+36
+XRSTOR unknown restores+47 inside
+XRSTOR unknown restores+52 inside
+XRSTOR unknown restores+62 inside
 WRPKRU libpkeyguard guard+9
 WRPKRU libpkeyguard guard+23
 WRPKRU libpkeyguard guard+31
@@ -46,12 +52,18 @@ WRPKRU libpkeyguard guard+85
 WRPKRU unknown nearly+5
 WRPKRU unknown nearly+13
 WRPKRU unknown nearly+18
+WRPKRU libpkeyguard marked+0
+WRPKRU unknown marked+10
 WRPKRU glibc pkey_set+0
 WRPKRU libpkeyguard pkeyguard_pkru_write+0
 XRSTOR unknown pkeyguard_pkru_write+3
 END
 scan 1 sites > found
 diff expected found
+# Without symbols: names decide two, and code decides the rest.
+strip -o nameless sites
+scan 1 nameless | sed 's/ null+0//' > found
+sed 's/ [^ ]*+[0-9]*//; 24s/glibc/unknown/; 25s/libpkeyguard/unknown/' expected | diff - found
 
 # Addresses are those of the linker, in programs and in shared libraries.
 gcc -nostdlib -shared -o sites.so "$source/tests/tool/sites.S"
@@ -70,12 +82,35 @@ test "$(cut -d ' ' -f 1,2 found | sort -u)" = 'WRPKRU libpkeyguard'
 strip -o stripped.so "$library"
 scan 0 stripped.so | cut -d ' ' -f 1,2 > found
 test "$(sort -u found)" = 'WRPKRU libpkeyguard'
+
+# Programs that have the library linked in, whole or as far as they use it: nothing is unknown,
+# stripped or not.
+for option in -O2 -static -static-pie '-Wl,--whole-archive' '-static -Wl,--whole-archive'; do
+    # shellcheck disable=SC2086 # several options
+    gcc -O2 -fexceptions $option -I"$source/include" -o user "$source/tests/consumers/consumer.c" \
+        "$archive" -Wl,--no-whole-archive
+    scan 0 user > found
+    test "$(cut -d ' ' -f 1,2 found | grep -c '^WRPKRU libpkeyguard$')" -ge 4
+    test "$(cut -d ' ' -f 1,2 found | sort -u | grep -vxc 'WRPKRU libpkeyguard\|XRSTOR glibc')" = 0
+    strip -o stripped user
+    scan 0 stripped | cut -d ' ' -f 1,2 > without_names
+    cut -d ' ' -f 1,2 found | diff - without_names
+done
+
 libc=$(ldd "$pkeyguard" | sed -n 's/.*libc\.so\.6 => \(.*\) (.*/\1/p')
 scan 0 "$libc" > found
 grep -q '^WRPKRU glibc pkey_set+' found
 loader=$(ldd "$pkeyguard" | sed -n 's/^[[:space:]]*\(\/.*ld-linux.*\) (.*/\1/p')
 scan 0 "$loader" > found
 grep -q '^XRSTOR glibc ' found
+
+# An instruction that scan does not call "inside" is one that a disassembler finds, and no other is.
+for file in "$library" "$libc" "$loader"; do
+    "$pkeyguard" scan --json "$file" | jq -r '.[].sites[] | select(.inside | not) | .address' |
+        sed 's/0x//' | sort > found
+    objdump -d --no-show-raw-insn "$file" |
+        sed -n 's/^ *\([0-9a-f]*\):\t\(wrpkru\|xrstor\).*/\1/p' | sort | diff - found
+done
 
 # Guards in a program are recognised without symbols, whatever the compiler made of them.
 for compiler in "$@"; do
@@ -94,13 +129,14 @@ grep -q '^WRPKRU libpkeyguard pkeyguard_pkru_' found
 
 # The text for people: without colour in a pipe; on a terminal unknown sites are red.
 "$pkeyguard" scan sites > text || test $? = 1
-head -n 1 text | grep -qx 'sites: 20 found, 11 unknown'
+grep -q '^  [0-9a-f]* WRPKRU unknown  *_start+0x5 (inside an instruction)$' text
+head -n 1 text | grep -qx 'sites: 26 found, 15 unknown, 4 of them inside an instruction'
 if grep -q "$(printf '\033')" text; then
     echo "colour in a pipe" >&2
     exit 1
 fi
 TERM=xterm script -qec "'$pkeyguard' scan sites" /dev/null > text || test $? = 1
-test "$(grep -c "$(printf '\033')\[31m.*unknown" text)" = 11
+test "$(grep -c "$(printf '\033')\[31m.*unknown" text)" = 15
 TERM=xterm NO_COLOR=1 script -qec "'$pkeyguard' scan sites" /dev/null > text || test $? = 1
 test "$(grep -c "$(printf '\033')" text)" = 0
 
@@ -127,7 +163,7 @@ refuses 'not a regular file' /
 refuses 'No such file' nowhere
 # A bad file does not prevent the scan of the others.
 "$pkeyguard" scan empty sites > text 2> /dev/null || test $? = 2
-grep -q '^sites: 20 found' text
+grep -q '^sites: 26 found' text
 
 # Files that are cut off: at many lengths up to the end of the program headers, and at some beyond.
 size=$(wc -c < sites)

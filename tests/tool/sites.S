@@ -7,7 +7,7 @@ _start:
     nop
 plain_wrpkru:
     wrpkru
-    /* WRPKRU inside other instructions. */
+    /* WRPKRU inside another instruction. */
     mov $0x00ef010f, %eax
     .byte 0x0f, 0x01            /* sgdt -0x6f(%rdi) ends in what begins no wrpkru... */
     .byte 0xef                  /* ...unless all three are read together */
@@ -18,7 +18,17 @@ restores:
     xrstor (%rax)
     xrstor 0x40(%rsp)
     xrstor64 0x12345678(%rax,%rbx)
-    xrstors (%rcx)
+    /* With a mask that leaves PKRU out, and with one that does not. */
+    mov $0xfffffdff, %eax
+    xor %edx, %edx
+    xrstor 0x40(%rsp)
+    mov $0x00000200, %eax
+    xor %edx, %edx
+    xrstor 0x40(%rsp)
+    /* Inside others: an operand, a distance, a displacement. */
+    movabs $0x0028ae0f00000000, %rax
+    jmp . + 0x28ae0f + 5
+    vaddps 0x28ae0f(%rax), %zmm1, %zmm2
     .size restores, . - restores
 
     /* Not sites. */
@@ -30,6 +40,7 @@ harmless:
     xsavec (%rax)
     fxrstor (%rax)
     clflush (%rax)
+    xrstors (%rcx) /* for the kernel alone */
     .size harmless, . - harmless
 
     .type guard, @function
@@ -79,6 +90,15 @@ nearly:
     xorl %edi, %eax
     wrpkru
     .size nearly, . - nearly
+
+    /* With the mark of pkeyguard_pkru_write(), and with another NOP. */
+    .type marked, @function
+marked:
+    wrpkru
+    nopl 0x75726b70(%rax)
+    wrpkru
+    nopl 0x75726b71(%rax)
+    .size marked, . - marked
 
     .type pkey_set, @function
 pkey_set:

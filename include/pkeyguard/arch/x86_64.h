@@ -12,9 +12,16 @@ PKEYGUARD_INLINE uint32_t pkeyguard_pkru_read(void)
 
 PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru)
 {
-    /* WRPKRU needs ECX = EDX = 0 (SDM vol. 2). Without the memory clobber compilers move guarded
-     * accesses across it. */
-    __asm__ volatile("wrpkru" : : "a"(pkru), "c"(0), "d"(0) : "memory");
+    /*
+     * WRPKRU needs ECX = EDX = 0 (SDM vol. 2). Without the memory clobber compilers move guarded
+     * accesses across it. The bytes are a NOP with "pkru" in its displacement, a mark by which
+     * pkeyguard(1) recognises this function's WRPKRU.
+     */
+    __asm__ volatile("wrpkru\n\t"
+                     ".byte 0x0f, 0x1f, 0x80, 0x70, 0x6b, 0x72, 0x75"
+                     :
+                     : "a"(pkru), "c"(0), "d"(0)
+                     : "memory");
 }
 
 /*
