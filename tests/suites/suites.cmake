@@ -27,7 +27,7 @@ pkeyguard_suite(pkeyguard CHECKS 4 IN sanitizers valgrind reach
 pkeyguard_suite(pkru CHECKS 4 IN sanitizers valgrind reach
     FILES test_pkru.c)
 pkeyguard_suite(platform CHECKS 13 IN sanitizers valgrind guest-mprotect reach
-    FILES test_platform.c)
+    FILES test_platform.c sandbox.c)
 pkeyguard_suite(key CHECKS 22 IN sanitizers valgrind guest-mprotect reach
     FILES test_key.c)
 pkeyguard_suite(region CHECKS 147 IN sanitizers valgrind guest-mprotect reach FILES test_region.c

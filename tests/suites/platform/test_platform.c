@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "failing.h"
-#include "support.h"
+#include "test_platform.h"
 
 static struct pkeyguard_platform probe(void)
 {
@@ -193,5 +193,6 @@ int main(void)
     add_pku_loop_test(tests, refused_pkey_alloc_means_no_pku, 0, 3);
     add_pku_test(tests, free_pkeys_are_counted);
     add_pku_test(tests, self_test_finds_keys_that_do_not_protect);
+    add_sandbox(suite);
     return run_suite(suite);
 }
