@@ -30,9 +30,8 @@ const char *error_text(int error)
         return "this thread is inside the library already: called from a fork handler, or from the "
                "handler of a signal that an instruction raised";
     case -EAGAIN:
-        return "not now: a thread has not registered (see pkeyguard_thread_register()), or no "
-               "child "
-               "process can be created";
+        return "not now: a thread has not registered (see pkeyguard_thread_register()), a thread "
+               "did not answer the signal, or no child process can be created";
     case -EIO:
         return "protection keys are present but do not protect";
     case -ECANCELED:
@@ -46,6 +45,8 @@ const char *error_text(int error)
         return "the time is over, and no protection key became free for this thread";
     case -ESTALE:
         return "memory of the region was unmapped or changed by other code";
+    case -EFAULT:
+        return "a forbidden access ended the call";
     case -ENOENT:
         return "no access to a region of this library";
     case -ERANGE:

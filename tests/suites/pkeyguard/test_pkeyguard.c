@@ -22,7 +22,7 @@ START_TEST(each_error_has_its_own_words)
 {
     static const int errors[] = {0,      -EINVAL,  -ENOMEM, -EACCES, -ENOSPC,    -ENOTSUP,
                                  -EBUSY, -EDEADLK, -EAGAIN, -EIO,    -ECANCELED, -ENOSYS,
-                                 -EPERM, -ENOENT,  -ERANGE, -ESTALE};
+                                 -EPERM, -ENOENT,  -ERANGE, -ESTALE, -ETIMEDOUT, -EFAULT};
     const size_t count = sizeof(errors) / sizeof(*errors);
 
     for (size_t i = 0; i < count; i++) {
@@ -65,6 +65,7 @@ START_TEST(words_name_each_cause)
         {-EDEADLK, "fork handler"},
         {-EDEADLK, "signal"},
         {-EAGAIN, "pkeyguard_thread_register()"},
+        {-EAGAIN, "signal"},
         {-EAGAIN, "process"},
         {-ESTALE, "unmapped"},
     };
