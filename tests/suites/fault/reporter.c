@@ -72,6 +72,24 @@ START_TEST(reporter_is_silent_about_other_faults)
 }
 END_TEST
 
+static void fault_with_blocked_signal(void *unused)
+{
+    sigset_t segv;
+
+    (void)unused;
+    install_reporter_over(SIG_DFL, PKEYGUARD_REPORTER_GRANT_DEFAULTS | PKEYGUARD_REPORTER_RECOVER);
+    sigemptyset(&segv);
+    sigaddset(&segv, SIGSEGV);
+    pthread_sigmask(SIG_BLOCK, &segv, NULL);
+    access_byte(WRITE_BYTE, address);
+}
+
+START_TEST(reporter_cannot_help_a_thread_that_blocks_the_signal)
+{
+    assert_ends(fault_with_blocked_signal, NULL, "", SIGSEGV);
+}
+END_TEST
+
 /*
  * A debugger, here this process, sees the same fault twice: before the reporter runs, and when it
  * has returned.
@@ -331,6 +349,7 @@ void add_reporter(Suite *suite)
 
     tcase_add_test(tests, reporter_explains_the_fault_and_the_process_dies);
     tcase_add_test(tests, reporter_is_silent_about_other_faults);
+    tcase_add_test(tests, reporter_cannot_help_a_thread_that_blocks_the_signal);
     /* A process under valgrind cannot be traced. */
     if (!under_tool("valgrind"))
         tcase_add_test(tests, reporter_lets_the_fault_happen_again);

@@ -477,6 +477,37 @@ START_TEST(memory_is_adopted_while_others_read_it)
 }
 END_TEST
 
+/* Some pages of the stack, this function's frame among them. */
+static void *own_stack(void)
+{
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+
+    return (void *)(here - here % PAGE_BYTES - 8 * PAGE_BYTES);
+}
+
+static void adopt_own_stack(void *default_rights)
+{
+    struct pkeyguard_key *key = new_key(*(enum pkeyguard_rights *)default_rights, 0);
+    struct pkeyguard_region *region;
+
+    /* It has an alternate stack, and yet cannot report. */
+    signal(SIGSEGV, SIG_DFL);
+    if (pkeyguard_fault_reporter_install(0) != 0 ||
+        pkeyguard_region_adopt(key, own_stack(), 9 * PAGE_BYTES, PAGE_RW, 0, &region) != 0)
+        _exit(1);
+    _exit(0);
+}
+
+/* With the key closed. Where the key leaves it open the same function ends well. */
+START_TEST(adopting_the_own_stack_ends_the_process)
+{
+    enum pkeyguard_rights closed = PKEYGUARD_NO_ACCESS, open = PKEYGUARD_READ_WRITE;
+
+    assert_ends(adopt_own_stack, &closed, "", SIGSEGV);
+    assert_ends(adopt_own_stack, &open, "", 0);
+}
+END_TEST
+
 /* The kernel does not know PROCMAP_QUERY: the library reads /proc/self/smaps. */
 static void refuse_query(void)
 {
@@ -510,5 +541,8 @@ void add_adoption(Suite *suite)
     tcase_add_loop_test(tests, memory_is_not_adopted_twice, 0, 3);
     add_pku_test(tests, memory_with_a_foreign_pkey_is_not_adopted);
     tcase_add_test(tests, adoption_fails_without_proc);
+    /* Sanitizers use the stack, and valgrind makes signal frames, in ways of their own. */
+    add_test_if(!under_tool(NULL), "the tool uses the stack", tests,
+                adopting_the_own_stack_ends_the_process);
     tcase_add_loop_test(tests, memory_is_adopted_while_others_read_it, 0, 3);
 }

@@ -350,6 +350,27 @@ START_TEST(secret_region_is_refused_without_kernel_support)
 }
 END_TEST
 
+static bool can_hibernate(void)
+{
+    char modes[128];
+    int file = open("/sys/power/disk", O_RDONLY);
+    ssize_t length = file < 0 ? -1 : read(file, modes, sizeof(modes) - 1);
+
+    close(file);
+    modes[length < 0 ? 0 : length] = '\0';
+    return length > 0 && strstr(modes, "[disabled]") == NULL;
+}
+
+START_TEST(secret_region_turns_hibernation_off)
+{
+    struct pkeyguard_region *region = region_with_flags(NULL, 1, PKEYGUARD_REGION_SECRET);
+
+    ck_assert(!can_hibernate());
+    destroy(region, NULL);
+    ck_assert(can_hibernate());
+}
+END_TEST
+
 void add_flags(Suite *suite)
 {
     TCase *tests = add_case(suite, "flags", NULL, NULL, DEFAULT_SECONDS);
@@ -367,5 +388,7 @@ void add_flags(Suite *suite)
     tcase_add_loop_test(tests, kernel_reaches_all_but_secret_memory, 0, flags);
     tcase_add_loop_test(tests, fork_child_has_regions_as_their_flags_say, 0, flags);
     add_test_if(secret_memory, NO_SECRET_MEMORY, tests, secret_region_leaves_no_descriptor_open);
+    add_test_if(secret_memory && can_hibernate(), "this machine cannot hibernate", tests,
+                secret_region_turns_hibernation_off);
     tcase_add_test(tests, secret_region_is_refused_without_kernel_support);
 }
