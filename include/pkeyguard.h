@@ -56,7 +56,7 @@ extern "C" {
 
 /* The version of these headers. pkeyguard_version() tells the library's. The build reads these. */
 #define PKEYGUARD_VERSION_MAJOR 0
-#define PKEYGUARD_VERSION_MINOR 1
+#define PKEYGUARD_VERSION_MINOR 2
 #define PKEYGUARD_VERSION_PATCH 0
 
 /*

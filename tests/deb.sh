@@ -17,10 +17,10 @@ cd "$work"
 (cd build && cpack)
 mv build/*.deb .
 test "$(for deb in *.deb; do dpkg-deb -f "$deb" Package; done | paste -sd ' ')" = \
-    'libpkeyguard-dev libpkeyguard0 pkeyguard-tools'
-test "$(dpkg-deb -f libpkeyguard0_*.deb Depends | grep -c 'libc6 (>= ')" = 1
+    'libpkeyguard-dev libpkeyguard0.2 pkeyguard-tools'
+test "$(dpkg-deb -f libpkeyguard0.2_*.deb Depends | grep -c 'libc6 (>= ')" = 1
 for package in libpkeyguard-dev pkeyguard-tools; do
-    dpkg-deb -f "$package"_*.deb Depends | grep -q 'libpkeyguard0 (= '
+    dpkg-deb -f "$package"_*.deb Depends | grep -q 'libpkeyguard0.2 (= '
 done
 
 # The history is in git, so there is no changelog. CPack's maintainer scripts call ldconfig.
@@ -35,7 +35,7 @@ in_tree() {
     dpkg --root="$tree" --force-not-root --force-depends --force-script-chrootless \
         --log=/dev/null "$@"
 }
-libdir=$(dirname "$(dpkg-deb -c libpkeyguard0_*.deb | sed -n 's|.* \./\(usr/lib/.*so\.0\) ->.*|\1|p')")
+libdir=$(dirname "$(dpkg-deb -c libpkeyguard0.2_*.deb | sed -n 's|.* \./\(usr/lib/.*so\.0\.2\) ->.*|\1|p')")
 in_tree -i ./*.deb
 LD_LIBRARY_PATH=$tree/$libdir "$tree/usr/bin/pkeyguard" --version
 LD_LIBRARY_PATH=$tree/$libdir "$tree/usr/bin/pkeyguard" run true
@@ -51,7 +51,7 @@ for deb in *.deb; do
     rm -rf later/files
 done
 in_tree -i later/*.deb
-dpkg-query --root="$tree" -W -f '${Version}\n' libpkeyguard0 | grep -q '+later$'
+dpkg-query --root="$tree" -W -f '${Version}\n' libpkeyguard0.2 | grep -q '+later$'
 
-in_tree --purge pkeyguard-tools libpkeyguard-dev libpkeyguard0
+in_tree --purge pkeyguard-tools libpkeyguard-dev libpkeyguard0.2
 test -z "$(find "$tree/usr" ! -type d 2> /dev/null)"

@@ -13,7 +13,7 @@ cd "$2"
 # The options with which CMake compiles these files. The last two are names of files that the
 # pkeyguard command uses.
 set -- -std=gnu11 -O2 -D_GNU_SOURCE -fexceptions -Iinclude -Isrc \
-    '-DPKEYGUARD_SONAME="libpkeyguard.so.0"' '-DPKEYGUARD_REPORTER="libpkeyguard/reporter.so"'
+    '-DPKEYGUARD_SONAME="libpkeyguard.so.0.2"' '-DPKEYGUARD_REPORTER="libpkeyguard/reporter.so"'
 
 # each COMMAND...: runs the command for each source, put at {}, on every processor at once.
 each() {

@@ -24,7 +24,7 @@ if [ "$1" = install ]; then
     mv "$3/first" "$3/moved"
     cd "$3/moved"
     # The library exports exactly the public names. No file has the path of the first prefix.
-    nm -D --defined-only "$(find . -name 'libpkeyguard.so.0')" | sed -n 's/.* T \(.*\)@@.*/\1/p' |
+    nm -D --defined-only "$(find . -name 'libpkeyguard.so.0.2')" | sed -n 's/.* T \(.*\)@@.*/\1/p' |
         sort > ../exported
     sed -n 's/^ *\(pkeyguard_[a-z_]*\);$/\1/p' "$source/src/pkeyguard.map" | sort > ../expected
     diff ../expected ../exported
