@@ -19,7 +19,7 @@
 #include "key/pages.h"
 #include "pkru/bits.h"
 
-/* The deny bits that a guard has changed in PKRU. A virtual key's are relative bits (bits.h). */
+/* The deny bits that a guard has changed in PKRU, as relative bits (bits.h). */
 struct pkru_change {
     pkru_bits cleared, set;
 };
@@ -92,8 +92,8 @@ struct enforcement {
                  enum guard_mode mode, const struct pkru_change *change);
 
     /*
-     * Reports the key's deny bits in PKRU now, in the form of struct pkru_change. Returns false if
-     * the key has no pkey at the moment. NULL if keys of this kind never have a pkey.
+     * Reports the key's deny bits in PKRU now, as relative bits. Returns false if the key has no
+     * pkey at the moment. NULL if keys of this kind never have a pkey.
      * lock: none. signal: yes.
      */
     bool (*denied)(const struct pkeyguard_key *key, pkru_bits *ret_denied);

@@ -85,24 +85,28 @@ static int pku_enter(struct pkeyguard_key *key, struct pages *pages, enum pkeygu
     (void)pages;
     wanted = mode == GUARD_RESTRICTS ? pku_narrowed(key, denied, rights)
                                      : pkru_widened(denied, key->head.ad, rights);
-    *ret_change = (struct pkru_change){.cleared = denied & ~wanted, .set = wanted & ~denied};
+    *ret_change = (struct pkru_change){
+        .cleared = pkru_to_relative(key->pkey, denied & ~wanted),
+        .set = pkru_to_relative(key->pkey, wanted & ~denied),
+    };
     if (mode == GUARD_RESTRICTS)
-        own_pkru.narrowed |= ret_change->set;
-    own_pkru_change(ret_change->cleared, ret_change->set);
+        own_pkru.narrowed |= wanted & ~denied;
+    own_pkru_change(denied & ~wanted, wanted & ~denied);
     return 0;
 }
 
 static int pku_leave(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,
                      enum guard_mode mode, const struct pkru_change *change)
 {
-    (void)key, (void)pages, (void)rights, (void)mode;
-    own_pkru_change(change->set, change->cleared);
+    (void)pages, (void)rights, (void)mode;
+    own_pkru_change(pkru_from_relative(key->pkey, change->set),
+                    pkru_from_relative(key->pkey, change->cleared));
     return 0;
 }
 
 static bool pku_denied(const struct pkeyguard_key *key, pkru_bits *ret_denied)
 {
-    *ret_denied = pkeyguard_pkru_read() & key->head.ad_wd;
+    *ret_denied = pkru_to_relative(key->pkey, pkeyguard_pkru_read());
     return true;
 }
 

@@ -53,9 +53,9 @@ function event(text)
         return "R"
     if (text ~ /^wrpkru/)
         return "W"
-    if (text ~ /^(call|jmp).*<pkeyguard_(guard_enter|guard_acquire|acquire|key_acquire|virtual_write|virtual_read|virtual_widen)/)
+    if (text ~ /^(call|jmp).*<pkeyguard_(guard_open|acquire|key_acquire)/)
         return "E"
-    if (text ~ /^(call|jmp).*<pkeyguard_(guard_leave|guard_release|release|virtual_close)/)
+    if (text ~ /^(call|jmp).*<pkeyguard_(guard_close|guard_release|release)/)
         return "L"
     if (text ~ /^(call|jmp).*<pkeyguard_scope_(abort|wait)/)
         return "X"
