@@ -80,9 +80,9 @@ LOCK_ANALYSIS(no_thread_safety_analysis) int library_lock(void)
     return 0;
 }
 
-bool library_lock_is_lost(void)
+bool library_lock_is_lost(const void *frame)
 {
-    return own_lock.inside && __builtin_frame_address(0) > own_lock.taken_below;
+    return own_lock.inside && frame > own_lock.taken_below && !os_on_signal_stack();
 }
 
 LOCK_ANALYSIS(no_thread_safety_analysis) void library_unlock(void)
@@ -104,6 +104,8 @@ LOCK_ANALYSIS(no_thread_safety_analysis) void library_lock_for_fork(void)
 {
     if (library_lock() != 0)
         own_lock.forks_inside++;
+    else
+        own_lock.taken_below = (const void *)UINTPTR_MAX; /* held after this function returns */
 }
 
 LOCK_ANALYSIS(no_thread_safety_analysis) void library_unlock_in_parent(void)

@@ -41,10 +41,11 @@ int library_lock(void) LOCK_ANALYSIS(try_acquire_capability(0, library_mutex));
 void library_unlock(void) LOCK_ANALYSIS(release_capability(library_mutex));
 
 /*
- * True if this thread left the lock held by siglongjmp(3) out of such a handler: the function that
- * took it has no frame above the caller's any more. On one and the same stack.
+ * True if this thread certainly left the lock held by siglongjmp(3) out of such a handler: it is on
+ * the stack that it was on, where the function that took the lock has no frame any more. @frame: of
+ * the function that the program has called.
  */
-bool library_lock_is_lost(void);
+bool library_lock_is_lost(const void *frame);
 
 /*
  * For fork(3), which copies the lock: a parent holds it while it forks, and parent and child give

@@ -511,6 +511,14 @@ int os_ensure_signal_stack(void)
     return 0;
 }
 
+bool os_on_signal_stack(void)
+{
+    stack_t stack;
+
+    sigaltstack(NULL, &stack);
+    return stack.ss_flags & SS_ONSTACK;
+}
+
 /* ---- child processes ---- */
 
 int os_fork_quietly(pid_t *ret_child)

@@ -209,6 +209,9 @@ int os_signal_thread(pid_t thread, int signal);
 /* Gives the calling thread an alternate signal stack if it has none. It is never freed. -ENOMEM. */
 int os_ensure_signal_stack(void);
 
+/* True if the calling thread runs on its alternate signal stack. */
+bool os_on_signal_stack(void);
+
 /* ---- child processes ---- */
 
 /* As fork(2), but no fork handler runs and, except under QEMU's user emulation, no SIGCHLD is sent.

@@ -40,15 +40,20 @@ static struct registry_record *nth_record(const struct registry *registry,
     return (struct registry_record *)(void *)(chunk->records + n * record_stride(registry));
 }
 
-static struct registry_record *header_of(void *record)
+static struct registry_record *header_of(const void *record)
 {
-    return (struct registry_record *)(void *)((char *)record -
-                                              offsetof(struct registry_record, record));
+    return (struct registry_record *)(uintptr_t)((const char *)record -
+                                                 offsetof(struct registry_record, record));
 }
 
-static bool is_published(unsigned generation)
+bool registry_is_published(unsigned generation)
 {
     return generation % 2 != 0;
+}
+
+unsigned registry_generation(const void *record)
+{
+    return header_of(record)->generation;
 }
 
 static struct registry_record *take_fresh_record(struct registry *registry)
@@ -100,7 +105,7 @@ void registry_publish(struct registry *registry, void *record,
 {
     struct registry_record *header = header_of(record);
 
-    if (header->length == 0) {
+    if (addresses != NULL && header->length == 0) {
         header->start = (uintptr_t)addresses->start;
         header->length = addresses->length;
         header->own_start = (uintptr_t)addresses->own_start;
@@ -114,7 +119,7 @@ void registry_withdraw(void *record)
 {
     struct registry_record *header = header_of(record);
 
-    if (is_published(header->generation))
+    if (registry_is_published(header->generation))
         header->generation++;
 }
 
@@ -147,7 +152,7 @@ void *registry_next(const struct registry *registry, struct registry_cursor *cur
             continue;
         }
         header = nth_record(registry, cursor->chunk, cursor->position++);
-        if (is_published(header->generation))
+        if (registry_is_published(header->generation))
             return header->record;
     }
     return NULL;
@@ -155,7 +160,7 @@ void *registry_next(const struct registry *registry, struct registry_cursor *cur
 
 static bool header_is_published(const void *header)
 {
-    return is_published(((const struct registry_record *)header)->generation);
+    return registry_is_published(((const struct registry_record *)header)->generation);
 }
 
 bool registry_any(const struct registry *registry, const void *start, size_t length)
@@ -176,7 +181,7 @@ static bool has_address(const struct registry_record *header, const atomic_uintp
 
     *ret_generation = generation;
     /* If the generation has changed, start and length may be of two different publishings. */
-    return is_published(generation) && (uintptr_t)address - first < bytes &&
+    return registry_is_published(generation) && (uintptr_t)address - first < bytes &&
            atomic_load_explicit(&header->generation, memory_order_relaxed) == generation;
 }
 

@@ -23,7 +23,7 @@ struct registry_record;
 
 struct registry {
     size_t record_size;             /* bytes; constant */
-    bool searched;                  /* records are published; constant */
+    bool searched;                  /* records are found by address; constant */
     struct page_tree tree;          /* the records' headers, by the addresses that find them */
     struct registry_chunk *newest;  /* under the lock */
     struct registry_record *unused; /* records given back; under the lock */
@@ -35,7 +35,7 @@ struct registry {
         .record_size = sizeof(type), .searched = true \
     }
 
-/* A registry whose records are never published. */
+/* A registry whose records no address finds. */
 #define REGISTRY_INIT_UNSEARCHED(type) \
     {                                  \
         .record_size = sizeof(type)    \
@@ -54,7 +54,8 @@ struct registry_addresses {
 
 /*
  * From now on these addresses find the record, which is not published. If it was withdrawn they are
- * the same as before. Where they overlap those of another record, that one is no longer found.
+ * the same as before. Where they overlap those of another record, that one is no longer found. In a
+ * registry that is not searched addresses is NULL.
  */
 void registry_publish(struct registry *registry, void *record,
                       const struct registry_addresses *addresses);
@@ -83,5 +84,10 @@ void *registry_owner(const struct registry *registry, const void *address);
 
 /* True if the record is still the one that was found, published by the same call. */
 bool registry_unchanged(void *record, unsigned generation);
+
+/* A record's present generation, which each publishing and withdrawing changes; and whether it is
+ * one of a published record. Need no lock. */
+unsigned registry_generation(const void *record);
+bool registry_is_published(unsigned generation);
 
 #endif

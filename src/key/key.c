@@ -6,7 +6,8 @@
 
 #include "base/registry.h"
 
-/* Memory for keys that does not come from malloc. It is never freed. */
+/* Keys, in memory that does not come from malloc. A key's record is published until the key is
+ * destroyed. */
 static struct registry keys UNDER_LIBRARY_LOCK = REGISTRY_INIT_UNSEARCHED(struct pkeyguard_key);
 
 static NEEDS_LIBRARY_LOCK int bind_to(struct pkeyguard_key *key,
@@ -71,11 +72,13 @@ static NEEDS_LIBRARY_LOCK int create_key(enum pkeyguard_rights default_rights, u
     init_key(key, default_rights);
     key->no_base_rights = flags == PKEYGUARD_KEY_VIRTUAL;
     error = bind_as_asked(key, flags);
-    if (error != 0)
+    if (error != 0) {
         registry_give_back(&keys, key);
-    else
-        *ret_key = key;
-    return error;
+        return error;
+    }
+    registry_publish(&keys, key, NULL);
+    *ret_key = key;
+    return 0;
 }
 
 int pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
