@@ -24,10 +24,18 @@
  *    regions, for this thread. Under mprotect it opens that region alone (a guard on a key: every
  *    region of the key), for all threads.
  *
- * Debugging. If PKEYGUARD_DEBUG is defined before this header is included, guards abort on misuse
- * that they can detect: a release out of order around a restrict or a change of rights, a release
- * by another thread, and a key that is open because the thread was created inside a scope
- * (thread.h).
+ * Debugging. If PKEYGUARD_DEBUG is defined before this header is included, guards abort on misuse.
+ * The line on stderr has the file and line of the call, and the region's name. They abort on:
+ *  - a guard on a region or key that was destroyed, and a release after its key was destroyed
+ *  - a release by another thread. A fork child goes on with the guards of the thread that called
+ *    fork, and a coroutine takes its guards along (thread.h).
+ *  - a second release through a copy of the guard, if the process has acquired fewer than 1000
+ *    guards since the first one
+ *  - a release out of order around a restrict guard or a change of rights
+ *  - a key that is open because the thread was created inside a scope (thread.h)
+ *  - any use of a guard after siglongjmp has left the library locked (see Signals)
+ *
+ * Code that was compiled without PKEYGUARD_DEBUG may release such a guard. It checks nothing.
  *
  * Under mprotect these things differ:
  *  - Another thread can reach a region while it is open.
@@ -41,6 +49,12 @@
  * that is not dedicated a guard may need the library's lock. It then fails with -EDEADLK in a
  * handler that interrupted this library or fork, and in a pthread_atfork(3) handler that runs while
  * fork holds the lock.
+ *
+ * siglongjmp(3) may leave a handler that interrupted this library (thread.h says how rights are
+ * restored), with one exception: the handler of a signal that an instruction or a system call
+ * raises, such as SIGSEGV, SIGTRAP and SIGSYS. Such a signal interrupts the library even while it
+ * holds its lock. After a jump out of its handler the calls that need the lock return -EDEADLK for
+ * good.
  *
  * Leaving a scope
  *  - return, break, continue and goto out of a scope close it. break and continue act on the scope,
@@ -102,13 +116,16 @@ extern "C" {
  */
 struct pkeyguard_guard {
     uint32_t cleared; /* deny bits to set again in PKRU; enough to undo a widened dedicated key */
-    uint32_t how;     /* how to undo any other change; 0: nothing to undo */
-    uint32_t changed[2]; /* deny bits to set again, and deny bits to clear again */
-    uint32_t thread;     /* id of the thread that acquired it, with PKEYGUARD_DEBUG */
     uint32_t reserved;
-    struct pkeyguard_key *key;       /* the guarded key */
-    struct pkeyguard_region *region; /* the guarded region; NULL: the whole key */
-    uint64_t reserved_too[3];
+    uint64_t undo; /* what else there is to undo; 0: nothing */
+
+    /* Set if the guard was acquired with PKEYGUARD_DEBUG. */
+    uint64_t holder, number;         /* the thread or coroutine, and the guard itself */
+    const char *where;               /* the file and line */
+    struct pkeyguard_region *region; /* NULL: the guard is on a whole key */
+    uint32_t key_generation;         /* changes when the key is destroyed */
+    uint32_t expected_change;        /* what it changes where no signal handler interferes */
+    uint32_t reserved_too[2];
 };
 PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_guard) == 48 + 2 * sizeof(void *),
                          "frozen for the ABI");
@@ -298,68 +315,66 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
 
 /* ---- For the inline code above; do not call these yourself. ---- */
 
-enum { PKEYGUARD_GUARD_RESTRICTS = 1, PKEYGUARD_GUARD_CHECKED = 2 };
-
-/* Called through the GOT, not the PLT: one jump less. */
-#if defined(__has_attribute)
-#if __has_attribute(noplt)
-#define PKEYGUARD_NO_PLT_ __attribute__((nothrow, noplt))
-#endif
-#endif
-#ifndef PKEYGUARD_NO_PLT_
-#define PKEYGUARD_NO_PLT_ __attribute__((nothrow))
-#endif
+/* How a guard is opened: an enum pkeyguard_rights, or 0 for an unknown one, with these flags. */
+enum {
+    PKEYGUARD_GUARD_RIGHTS = 3,    /* the bits of the rights */
+    PKEYGUARD_GUARD_OF_KEY = 4,    /* of a whole key, not of a region */
+    PKEYGUARD_GUARD_RESTRICTS = 8, /* narrows */
+    PKEYGUARD_GUARD_MAY_FAIL = 16, /* a try form */
+    PKEYGUARD_GUARD_BARE = 32      /* not a scope */
+};
 
 /*
- * Fast path of virtual keys: write and read open a key that is closed in this thread, close closes
- * it. Write and read return 1: opened; 0: not handled, the rights are unchanged, and
- * pkeyguard_guard_enter() must be called; or -errno.
+ * Slow path, for everything that the fast path does not handle: keys that are not dedicated,
+ * narrowing, a pkey with access-disable alone (as in signal handlers), and bad arguments.
+ *
+ * open: opens a region or key (target). The size bytes from offset on must be inside the region.
+ * `where` is a file and line. It returns what has to be undone, and in address:
+ *  - of a bare guard: 0 or -errno
+ *  - of a try form that fails: NULL; errno is set
+ *  - else the address in the region, or the key. A scope that cannot be opened waits where that
+ *    helps, or prints one line on stderr and aborts.
+ *
+ * close: undoes that, if it is not 0. It keeps errno.
  */
-enum { PKEYGUARD_GUARD_VIRTUAL = 1 << 30 };
-PKEYGUARD_NO_PLT_ int pkeyguard_virtual_write(struct pkeyguard_key *key);
-PKEYGUARD_NO_PLT_ int pkeyguard_virtual_read(struct pkeyguard_key *key);
-PKEYGUARD_NO_PLT_ void pkeyguard_virtual_close(struct pkeyguard_key *key);
+struct pkeyguard_opened {
+    void *address;
+    uint64_t undo;
+};
+__attribute__((nothrow)) struct pkeyguard_opened
+pkeyguard_guard_open(void *target, size_t size, size_t offset, const char *where, unsigned flags);
+__attribute__((nothrow)) void pkeyguard_guard_close(uint64_t undo);
 
-/* Slow path, for everything that the fast paths do not handle: software keys, narrowing, a pkey
- * with access-disable alone (as in signal handlers), bad arguments, and the checks of
- * PKEYGUARD_DEBUG. */
-__attribute__((cold, nothrow)) int pkeyguard_guard_enter(struct pkeyguard_key *key,
-                                                         struct pkeyguard_region *region,
-                                                         enum pkeyguard_rights rights,
-                                                         unsigned flags,
-                                                         struct pkeyguard_guard *ret_guard);
-__attribute__((cold, nothrow)) void pkeyguard_guard_leave(struct pkeyguard_key *key,
-                                                          struct pkeyguard_region *region,
-                                                          uint32_t how, uint32_t cleared,
-                                                          uint32_t set, uint32_t thread);
-
-/* Prints one line on stderr and aborts: `what` cannot be opened at `where`, a file and line. */
-__attribute__((cold, nothrow, noreturn)) void
-pkeyguard_scope_abort(const struct pkeyguard_region *region, const char *what, const char *where,
-                      int error);
-
-/* Waits and returns if another try may then succeed; else it is pkeyguard_scope_abort(). */
-__attribute__((cold, nothrow)) void pkeyguard_scope_wait(const struct pkeyguard_region *region,
-                                                         const char *what, const char *where,
-                                                         int error);
+/* The same with PKEYGUARD_DEBUG. `where` may be NULL. */
+#define PKEYGUARD_GUARD_CHECKED (UINT64_C(1) << 59) /* in undo: there is something to check */
+__attribute__((nothrow)) void *pkeyguard_checked_open(void *target, size_t size, size_t offset,
+                                                      const char *where, unsigned flags,
+                                                      struct pkeyguard_guard *ret_guard);
+__attribute__((nothrow)) void pkeyguard_checked_close(struct pkeyguard_guard *guard,
+                                                      const char *where);
+__attribute__((warn_unused_result)) int
+pkeyguard_checked_acquire_all(size_t count, struct pkeyguard_region *const regions[],
+                              const enum pkeyguard_rights rights[],
+                              struct pkeyguard_guard ret_guards[], const char *where);
 
 /* Empties a guard that is about to be acquired, before anything that could fail, throw or end the
  * thread: the cleanup releases the guard in any case. */
 static inline struct pkeyguard_guard *pkeyguard_guard_empty(struct pkeyguard_guard *guard)
 {
-    guard->cleared = guard->how = 0;
+    guard->cleared = 0;
+    guard->undo = 0;
     return guard;
 }
 
 /* Fast path of dedicated keys: widens the key in PKRU. False: not handled, nothing changed. */
-static inline bool pkeyguard_guard_widen(const struct pkeyguard_key *key,
-                                         enum pkeyguard_rights rights,
+static inline bool pkeyguard_guard_widen(const struct pkeyguard_key *key, unsigned flags,
                                          struct pkeyguard_guard *empty_guard)
 {
     const struct pkeyguard_key_head *bits = PKEYGUARD_VIEW_(const struct pkeyguard_key_head *, key);
+    unsigned rights = flags & PKEYGUARD_GUARD_RIGHTS;
     uint32_t ad_wd = bits->ad_wd;
 
-    if (ad_wd == 0)
+    if (ad_wd == 0 || flags & PKEYGUARD_GUARD_RESTRICTS)
         return false;
     if (rights == PKEYGUARD_READ_WRITE) {
         empty_guard->cleared = pkeyguard_pkru_clear_bits(ad_wd);
@@ -382,156 +397,160 @@ static inline bool pkeyguard_guard_widen(const struct pkeyguard_key *key,
     return false;
 }
 
-/* Calls pkeyguard_virtual_write() or _read() as rights ask, fills the guard, and returns the
- * result. */
-static inline int pkeyguard_virtual_widen(struct pkeyguard_key *key, enum pkeyguard_rights rights,
-                                          struct pkeyguard_guard *empty_guard)
-{
-    int opened = 0;
-
-    if (rights == PKEYGUARD_READ_WRITE)
-        opened = pkeyguard_virtual_write(key);
-    else if (rights == PKEYGUARD_READ_ONLY)
-        opened = pkeyguard_virtual_read(key);
-    empty_guard->cleared = 0;
-    if (opened > 0) {
-        empty_guard->how = PKEYGUARD_GUARD_VIRTUAL;
-        empty_guard->key = key;
-    }
-    return opened;
-}
-
-/* Acquires a guard on a region and its key, or on the whole key if region is NULL. The guard must
- * be empty. */
-__attribute__((always_inline)) static inline int
-pkeyguard_guard_acquire(struct pkeyguard_key *key, struct pkeyguard_region *region,
-                        enum pkeyguard_rights rights, unsigned flags,
-                        struct pkeyguard_guard *empty_guard)
-{
-    struct pkeyguard_guard copy;
-    int error;
-
-#ifndef PKEYGUARD_DEBUG
-    if (flags == 0 && (region != NULL || key != NULL)) {
-        if (__builtin_expect(pkeyguard_guard_widen(key, rights, empty_guard), 1))
-            return 0;
-        error = pkeyguard_virtual_widen(key, rights, empty_guard);
-        if (error != 0)
-            return error > 0 ? 0 : error;
-    }
-#else
-    flags |= PKEYGUARD_GUARD_CHECKED;
-#endif
-    /* Only the address of a copy is passed on, so the compiler can keep the guard in registers. */
-    error = pkeyguard_guard_enter(key, region, rights, flags, &copy);
-    *empty_guard = copy;
-    return error;
-}
-
 static inline const struct pkeyguard_region_head *
 pkeyguard_guard_head(const struct pkeyguard_region *region)
 {
     return PKEYGUARD_VIEW_(const struct pkeyguard_region_head *, region);
 }
 
-static inline struct pkeyguard_key *pkeyguard_guard_key(const struct pkeyguard_region *region)
+static inline void *pkeyguard_guard_open_slowly(void *target, size_t size, size_t offset,
+                                                const char *where, unsigned flags,
+                                                struct pkeyguard_guard *empty_guard)
 {
-    return region == NULL ? NULL : pkeyguard_guard_head(region)->key;
+#ifdef PKEYGUARD_DEBUG
+    return pkeyguard_checked_open(target, size, offset, where, flags, empty_guard);
+#else
+    struct pkeyguard_opened opened = pkeyguard_guard_open(target, size, offset, where, flags);
+
+    empty_guard->undo = opened.undo;
+    return opened.address;
+#endif
 }
 
-PKEYGUARD_INLINE int pkeyguard_key_acquire(struct pkeyguard_key *key, enum pkeyguard_rights rights,
-                                           struct pkeyguard_guard *ret_guard)
+/* Acquires an empty guard on a region. Returns what the form of the guard returns. */
+__attribute__((always_inline)) static inline void *
+pkeyguard_guard_open_region(struct pkeyguard_region *region, size_t size, size_t offset,
+                            const char *where, unsigned flags, struct pkeyguard_guard *empty_guard)
 {
-    return pkeyguard_guard_acquire(key, NULL, rights, 0, pkeyguard_guard_empty(ret_guard));
+#ifndef PKEYGUARD_DEBUG
+    const struct pkeyguard_region_head *head = pkeyguard_guard_head(region);
+
+    if (region != NULL && size <= head->size && offset <= head->size - size &&
+        __builtin_expect(pkeyguard_guard_widen(head->key, flags, empty_guard), 1))
+        return flags & PKEYGUARD_GUARD_BARE ? NULL : head->address + offset;
+#endif
+    return pkeyguard_guard_open_slowly(region, size, offset, where, flags, empty_guard);
+}
+
+/* The same for a key. */
+__attribute__((always_inline)) static inline void *
+pkeyguard_guard_open_key(struct pkeyguard_key *key, const char *where, unsigned flags,
+                         struct pkeyguard_guard *empty_guard)
+{
+    flags |= PKEYGUARD_GUARD_OF_KEY;
+#ifndef PKEYGUARD_DEBUG
+    if (key != NULL && __builtin_expect(pkeyguard_guard_widen(key, flags, empty_guard), 1))
+        return flags & PKEYGUARD_GUARD_BARE ? NULL : key;
+#endif
+    return pkeyguard_guard_open_slowly(key, 0, 0, where, flags, empty_guard);
+}
+
+/* Of a bare guard. */
+static inline unsigned pkeyguard_guard_flags(enum pkeyguard_rights rights)
+{
+    unsigned known = PKEYGUARD_CAST_(unsigned, rights);
+
+    return PKEYGUARD_GUARD_BARE | (known > PKEYGUARD_GUARD_RIGHTS ? 0 : known);
+}
+
+/* The result of a bare function: the error that open returned as an address. */
+static inline int pkeyguard_guard_result(const void *address, struct pkeyguard_guard *guard)
+{
+    int error = PKEYGUARD_CAST_(int, PKEYGUARD_VIEW_(intptr_t, address));
+
+    if (error != 0)
+        __builtin_memset(guard, 0, sizeof(*guard));
+    return error;
+}
+
+__attribute__((warn_unused_result, nonnull(3))) static inline int
+pkeyguard_acquire_at(struct pkeyguard_region *region, enum pkeyguard_rights rights,
+                     struct pkeyguard_guard *ret_guard, const char *where)
+{
+    unsigned flags = pkeyguard_guard_flags(rights);
+
+    pkeyguard_guard_empty(ret_guard);
+    return pkeyguard_guard_result(
+        pkeyguard_guard_open_region(region, 0, 0, where, flags, ret_guard), ret_guard);
+}
+
+__attribute__((warn_unused_result, nonnull(3))) static inline int
+pkeyguard_key_acquire_at(struct pkeyguard_key *key, enum pkeyguard_rights rights,
+                         struct pkeyguard_guard *ret_guard, const char *where)
+{
+    unsigned flags = pkeyguard_guard_flags(rights);
+
+    pkeyguard_guard_empty(ret_guard);
+    return pkeyguard_guard_result(pkeyguard_guard_open_key(key, where, flags, ret_guard),
+                                  ret_guard);
+}
+
+__attribute__((warn_unused_result, nonnull(3))) static inline int
+pkeyguard_restrict_at(struct pkeyguard_region *region, enum pkeyguard_rights rights,
+                      struct pkeyguard_guard *ret_guard, const char *where)
+{
+    unsigned flags = pkeyguard_guard_flags(rights) | PKEYGUARD_GUARD_RESTRICTS;
+
+    pkeyguard_guard_empty(ret_guard);
+    return pkeyguard_guard_result(
+        pkeyguard_guard_open_region(region, 0, 0, where, flags, ret_guard), ret_guard);
+}
+
+__attribute__((nonnull(1), always_inline)) static inline void
+pkeyguard_release_at(struct pkeyguard_guard *guard, const char *where)
+{
+#ifdef PKEYGUARD_DEBUG
+    if (guard->undo & PKEYGUARD_GUARD_CHECKED) {
+        pkeyguard_checked_close(guard, where);
+        guard->undo = 0;
+        return;
+    }
+#else
+    (void)where;
+#endif
+    if (__builtin_expect(guard->cleared != 0, 1)) {
+        pkeyguard_pkru_set_bits(guard->cleared);
+        guard->cleared = 0;
+    } else if (guard->undo != 0) {
+        pkeyguard_guard_close(guard->undo);
+        guard->undo = 0;
+    }
 }
 
 PKEYGUARD_INLINE int pkeyguard_acquire(struct pkeyguard_region *region,
                                        enum pkeyguard_rights rights,
                                        struct pkeyguard_guard *ret_guard)
 {
-    return pkeyguard_guard_acquire(pkeyguard_guard_key(region), region, rights, 0,
-                                   pkeyguard_guard_empty(ret_guard));
+    return pkeyguard_acquire_at(region, rights, ret_guard, NULL);
+}
+
+PKEYGUARD_INLINE int pkeyguard_key_acquire(struct pkeyguard_key *key, enum pkeyguard_rights rights,
+                                           struct pkeyguard_guard *ret_guard)
+{
+    return pkeyguard_key_acquire_at(key, rights, ret_guard, NULL);
 }
 
 PKEYGUARD_INLINE int pkeyguard_restrict(struct pkeyguard_region *region,
                                         enum pkeyguard_rights rights,
                                         struct pkeyguard_guard *ret_guard)
 {
-    return pkeyguard_guard_acquire(pkeyguard_guard_key(region), region, rights,
-                                   PKEYGUARD_GUARD_RESTRICTS, pkeyguard_guard_empty(ret_guard));
+    return pkeyguard_restrict_at(region, rights, ret_guard, NULL);
 }
-
-/* A member is read only where `how` tells that it was set. GCC does not see that when the members
- * are in registers, and warns. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-__attribute__((always_inline)) static inline void
-pkeyguard_guard_release(struct pkeyguard_guard *guard)
-{
-    if (__builtin_expect(guard->cleared != 0, 1)) {
-        pkeyguard_pkru_set_bits(guard->cleared);
-        guard->cleared = 0;
-    } else if (guard->how == PKEYGUARD_GUARD_VIRTUAL) {
-        pkeyguard_virtual_close(guard->key);
-        guard->how = 0;
-    } else if (guard->how != 0) {
-        pkeyguard_guard_leave(guard->key, guard->region, guard->how, guard->changed[0],
-                              guard->changed[1], guard->thread);
-        guard->how = 0;
-    }
-}
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard)
 {
-    pkeyguard_guard_release(guard);
+    pkeyguard_release_at(guard, NULL);
 }
 
-/* Acquires a guard on the region if [offset, offset + size) is inside it. The guard must be
- * empty. */
-static inline int pkeyguard_scope_acquire(struct pkeyguard_guard *guard,
-                                          struct pkeyguard_region *region, size_t offset,
-                                          size_t size, enum pkeyguard_rights rights)
+/* The cleanup of scopes. */
+__attribute__((always_inline)) static inline void
+pkeyguard_guard_release(struct pkeyguard_guard *guard)
 {
-    const struct pkeyguard_region_head *head = pkeyguard_guard_head(region);
-
-    if (region == NULL || size > head->size || offset > head->size - size)
-        return -EINVAL;
-    return pkeyguard_guard_acquire(pkeyguard_guard_key(region), region, rights, 0, guard);
-}
-
-static inline void *pkeyguard_scope_open(struct pkeyguard_guard *guard,
-                                         struct pkeyguard_region *region, size_t offset,
-                                         size_t size, enum pkeyguard_rights rights,
-                                         const char *where)
-{
-    int error;
-
-    while ((error = pkeyguard_scope_acquire(guard, region, offset, size, rights)) != 0)
-        pkeyguard_scope_wait(region, rights == PKEYGUARD_READ_ONLY ? "read scope" : "write scope",
-                             where, error);
-    return pkeyguard_guard_head(region)->address + offset;
-}
-
-static inline void *pkeyguard_scope_try_open(struct pkeyguard_guard *guard,
-                                             struct pkeyguard_region *region, size_t offset,
-                                             size_t size, enum pkeyguard_rights rights)
-{
-    int error = pkeyguard_scope_acquire(guard, region, offset, size, rights);
-
-    if (error != 0) {
-        errno = -error;
-        return NULL;
-    }
-    return pkeyguard_guard_head(region)->address + offset;
+    pkeyguard_release_at(guard, NULL);
 }
 
 /* For a pointer before the region the offset wraps around and is too large for any region. */
-static inline size_t pkeyguard_scope_offset(const struct pkeyguard_region *region,
+static inline size_t pkeyguard_guard_offset(const struct pkeyguard_region *region,
                                             const void *pointer)
 {
     return region == NULL ? 0
@@ -539,13 +558,11 @@ static inline size_t pkeyguard_scope_offset(const struct pkeyguard_region *regio
                                 PKEYGUARD_VIEW_(uintptr_t, pkeyguard_guard_head(region)->address);
 }
 
-static inline void *pkeyguard_scope_try_open_at(struct pkeyguard_guard *guard,
-                                                struct pkeyguard_region *region,
-                                                const void *pointer, size_t size,
-                                                enum pkeyguard_rights rights)
+static inline void *pkeyguard_scope_open(struct pkeyguard_guard *guard,
+                                         struct pkeyguard_region *region, size_t size,
+                                         enum pkeyguard_rights rights, const char *where)
 {
-    return pkeyguard_scope_try_open(guard, region, pkeyguard_scope_offset(region, pointer), size,
-                                    rights);
+    return pkeyguard_guard_open_region(region, size, 0, where, rights, guard);
 }
 
 static inline void *pkeyguard_scope_open_at(struct pkeyguard_guard *guard,
@@ -553,8 +570,29 @@ static inline void *pkeyguard_scope_open_at(struct pkeyguard_guard *guard,
                                             size_t size, enum pkeyguard_rights rights,
                                             const char *where)
 {
-    return pkeyguard_scope_open(guard, region, pkeyguard_scope_offset(region, pointer), size,
-                                rights, where);
+    return pkeyguard_guard_open_region(region, size, pkeyguard_guard_offset(region, pointer), where,
+                                       rights, guard);
+}
+
+static inline void *pkeyguard_scope_try_open(struct pkeyguard_guard *guard,
+                                             struct pkeyguard_region *region, size_t size,
+                                             enum pkeyguard_rights rights, const char *where)
+{
+    unsigned flags = rights;
+
+    return pkeyguard_guard_open_region(region, size, 0, where, flags | PKEYGUARD_GUARD_MAY_FAIL,
+                                       guard);
+}
+
+static inline void *pkeyguard_scope_try_open_at(struct pkeyguard_guard *guard,
+                                                struct pkeyguard_region *region,
+                                                const void *pointer, size_t size,
+                                                enum pkeyguard_rights rights, const char *where)
+{
+    unsigned flags = rights;
+
+    return pkeyguard_guard_open_region(region, size, pkeyguard_guard_offset(region, pointer), where,
+                                       flags | PKEYGUARD_GUARD_MAY_FAIL, guard);
 }
 
 static inline struct pkeyguard_guard *pkeyguard_key_scope_open(struct pkeyguard_guard *guard,
@@ -562,10 +600,7 @@ static inline struct pkeyguard_guard *pkeyguard_key_scope_open(struct pkeyguard_
                                                                enum pkeyguard_rights rights,
                                                                const char *where)
 {
-    int error;
-
-    while ((error = pkeyguard_guard_acquire(key, NULL, rights, 0, guard)) != 0)
-        pkeyguard_scope_wait(NULL, "key scope", where, error);
+    pkeyguard_guard_open_key(key, where, rights, guard);
     return guard;
 }
 
@@ -574,10 +609,9 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
                                                                     enum pkeyguard_rights rights,
                                                                     const char *where)
 {
-    int error = pkeyguard_restrict(region, rights, guard);
+    unsigned flags = pkeyguard_guard_flags(rights) & PKEYGUARD_GUARD_RIGHTS;
 
-    if (error != 0)
-        pkeyguard_scope_abort(region, "restrict scope", where, error);
+    pkeyguard_guard_open_region(region, 0, 0, where, flags | PKEYGUARD_GUARD_RESTRICTS, guard);
     return guard;
 }
 
@@ -592,14 +626,15 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
 #define PKEYGUARD_HERE_          PKEYGUARD_AT_LINE_(__LINE__)
 
 #define PKEYGUARD_OPEN_(T, name, region, rights) \
-    pkeyguard_scope_open(&PKEYGUARD_NAME_(name), region, 0, sizeof(T), rights, PKEYGUARD_HERE_)
+    pkeyguard_scope_open(&PKEYGUARD_NAME_(name), region, sizeof(T), rights, PKEYGUARD_HERE_)
 #define PKEYGUARD_OPEN_AT_(T, name, region, pointer, rights)                            \
     pkeyguard_scope_open_at(&PKEYGUARD_NAME_(name), region, pointer, sizeof(T), rights, \
                             PKEYGUARD_HERE_)
 #define PKEYGUARD_TRY_OPEN_(T, name, region, rights) \
-    pkeyguard_scope_try_open(&PKEYGUARD_NAME_(name), region, 0, sizeof(T), rights)
-#define PKEYGUARD_TRY_OPEN_AT_(T, name, region, pointer, rights) \
-    pkeyguard_scope_try_open_at(&PKEYGUARD_NAME_(name), region, pointer, sizeof(T), rights)
+    pkeyguard_scope_try_open(&PKEYGUARD_NAME_(name), region, sizeof(T), rights, PKEYGUARD_HERE_)
+#define PKEYGUARD_TRY_OPEN_AT_(T, name, region, pointer, rights)                            \
+    pkeyguard_scope_try_open_at(&PKEYGUARD_NAME_(name), region, pointer, sizeof(T), rights, \
+                                PKEYGUARD_HERE_)
 
 #define PKEYGUARD_DECLARE_(name)                           \
     struct pkeyguard_guard PKEYGUARD_NAME_(name)           \
@@ -629,6 +664,19 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
     for (struct pkeyguard_guard name __attribute__((cleanup(pkeyguard_guard_release))), \
          *PKEYGUARD_ONCE_(name) = (pkeyguard_guard_empty(&name), opened);               \
          PKEYGUARD_ONCE_(name) != NULL; PKEYGUARD_ONCE_(name) = NULL)
+
+/* In a debug build the bare functions, too, know where they are called. */
+#ifdef PKEYGUARD_DEBUG
+#define pkeyguard_acquire(region, rights, ret_guard) \
+    pkeyguard_acquire_at(region, rights, ret_guard, PKEYGUARD_HERE_)
+#define pkeyguard_key_acquire(key, rights, ret_guard) \
+    pkeyguard_key_acquire_at(key, rights, ret_guard, PKEYGUARD_HERE_)
+#define pkeyguard_restrict(region, rights, ret_guard) \
+    pkeyguard_restrict_at(region, rights, ret_guard, PKEYGUARD_HERE_)
+#define pkeyguard_acquire_all(count, regions, rights, ret_guards) \
+    pkeyguard_checked_acquire_all(count, regions, rights, ret_guards, PKEYGUARD_HERE_)
+#define pkeyguard_release(guard) pkeyguard_release_at(guard, PKEYGUARD_HERE_)
+#endif
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

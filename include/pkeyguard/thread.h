@@ -79,8 +79,9 @@ struct pkeyguard_thread_rights {
     uint64_t bound;                                   /* the dedicated keys that existed */
     uint32_t pkru;                                    /* PKRU, with the rights on those keys */
     uint32_t virtual_count;                           /* number of virtual keys with open guards */
+    uint64_t holder;                                  /* of the guards, for PKEYGUARD_DEBUG */
     struct pkeyguard_virtual_rights virtual_keys[15]; /* these keys */
-    uint64_t reserved[32];
+    uint64_t reserved[31];
 };
 PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_thread_rights) == 512, "frozen for the ABI");
 

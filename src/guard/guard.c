@@ -6,94 +6,78 @@
 
 #include "base/error_text.h"
 #include "base/os.h"
+#include "guard/guard_core.h"
+#include "guard/virtual_guard.h"
 #include "key/virtual_wait.h"
 #include "pkey/own_pkru.h"
 #include "region/region_record.h"
 
-/* Bits of struct pkeyguard_guard.how; 0 is for guards that the inline code releases by itself. */
-enum { HELD = 1, RESTRICTS = 2, CHECKED = 4, RIGHTS_SHIFT = 8 };
-
-static void check_before_acquire(const struct pkeyguard_key *key)
+static enum pkeyguard_rights request_rights(const struct guard_request *request)
 {
-    if (key->enforcement->kind == PKEYGUARD_PKU &&
-        key->enforcement->rights(key) > key->default_rights && !own_pkru_chosen(key->head.ad_wd))
-        os_abort("thread created inside a scope: call pkeyguard_thread_reset() first in it", NULL);
+    return (enum pkeyguard_rights)(request->flags & PKEYGUARD_GUARD_RIGHTS);
+}
+
+static enum guard_mode request_mode(const struct guard_request *request)
+{
+    return request->flags & PKEYGUARD_GUARD_RESTRICTS ? GUARD_RESTRICTS : GUARD_WIDENS;
+}
+
+static bool request_valid(const struct guard_request *request)
+{
+    const struct pkeyguard_region *region = request_region(request);
+
+    if (request->target == NULL || !rights_valid(request_rights(request)))
+        return false;
+    return region == NULL || (request->size <= region->head.size &&
+                              request->offset <= region->head.size - request->size);
 }
 
 /* True if such a guard changes nothing and has nothing to remember for its release. */
 static bool is_empty_guard(const struct pkeyguard_key *key, enum pkeyguard_rights rights,
-                           bool restricts, bool checked)
+                           enum guard_mode mode, bool checked)
 {
-    if (rights == (restricts ? PKEYGUARD_READ_WRITE : PKEYGUARD_NO_ACCESS))
+    if (rights == (mode == GUARD_RESTRICTS ? PKEYGUARD_READ_WRITE : PKEYGUARD_NO_ACCESS))
         return true;
     return key->enforcement->kind == PKEYGUARD_UNENFORCED && !checked;
 }
 
-int pkeyguard_guard_enter(struct pkeyguard_key *key, struct pkeyguard_region *region,
-                          enum pkeyguard_rights rights, unsigned flags,
-                          struct pkeyguard_guard *ret_guard)
+/* Only mprotect enforcement opens a region alone. */
+static uint64_t undo_of(struct pkeyguard_key *key, struct pkeyguard_region *region,
+                        enum pkeyguard_rights rights, enum guard_mode mode,
+                        const struct pkru_change *change)
 {
-    bool restricts = flags & PKEYGUARD_GUARD_RESTRICTS;
-    bool checked = flags & PKEYGUARD_GUARD_CHECKED;
+    if (region != NULL && key->enforcement->kind == PKEYGUARD_MPROTECT)
+        return undo_make(region, false, rights, mode, change);
+    return undo_make(key, true, rights, mode, change);
+}
+
+int guard_enter(const struct guard_request *request, bool checked, uint64_t *ret_undo)
+{
+    struct pkeyguard_region *region = request_region(request);
+    enum pkeyguard_rights rights = request_rights(request);
+    enum guard_mode mode = request_mode(request);
+    struct pkeyguard_key *key;
     struct pkru_change change;
-    int error = 0;
-
-    if (region != NULL)
-        key = region->head.key;
-    if (key == NULL || !rights_valid(rights))
-        error = -EINVAL;
-    if (error != 0 || is_empty_guard(key, rights, restricts, checked)) {
-        *ret_guard = (struct pkeyguard_guard){0};
-        return error;
-    }
-    if (checked)
-        check_before_acquire(key);
-    error = key->enforcement->enter(key, region != NULL ? &region->pages : NULL, rights,
-                                    restricts ? GUARD_RESTRICTS : GUARD_WIDENS, &change);
-    if (error != 0) {
-        *ret_guard = (struct pkeyguard_guard){0};
-        return error;
-    }
-    ret_guard->cleared = 0;
-    ret_guard->how = HELD | (restricts ? RESTRICTS : 0) | (checked ? CHECKED : 0) |
-                     (uint32_t)rights << RIGHTS_SHIFT;
-    ret_guard->changed[0] = change.cleared;
-    ret_guard->changed[1] = change.set;
-    ret_guard->thread = checked ? (uint32_t)os_thread_id() : 0;
-    ret_guard->key = key;
-    ret_guard->region = region;
-    return 0;
-}
-
-static void check_before_release(const struct pkeyguard_key *key, uint32_t how,
-                                 const struct pkru_change *change, uint32_t thread)
-{
-    pkru_bits denied;
-
-    if (thread != (uint32_t)os_thread_id())
-        os_abort("a guard released by a thread that did not acquire it", NULL);
-    if (key->enforcement->denied == NULL || !key->enforcement->denied(key, &denied))
-        return;
-    if ((denied & change->cleared) != 0 || (how & RESTRICTS && (~denied & change->set) != 0))
-        os_abort("a guard released out of order around a restrict guard or a change of rights",
-                 NULL);
-}
-
-void pkeyguard_guard_leave(struct pkeyguard_key *key, struct pkeyguard_region *region, uint32_t how,
-                           uint32_t cleared, uint32_t set, uint32_t thread)
-{
-    struct pkru_change change = {.cleared = cleared, .set = set};
-    int saved_errno = errno;
     int error;
 
-    if (how & CHECKED)
-        check_before_release(key, how, &change, thread);
-    error = key->enforcement->leave(key, region != NULL ? &region->pages : NULL,
-                                    (enum pkeyguard_rights)(how >> RIGHTS_SHIFT),
-                                    how & RESTRICTS ? GUARD_RESTRICTS : GUARD_WIDENS, &change);
-    if (error != 0)
-        os_abort("a guard cannot be released: ", error_text(error), NULL);
-    errno = saved_errno;
+    *ret_undo = 0;
+    if (!request_valid(request))
+        return -EINVAL;
+    key = region != NULL ? region->head.key : request->target;
+    if (is_empty_guard(key, rights, mode, checked))
+        return 0;
+    if (!checked && mode == GUARD_WIDENS) {
+        error = virtual_guard_open(key, rights);
+        if (error > 0)
+            *ret_undo = undo_make(key, true, 0, mode, &(struct pkru_change){0});
+        if (error != 0)
+            return error > 0 ? 0 : error;
+    }
+    error =
+        key->enforcement->enter(key, region != NULL ? &region->pages : NULL, rights, mode, &change);
+    if (error == 0)
+        *ret_undo = undo_of(key, region, rights, mode, &change) | (checked ? UNDO_CHECKED : 0);
+    return error;
 }
 
 /* An error has fewer causes in a scope. */
@@ -116,22 +100,87 @@ static const char *scope_error_text(const struct pkeyguard_region *region, int e
     }
 }
 
-void pkeyguard_scope_abort(const struct pkeyguard_region *region, const char *what,
-                           const char *where, int error)
+int guard_leave(uint64_t undo)
 {
+    struct pkru_change change = undo_change(undo);
+    struct pkeyguard_region *region = NULL;
+    struct pkeyguard_key *key = undo_address(undo);
+
+    if (!(undo & UNDO_OF_KEY)) {
+        region = undo_address(undo);
+        key = region->head.key;
+    }
+    return key->enforcement->leave(key, region != NULL ? &region->pages : NULL, undo_rights(undo),
+                                   undo_mode(undo), &change);
+}
+
+static const char *name_of_form(unsigned flags)
+{
+    if (flags & PKEYGUARD_GUARD_RESTRICTS)
+        return "restrict scope";
+    if (flags & PKEYGUARD_GUARD_OF_KEY)
+        return "key scope";
+    return (flags & PKEYGUARD_GUARD_RIGHTS) == PKEYGUARD_READ_ONLY ? "read scope" : "write scope";
+}
+
+__attribute__((noreturn)) static void abort_unopened(const struct guard_request *request, int error)
+{
+    const struct pkeyguard_region *region = request_region(request);
     bool named = region != NULL && region->name[0] != '\0';
     pid_t thread = error == -EAGAIN ? virtual_wait_unregistered_thread() : 0;
     char number[16];
 
     snprintf(number, sizeof(number), "%d", (int)thread);
-    os_abort(where, ": cannot open a ", what, named ? " on region '" : "",
-             named ? region->name : "", named ? "': " : ": ", scope_error_text(region, error),
-             thread > 0 ? ": thread " : "", thread > 0 ? number : "", NULL);
+    os_abort(request->where, ": cannot open a ", name_of_form(request->flags),
+             named ? " on region '" : "", named ? region->name : "", named ? "': " : ": ",
+             scope_error_text(region, error), thread > 0 ? ": thread " : "",
+             thread > 0 ? number : "", NULL);
 }
 
-void pkeyguard_scope_wait(const struct pkeyguard_region *region, const char *what,
-                          const char *where, int error)
+void *guard_open(const struct guard_request *request, bool checked, uint64_t *ret_undo)
 {
-    if (!virtual_wait_for(error))
-        pkeyguard_scope_abort(region, what, where, error);
+    const struct pkeyguard_region *region = request_region(request);
+    int error = guard_enter(request, checked, ret_undo);
+
+    if (request->flags & PKEYGUARD_GUARD_BARE)
+        return (void *)(intptr_t)error;
+    if (error != 0 && request->flags & PKEYGUARD_GUARD_MAY_FAIL) {
+        errno = -error;
+        return NULL;
+    }
+    while (error != 0) {
+        if (request->flags & PKEYGUARD_GUARD_RESTRICTS || !virtual_wait_for(error))
+            abort_unopened(request, error);
+        error = guard_enter(request, checked, ret_undo);
+    }
+    return region != NULL ? region->head.address + request->offset : request->target;
+}
+
+void guard_abort_unreleased(int error)
+{
+    os_abort("a guard cannot be released: ", error_text(error), NULL);
+}
+
+struct pkeyguard_opened pkeyguard_guard_open(void *target, size_t size, size_t offset,
+                                             const char *where, unsigned flags)
+{
+    struct guard_request request = {target, size, offset, flags, where};
+    struct pkeyguard_opened opened;
+
+    opened.address = guard_open(&request, false, &opened.undo);
+    return opened;
+}
+
+void pkeyguard_guard_close(uint64_t undo)
+{
+    int saved_errno = errno;
+    int error = 0;
+
+    if (undo_kind(undo) == UNDO_OPENED)
+        virtual_guard_close(undo_address(undo));
+    else
+        error = guard_leave(undo);
+    if (error != 0)
+        guard_abort_unreleased(error);
+    errno = saved_errno;
 }

@@ -1,34 +1,28 @@
 /* SPDX-License-Identifier: MIT */
-/* The inline guards call these on a virtual key; guard.c does everything else on it. */
-#include <pkeyguard/guard.h>
+#include "guard/virtual_guard.h"
 
 #include "key/virtual_open.h"
 
-int pkeyguard_virtual_write(struct pkeyguard_key *key)
+static bool open_bound(const struct pkeyguard_key *key, pkru_bits bound,
+                       enum pkeyguard_rights rights)
+{
+    return rights == PKEYGUARD_READ_WRITE ? pkeyguard_pkru_open(bound)
+                                          : pkeyguard_pkru_open_to_read(bound, &key->wd_bit);
+}
+
+int virtual_guard_open(struct pkeyguard_key *key, enum pkeyguard_rights rights)
 {
     struct thread_record *record = own_record;
     pkru_bits bound;
 
     if (!has_record(record))
         return 0;
-    if (pin_bound(record, key, &bound) && pkeyguard_pkru_open(bound))
+    if (pin_bound(record, key, &bound) && open_bound(key, bound, rights))
         return 1;
-    return virtual_bind_and_open(record, bound, key, PKEYGUARD_READ_WRITE);
+    return virtual_bind_and_open(record, bound, key, rights);
 }
 
-int pkeyguard_virtual_read(struct pkeyguard_key *key)
-{
-    struct thread_record *record = own_record;
-    pkru_bits bound;
-
-    if (!has_record(record))
-        return 0;
-    if (pin_bound(record, key, &bound) && pkeyguard_pkru_open_to_read(bound, &key->wd_bit))
-        return 1;
-    return virtual_bind_and_open(record, bound, key, PKEYGUARD_READ_ONLY);
-}
-
-void pkeyguard_virtual_close(struct pkeyguard_key *key)
+void virtual_guard_close(struct pkeyguard_key *key)
 {
     struct thread_record *record = own_record;
     pkru_bits bits = key->pkey_bits;

@@ -6,28 +6,60 @@
 
 #include "base/os.h"
 #include "key/virtual_wait.h"
+#include "region/region_record.h"
 
-static int acquire_all_until(size_t count, struct pkeyguard_region *const regions[],
-                             const enum pkeyguard_rights rights[], uint64_t deadline,
-                             struct pkeyguard_guard ret_guards[])
+/* A region's key, for virtual_wait.h. */
+static struct pkeyguard_key *key_of_region(const struct pkeyguard_region *region)
 {
-    size_t open = 0;
+    return region->head.key;
+}
+
+/* The arguments of one call that acquires several guards. */
+struct group {
+    size_t count;
+    struct pkeyguard_region *const *regions;
+    const enum pkeyguard_rights *rights;
+    const char *where; /* for checked guards */
+    bool checked;
+};
+
+static int acquire_one(const struct group *group, size_t i, struct pkeyguard_guard *ret_guard)
+{
+    unsigned flags = (unsigned)group->rights[i] | PKEYGUARD_GUARD_BARE;
+
+    if (group->checked)
+        return (int)(intptr_t)pkeyguard_checked_open(group->regions[i], 0, 0, group->where, flags,
+                                                     ret_guard);
+    return pkeyguard_acquire(group->regions[i], group->rights[i], ret_guard);
+}
+
+static int check_and_empty(const struct group *group, struct pkeyguard_guard ret_guards[])
+{
     int error = 0;
 
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < group->count; i++) {
         ret_guards[i] = (struct pkeyguard_guard){0};
-        if (regions[i] == NULL || !rights_valid(rights[i]))
+        if (group->regions[i] == NULL || !rights_valid(group->rights[i]))
             error = -EINVAL;
     }
+    return error;
+}
+
+static int acquire_group(const struct group *group, uint64_t deadline,
+                         struct pkeyguard_guard ret_guards[])
+{
+    size_t open = 0;
+    int error = check_and_empty(group, ret_guards);
+
     if (error == 0)
-        error = virtual_hold_all(count, regions, pkeyguard_guard_key, deadline);
+        error = virtual_hold_all(group->count, group->regions, key_of_region, deadline);
     if (error != 0)
         return error;
-    while (open < count && error == 0) {
-        error = pkeyguard_acquire(regions[open], rights[open], &ret_guards[open]);
+    while (open < group->count && error == 0) {
+        error = acquire_one(group, open, &ret_guards[open]);
         open += error == 0;
     }
-    virtual_drop_all(count, regions, pkeyguard_guard_key);
+    virtual_drop_all(group->count, group->regions, key_of_region);
     while (error != 0 && open > 0)
         pkeyguard_release(&ret_guards[--open]);
     return error;
@@ -36,7 +68,18 @@ static int acquire_all_until(size_t count, struct pkeyguard_region *const region
 int pkeyguard_acquire_all(size_t count, struct pkeyguard_region *const regions[],
                           const enum pkeyguard_rights rights[], struct pkeyguard_guard ret_guards[])
 {
-    return acquire_all_until(count, regions, rights, VIRTUAL_WAIT_WHERE_SAFE, ret_guards);
+    struct group group = {.count = count, .regions = regions, .rights = rights};
+
+    return acquire_group(&group, VIRTUAL_WAIT_WHERE_SAFE, ret_guards);
+}
+
+int pkeyguard_checked_acquire_all(size_t count, struct pkeyguard_region *const regions[],
+                                  const enum pkeyguard_rights rights[],
+                                  struct pkeyguard_guard ret_guards[], const char *where)
+{
+    struct group group = {count, regions, rights, where, true};
+
+    return acquire_group(&group, VIRTUAL_WAIT_WHERE_SAFE, ret_guards);
 }
 
 static uint64_t deadline_after(unsigned milliseconds)
@@ -48,7 +91,9 @@ int pkeyguard_acquire_all_timed(size_t count, struct pkeyguard_region *const reg
                                 const enum pkeyguard_rights rights[], unsigned milliseconds,
                                 struct pkeyguard_guard ret_guards[])
 {
-    return acquire_all_until(count, regions, rights, deadline_after(milliseconds), ret_guards);
+    struct group group = {.count = count, .regions = regions, .rights = rights};
+
+    return acquire_group(&group, deadline_after(milliseconds), ret_guards);
 }
 
 int pkeyguard_acquire_timed(struct pkeyguard_region *region, enum pkeyguard_rights rights,

@@ -8,6 +8,7 @@ void own_pkru_change(pkru_bits clear, pkru_bits set)
     pkru_bits pkru, changed;
 
     own_pkru.chosen |= clear | set;
+    own_pkru.expected = (own_pkru.expected & ~clear) | set;
     own_pkru_begin_change();
     pkru = pkeyguard_pkru_read();
     changed = (pkru & ~clear) | set;

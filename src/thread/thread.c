@@ -7,6 +7,7 @@
 
 #include <pkeyguard/pkru.h>
 
+#include "guard/holder.h"
 #include "thread/saved_pins.h"
 #include "base/keep_loaded.h"
 #include "pkey/own_pkru.h"
@@ -30,6 +31,7 @@ void pkeyguard_thread_save(struct pkeyguard_thread_rights *ret_rights)
 
     ret_rights->bound = bound;
     ret_rights->pkru = pkeys_in(bound) != 0 ? pkeyguard_pkru_read() : 0;
+    ret_rights->holder = own_holder;
     saved_pins_save(ret_rights);
 }
 
@@ -50,6 +52,8 @@ void pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights)
     set_masked(pkeys_bits_kept(rights->bound), rights->pkru);
     own_pkru_end_change();
     saved_pins_restore(rights);
+    if (rights->holder != 0)
+        own_holder = rights->holder;
 }
 
 int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
@@ -74,6 +78,7 @@ int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
     set_masked(pkeys_bits(from.bound) | left | entered, deny);
     own_pkru_end_change();
     saved_pins_drop(&from);
+    own_holder = to->holder;
     /* Copy only the part in use, because the struct is large. */
     memcpy(ret_from, &from,
            offsetof(struct pkeyguard_thread_rights, virtual_keys[from.virtual_count]));

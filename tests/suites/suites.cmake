@@ -43,8 +43,8 @@ pkeyguard_suite(fault CHECKS 49 IN sanitizers valgrind reach FILES test_fault.c
     FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c)
 pkeyguard_suite(pitfalls CHECKS 14 IN sanitizers valgrind reach
     FILES test_pitfalls.c)
-pkeyguard_suite(debug CHECKS 4 IN sanitizers valgrind reach
-    FILES test_debug.c)
+pkeyguard_suite(debug CHECKS 4 IN sanitizers valgrind guest-mprotect reach
+    FILES test_debug.c misuse.c allowed.c unchecked.c)
 # Not under valgrind: it takes long there, and the sanitizers have seen the same.
 pkeyguard_suite(failures CHECKS 48 IN sanitizers reach
     FILES test_failures.c)

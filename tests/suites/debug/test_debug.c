@@ -1,129 +1,71 @@
 /* SPDX-License-Identifier: MIT */
-/* With PKEYGUARD_DEBUG defined, guards abort on misuse that they can see. */
-#define PKEYGUARD_DEBUG
+/* With PKEYGUARD_DEBUG defined, guards abort on misuse that they can see, and on nothing else. */
+#include "test_debug.h"
 
-#include <pthread.h>
+#include <ctype.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
 
-#include "one_region.h"
+const unsigned kind_flags[KINDS] = {0, PKEYGUARD_KEY_SOFTWARE, PKEYGUARD_KEY_VIRTUAL};
 
-static struct pkeyguard_guard first, second;
-
-static void *release_first(void *unused)
+void remake_key(int kind)
 {
-    (void)unused;
-    pkeyguard_release(&first);
-    return NULL;
+    destroy(region, key);
+    key = new_key(PKEYGUARD_NO_ACCESS, kind_flags[kind]);
+    region = new_region(key);
+    address = address_of(region);
 }
 
-static void release_on_another_thread(void *unused)
+/* Replaces each number behind ".c:" by #, and each path before it by its last component. */
+static void without_places(char *line)
 {
-    pthread_t thread;
+    char *to = line;
 
-    (void)unused;
-    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_ONLY, &first), 0);
-    ck_assert_int_eq(pthread_create(&thread, NULL, release_first, NULL), 0);
-    pthread_join(thread, NULL);
-}
-
-START_TEST(release_by_another_thread_aborts)
-{
-    assert_aborts(release_on_another_thread, NULL,
-                  "libpkeyguard: a guard released by a thread that did not acquire it\n");
-}
-END_TEST
-
-static void release_inside_restrict(void *by_rights)
-{
-    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &first), 0);
-    if (by_rights != NULL)
-        ck_assert_int_eq(pkeyguard_key_set_rights(key, PKEYGUARD_READ_ONLY), 0);
-    else
-        ck_assert_int_eq(pkeyguard_restrict(region, PKEYGUARD_READ_ONLY, &second), 0);
-    pkeyguard_release(&first);
-}
-
-static void release_restrict_inside_acquire(void *unused)
-{
-    (void)unused;
-    ck_assert_int_eq(pkeyguard_key_set_rights(key, PKEYGUARD_READ_WRITE), 0);
-    ck_assert_int_eq(pkeyguard_restrict(region, PKEYGUARD_READ_ONLY, &first), 0);
-    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &second), 0);
-    pkeyguard_release(&first);
-}
-
-START_TEST(release_out_of_order_around_a_restrict_aborts)
-{
-    static const char line[] =
-        "libpkeyguard: a guard released out of order around a restrict guard "
-        "or a change of rights\n";
-
-    assert_aborts(release_inside_restrict, NULL, line);
-    assert_aborts(release_inside_restrict, &key, line);
-    assert_aborts(release_restrict_inside_acquire, NULL, line);
-}
-END_TEST
-
-static void *acquire_in_new_thread(void *reset)
-{
-    if (reset != NULL)
-        pkeyguard_thread_reset();
-    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_ONLY, &second), 0);
-    pkeyguard_release(&second);
-    return NULL;
-}
-
-static void create_thread_inside_a_scope(void *reset)
-{
-    pthread_t thread;
-
-    pkeyguard_scoped_write (int, number, region) {
-        ck_assert_int_eq(pthread_create(&thread, NULL, acquire_in_new_thread, reset), 0);
-        pthread_join(thread, NULL);
-        *number = 1;
-    }
-}
-
-/*
- * Surprise: a new thread inherits the scopes that are open when it is created. Debug builds abort,
- * unless it calls pkeyguard_thread_reset() first.
- */
-START_TEST(guard_in_a_thread_created_inside_a_scope_aborts)
-{
-    create_thread_inside_a_scope(&key);
-    assert_aborts(create_thread_inside_a_scope, NULL,
-                  "libpkeyguard: thread created inside a scope: call pkeyguard_thread_reset() "
-                  "first in it\n");
-}
-END_TEST
-
-START_TEST(allowed_use_does_not_abort)
-{
-    struct pkeyguard_guard third;
-
-    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_ONLY, &first), 0);
-    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &second), 0);
-    ck_assert_int_eq(pkeyguard_restrict(region, PKEYGUARD_NO_ACCESS, &third), 0);
-    pkeyguard_release(&third);
-    pkeyguard_release(&first);
-    pkeyguard_release(&second);
-    pkeyguard_release(&second);
-    pkeyguard_scoped_write (int, number, region) {
-        pkeyguard_scoped_restrict (narrow, region, PKEYGUARD_READ_ONLY) {
+    for (const char *from = line; *from != '\0';) {
+        if (*from == '/') {
+            while (to > line && to[-1] != ' ')
+                to--;
+            from++;
         }
-        *number = 1;
+        *to++ = *from++;
+        if (to - line < 3 || memcmp(to - 3, ".c:", 3) != 0)
+            continue;
+        *to++ = '#';
+        while (isdigit((unsigned char)*from))
+            from++;
     }
-    assert_denied(READ_BYTE, address_of(region), key);
+    *to = '\0';
 }
-END_TEST
+
+void assert_misuse(void (*call)(void *argument), void *argument, const char *line)
+{
+    static const char begin[] = "libpkeyguard: ";
+    char said[1024];
+    int status = run_in_child(call, argument, said, sizeof(said));
+    size_t length;
+
+    without_places(said);
+    length = strlen(said);
+    ck_assert_msg(strncmp(said, begin, strlen(begin)) == 0 && length > 0 &&
+                      said[length - 1] == '\n',
+                  "it said: %s", said);
+    said[length - 1] = '\0';
+    ck_assert_str_eq(said + strlen(begin), line);
+    ck_assert(WIFSIGNALED(status));
+    ck_assert_int_eq(WTERMSIG(status), SIGABRT);
+}
+
+void assert_allowed_use(void (*call)(void *argument), void *argument)
+{
+    assert_ends(call, argument, "", 0);
+}
 
 int main(void)
 {
     Suite *suite = suite_create("debug");
-    TCase *tests = add_case(suite, "debug", set_up, tear_down, DEFAULT_SECONDS);
 
-    tcase_add_test(tests, release_by_another_thread_aborts);
-    add_pku_test(tests, release_out_of_order_around_a_restrict_aborts);
-    add_pku_test(tests, guard_in_a_thread_created_inside_a_scope_aborts);
-    tcase_add_test(tests, allowed_use_does_not_abort);
+    add_misuse(suite);
+    add_allowed(suite);
     return run_suite(suite);
 }

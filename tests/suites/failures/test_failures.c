@@ -260,7 +260,7 @@ static int acquire_key(void)
 
 static void assert_guard_empty(void)
 {
-    ck_assert_uint_eq(guard.how | guard.cleared, 0);
+    ck_assert_uint_eq(guard.undo | guard.cleared, 0);
     assert_all_closed();
 }
 

@@ -251,8 +251,8 @@ START_TEST(nested_guard_does_not_write_pkru)
     struct pkeyguard_guard inner = acquire(region, PKEYGUARD_READ_WRITE);
     struct pkeyguard_guard reader = acquire(region, PKEYGUARD_READ_ONLY);
 
-    ck_assert_uint_eq(inner.cleared | inner.how, 0);
-    ck_assert_uint_eq(reader.cleared | reader.how, 0);
+    ck_assert_uint_eq(inner.cleared | inner.undo, 0);
+    ck_assert_uint_eq(reader.cleared | reader.undo, 0);
     ck_assert_uint_ne(outer.cleared, 0);
     pkeyguard_release(&reader);
     pkeyguard_release(&inner);

@@ -207,7 +207,7 @@ static void acquire_then_release_in_handler(int signal)
     static struct pkeyguard_guard held;
 
     (void)signal;
-    if (held.how != 0)
+    if (held.undo != 0)
         pkeyguard_release(&held);
     else if (pkeyguard_acquire(software_region, PKEYGUARD_READ_ONLY, &held) != 0)
         _exit(1);

@@ -163,9 +163,9 @@ START_TEST(bad_arguments_are_refused)
 
     ck_assert_int_eq(pkeyguard_acquire(regions[0], (enum pkeyguard_rights)0, &guard), -EINVAL);
     ck_assert_int_eq(pkeyguard_acquire(regions[0], (enum pkeyguard_rights)4, &guard), -EINVAL);
-    ck_assert_uint_eq(guard.cleared | guard.how, 0);
+    ck_assert_uint_eq(guard.cleared | guard.undo, 0);
     ck_assert_int_eq(pkeyguard_acquire(regions[0], PKEYGUARD_NO_ACCESS, &guard), 0);
-    ck_assert_uint_eq(guard.cleared | guard.how, 0);
+    ck_assert_uint_eq(guard.cleared | guard.undo, 0);
     pkeyguard_release(&guard);
     errno = 0;
     pkeyguard_try_scoped_read (char[2 * PAGE_BYTES], whole, regions[0]) {
@@ -274,13 +274,13 @@ START_TEST(acquire_all_opens_all_or_nothing)
     mixed[4] = regions[4];
     ck_assert_int_eq(pkeyguard_acquire_all(MIXED, mixed, rights, guards), -EINVAL);
     for (int i = 0; i < MIXED; i++)
-        ck_assert_uint_eq(guards[i].cleared | guards[i].how, 0);
+        ck_assert_uint_eq(guards[i].cleared | guards[i].undo, 0);
     /* The guard on the third region, which has no key, needs mprotect(2). */
     fail_call(CALL_MPROTECT, 0, ENOMEM, 1);
     ck_assert_int_eq(pkeyguard_acquire_all(4, mixed, rights, guards), -ENOMEM);
     ck_assert(stop_failing());
     for (int i = 0; i < MIXED; i++)
-        ck_assert_uint_eq(guards[i].cleared | guards[i].how, 0);
+        ck_assert_uint_eq(guards[i].cleared | guards[i].undo, 0);
     assert_all_closed();
     assert_denied(READ_BYTE, address_of(mixed[1]), other);
     assert_denied(READ_BYTE, address_of(mixed[2]), NULL);

@@ -134,7 +134,7 @@ START_TEST(acquire_is_busy_when_every_pkey_is_pinned)
     open_and_close(POOL);
     pin_pool();
     ck_assert_int_eq(pkeyguard_acquire(regions[POOL], PKEYGUARD_READ_ONLY, &guard), -EBUSY);
-    ck_assert_uint_eq(guard.cleared | guard.how, 0);
+    ck_assert_uint_eq(guard.cleared | guard.undo, 0);
     ck_assert_int_eq(pkeyguard_key_acquire(keys[POOL], PKEYGUARD_READ_ONLY, &guard), -EBUSY);
     errno = 0;
     pkeyguard_try_scoped_read (int, number, regions[POOL]) {
@@ -182,7 +182,7 @@ START_TEST(acquire_all_of_too_many_keys_is_busy)
         rights[i] = PKEYGUARD_READ_WRITE;
     ck_assert_int_eq(pkeyguard_acquire_all(KEYS, regions, rights, guards), -EBUSY);
     for (int i = 0; i < KEYS; i++)
-        ck_assert_uint_eq(guards[i].cleared | guards[i].how, 0);
+        ck_assert_uint_eq(guards[i].cleared | guards[i].undo, 0);
     assert_all_closed();
     ck_assert_int_eq(pkeyguard_acquire_all(POOL, regions, rights, guards), 0);
     for (int i = 0; i < POOL; i++)

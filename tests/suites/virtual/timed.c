@@ -58,7 +58,7 @@ START_TEST(timed_guards_give_up_at_their_limit)
     pin_pool();
     ck_assert_int_eq(acquire_timed(POOL, 0), -ETIMEDOUT);
     ck_assert_int_eq(acquire_timed(POOL, NOT_LONG), -ETIMEDOUT);
-    ck_assert_uint_eq(guards[POOL].cleared | guards[POOL].how, 0);
+    ck_assert_uint_eq(guards[POOL].cleared | guards[POOL].undo, 0);
     ck_assert_int_eq(
         pkeyguard_key_acquire_timed(keys[POOL], PKEYGUARD_READ_ONLY, NOT_LONG, &of_key),
         -ETIMEDOUT);
