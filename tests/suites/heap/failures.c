@@ -10,7 +10,7 @@ START_TEST(failed_creation_leaves_nothing)
     struct pkeyguard_key *key = key_of_kind(_i);
     struct pkeyguard_heap *heap = NULL;
     struct resources before;
-    int calls = 0;
+    int calls = 0, without_guards = 0;
 
     /* With an open key creation must set page rights. */
     if (key != NULL)
@@ -27,8 +27,8 @@ START_TEST(failed_creation_leaves_nothing)
         if (!failed)
             break;
         if (error == 0) {
-            /* Where the kernel refuses guard pages, the library makes other pages inaccessible. */
-            expect(guard_pages_inside());
+            /* The library asks for guard pages inside the mapping, and can do without them. */
+            expect(++without_guards <= (guard_pages_inside() ? 2 : 1));
             expect(pkeyguard_heap_destroy(heap) == 0);
             heap = NULL;
         } else {
