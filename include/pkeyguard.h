@@ -32,6 +32,22 @@
  * unmapped must have destroyed its regions and keys before. The pkeys of its keys are then lost to
  * the process, because only the library knew that they can be used again.
  *
+ * Fork. A fork child has the guards of the thread that called fork, and no other thread's. fork(3)
+ * runs handlers that see to that. In a child of _Fork(3) or clone(2) the library notices by itself,
+ * at the first call that needs its lock. A child that shares its parent's memory (vfork(2),
+ * clone(2) with CLONE_VM) is another thread to the library, but one that is not counted: do not use
+ * virtual keys while such a child runs beside its parent.
+ *
+ * The lock. The library has one lock, which slow functions hold for short times. Meanwhile the
+ * signals of their thread are blocked: no handler finds the lock held by its own thread, and no
+ * siglongjmp(3) out of a handler leaves it held. Two kinds of code can run in a thread that has the
+ * lock all the same. In them a function that needs the lock fails with -EDEADLK:
+ *  - the handler of a signal that an instruction of the library raised: SIGSEGV, SIGBUS, SIGFPE,
+ *    SIGILL, SIGTRAP, SIGSYS. These are not blocked. If such a handler left the library by
+ *    siglongjmp(3), the lock would stay held; it must return.
+ *  - a fork handler of the program that was registered before the library was loaded: fork(3) runs
+ *    it while it holds the lock
+ *
  * Errors. A function that returns int returns 0 or -errno, out of a closed set that its comment
  * lists. A failure leaves ret_* parameters untouched, but for ret_guard and ret_guards, which it
  * makes empty. The library prints on stderr only: one line before it aborts, and one line for each

@@ -109,9 +109,11 @@ enum {
      * gets the default rights until it returns.
      *
      * The reporter raises only rights that the thread did not choose: it leaves them alone after
-     * pkeyguard_key_set_rights(), inside pkeyguard_restrict() and inside a guard. A system call
-     * does not fault. Until the thread has faulted once, a system call that is handed such memory
-     * fails with EFAULT.
+     * pkeyguard_key_set_rights(), inside pkeyguard_restrict() and inside a guard. A handler that
+     * has interrupted code that gave default rights up gets nothing either.
+     *
+     * A system call does not fault. Until the thread has faulted once, a system call that is handed
+     * such memory fails with EFAULT.
      */
     PKEYGUARD_REPORTER_GRANT_DEFAULTS = 1,
 
@@ -121,7 +123,7 @@ enum {
 
 /*
  * pkeyguard_fault_reporter_install - print a line on stderr for each forbidden access
- * @flags: 0 or PKEYGUARD_REPORTER_GRANT_DEFAULTS
+ * @flags: 0 or PKEYGUARD_REPORTER_* together
  *
  * It installs a handler of SIGSEGV, the reporter. For each forbidden access to a region the
  * reporter writes one line, "libpkeyguard: write to region ...". For any other SIGSEGV it writes
@@ -138,8 +140,11 @@ enum {
  *
  * To see a fault before the reporter does, install your handler later and call the one that
  * sigaction(2) returned to you. Another call of this function only changes the flags. The reporter
- * cannot be removed. If a thread that blocks SIGSEGV faults, the kernel kills the process and no
- * line is printed.
+ * cannot be removed.
+ *
+ * It does nothing for a thread that blocks SIGSEGV, as a thread pool may do with all signals: if
+ * such a thread faults, the kernel kills the process at once. No line is printed, no default rights
+ * are granted, and pkeyguard_try_call() does not return.
  *
  * If the static library is part of a plugin, the call keeps the plugin loaded until the process
  * ends: dlclose(3) does not unmap it any more.
@@ -148,7 +153,7 @@ enum {
  *  - -EINVAL: unknown flags
  *  - -ENOMEM: no memory for the alternate stack
  *  - -ENOTSUP: the library is part of a plugin that cannot be kept loaded
- *  - -EDEADLK: called from a signal handler that interrupted this library
+ *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
  *
  * Thread: any, while no other thread changes the handler of SIGSEGV. Signal: not async-signal-safe;
  * the reporter itself is. Fork: a child inherits the reporter. Since 0.1.

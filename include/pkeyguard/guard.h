@@ -46,9 +46,8 @@
  *
  * Signals. A handler may acquire and release guards. Under PKU it starts with every key closed,
  * whatever the interrupted code had open, and what it opens is closed when it returns. For a key
- * that is not dedicated a guard may need the library's lock. It then fails with -EDEADLK in a
- * handler that interrupted this library or fork, and in a pthread_atfork(3) handler that runs while
- * fork holds the lock.
+ * that is not dedicated a guard may need the library's lock, and fails with -EDEADLK in the few
+ * handlers that can run in a thread that has it (pkeyguard.h).
  *
  * siglongjmp(3) may leave a handler that interrupted this library (thread.h says how rights are
  * restored), with one exception: the handler of a signal that an instruction or a system call
@@ -69,7 +68,8 @@
  * Virtual keys. A guard pins the pkey of its key: the pkey stays with that key while the guard is
  * open. A guard that needs a pkey fails with -EBUSY when all of them are pinned, and with -EAGAIN
  * when a thread that has not registered may have one open (thread.h). The scoped and auto forms
- * wait then, and abort where waiting cannot help:
+ * wait then, and abort where waiting cannot help (the _timed functions wait up to a limit, and do
+ * not abort):
  *  - They wait until a pkey is unpinned. They abort at once in a signal handler, and in a thread
  *    that has a virtual key open itself, because such threads could wait for each other.
  *  - They wait one second for threads to register. They abort at once if it is the calling thread
@@ -86,7 +86,9 @@
  *
  * Threads and fork. A new thread starts with a copy of its creator's PKRU. So it has every scope
  * open that its creator had open, until it calls pkeyguard_thread_reset(). A fork child keeps the
- * guards of the thread that called fork, and no other thread's.
+ * guards of the thread that called fork, and no other thread's. In a child of _Fork(3) or clone(2),
+ * which run no fork handlers, other threads' guards on software keys stay open until the first call
+ * that needs the library's lock.
  */
 #ifndef PKEYGUARD_GUARD_H
 #define PKEYGUARD_GUARD_H
@@ -138,15 +140,17 @@ PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_guard) == 48 + 2 * sizeof(void 
  * The page rights stay in force: a write guard on a PROT_READ region opens it for reading only.
  *
  * Returns 0, or -EINVAL: no region, or unknown rights. For a key that is not dedicated also:
- *  - -ENOMEM, -EACCES: the kernel refuses the page rights, or has no memory
- *  - -EDEADLK: called from a signal handler that interrupted this library or fork
+ *  - -ENOMEM, -EACCES: the kernel, a security policy or a sandbox refuses the page rights, or there
+ *    is no memory
+ *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
  *
  * For a virtual key also the following; but never when the key has a pkey and the calling thread is
  * registered (thread.h):
  *  - -EBUSY: open guards pin every pkey
  *  - -EAGAIN: a thread that is not registered may have a pkey open, or the threads cannot be
- *    counted (there is no /proc). That thread can be the calling one: it cannot be registered in a
- *    signal handler or on a stack that the program made.
+ *    counted (there is no /proc, or a sandbox refuses membarrier(2)). That thread can be the
+ * calling one: it cannot be registered in a signal handler whose return may open a pkey again, nor
+ * on a stack that the program made.
  *  - -ENOSPC: no pkey is left for virtual keys: dedicated keys, or other users of pkey_alloc(2),
  *    have them all
  *
@@ -231,8 +235,8 @@ pkeyguard_acquire_all_timed(size_t count, struct pkeyguard_region *const regions
  * @guard: empty afterwards; an empty or already released guard does nothing
  *
  * It keeps errno. Under mprotect it prints one line on stderr and aborts if it cannot take the
- * rights away: the kernel refuses the page rights, a copy of the guard was released before and no
- * other guard is open, or the caller is a signal handler that interrupted this library.
+ * rights away: the kernel or a sandbox refuses the page rights, a copy of the guard was released
+ * before and no other guard is open, or this thread has the library's lock (pkeyguard.h).
  * Thread: the one that acquired. Signal: async-signal-safe. Since 0.1.
  */
 __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard);

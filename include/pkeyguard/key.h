@@ -15,7 +15,8 @@
  * pkeyguard_key_set_rights() refuses it. While the key has no pkey, the page tables make its
  * regions inaccessible: an access faults with SEGV_ACCERR, and code in them does not run. Every
  * thread of the process must take part: it opens a virtual key, or calls
- * pkeyguard_thread_register() once (thread.h).
+ * pkeyguard_thread_register() once, or is made to by the signal of pkeyguard_thread_use_signal()
+ * (thread.h).
  *
  * Under PKU rights belong to threads: "the calling thread" in this header means that thread and no
  * other. A thread that already runs when a key is created has no access to it, whatever the default
@@ -78,16 +79,21 @@ struct pkeyguard_key_head {
  * @ret_key: set on success only; destroy it with pkeyguard_key_destroy()
  *
  * With no flag the key is dedicated where the machine has PKU, else software. The machine counts as
- * having no PKU if pkey_alloc(2) fails with another error than ENOSPC, as in a sandbox, or if the
- * environment has PKEYGUARD_ENFORCEMENT=mprotect (read once, with secure_getenv(3)).
+ * having no PKU if pkey_alloc(2) fails with another error than ENOSPC or pkey_mprotect(2) fails, as
+ * in a sandbox, or if the environment has PKEYGUARD_ENFORCEMENT=mprotect (read once, with
+ * secure_getenv(3)).
  *
- * A dedicated key gets a pkey from the kernel, or a pkey of a destroyed key of this library when
- * the kernel has none left. A destroyed key's pkey is used again only when no thread can still hold
- * rights on it. That is so in one of these cases:
+ * A dedicated key gets a pkey from the kernel. When the kernel has none left, it gets the pkey of a
+ * destroyed key of this library, or one that the virtual keys do not need any more. Such a pkey is
+ * used again only when no thread can still hold rights on it. That is so in one of these cases:
  *  - The process has a single thread.
  *  - Every other thread has called pkeyguard_thread_reset() or pkeyguard_thread_register() since
- *    the key was destroyed.
+ *    the pkey became free.
  *  - The signal of pkeyguard_thread_use_signal() has closed the pkey in every thread.
+ *
+ * A pkey from the kernel may have had another user in this process. pkey_free(2) does not take the
+ * rights on it from any thread. If the program has chosen a signal, the signal closes such a pkey
+ * in every thread before it is used. Else it is closed in the calling thread alone.
  *
  * The number of virtual keys is not limited. Creating one registers the calling thread (thread.h).
  * Where the machine has no PKU, PKEYGUARD_KEY_VIRTUAL creates a software key. Virtual keys leave
@@ -99,10 +105,9 @@ struct pkeyguard_key_head {
  *    than PKEYGUARD_NO_ACCESS
  *  - -ENOTSUP: PKEYGUARD_KEY_HARDWARE without PKU, or PKEYGUARD_KEY_VIRTUAL with PKU but without
  *    membarrier(2) (Linux 4.14)
- *  - -ENOSPC: no pkey is left, or only destroyed keys' pkeys that some thread may have open; not
- *    for virtual keys
+ *  - -ENOSPC: no pkey is left, or only ones that some thread may have open; not for virtual keys
  *  - -ENOMEM
- *  - -EDEADLK: called from a signal handler that interrupted this library
+ *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
  *
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
@@ -120,8 +125,9 @@ pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
  * threads still hold rights on it.
  *
  * Returns 0, or, with nothing changed:
- *  - -EBUSY: a region belongs to the key, or a guard on it is known to be open
- *  - -EDEADLK: called from a signal handler that interrupted this library
+ *  - -EBUSY: a region belongs to the key, or a guard on it is known to be open; or, for a virtual
+ *    key, membarrier(2) fails, without which that cannot be known
+ *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
  *
  * Thread: any, with no other use of this key at the same time. Signal: not async-signal-safe.
  * Since 0.1.
@@ -156,8 +162,7 @@ int pkeyguard_key_number(const struct pkeyguard_key *key);
  * key. Guards on single regions do not count. An unenforced key is always PKEYGUARD_READ_WRITE,
  * NULL always PKEYGUARD_NO_ACCESS.
  *
- * Under mprotect a signal handler that interrupted this library may see the rights as they were
- * before the interrupted change.
+ * Under mprotect the answer may be the old or the new rights while another thread changes them.
  *
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
@@ -173,8 +178,8 @@ enum pkeyguard_rights pkeyguard_key_rights(const struct pkeyguard_key *key);
  *
  * Returns 0, or, with nothing changed, -EINVAL: no key, unknown rights, or a virtual key. Under
  * mprotect also:
- *  - -ENOMEM, -EACCES: the kernel refuses the page rights
- *  - -EDEADLK: called from a signal handler that interrupted this library
+ *  - -ENOMEM, -EACCES: the kernel, a security policy or a sandbox refuses the page rights
+ *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
  *
  * Thread: any. Signal: async-signal-safe; under PKU the rights last until the handler returns.
  * Since 0.1.

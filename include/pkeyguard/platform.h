@@ -1,6 +1,49 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * platform.h - what this machine supports
+ * platform.h - what this machine supports, and which system calls the library makes
+ *
+ * Sandboxes. A seccomp(2) filter may refuse system calls. If it answers one with an error, the
+ * function fails with an error that its comment names, or does without; a release aborts, if the
+ * memory would stay open. If the filter kills, it must allow the calls of this list. It is for
+ * x86-64, and leaves out the C library's own calls, as for memory in malloc(3).
+ *
+ * None, for:
+ *  - guards on a dedicated key, on an unenforced key, and, in a registered thread, on a virtual key
+ *    that has a pkey
+ *  - pkeyguard_key_set_rights() on a dedicated key
+ *  - the functions of a heap with a dedicated key, but for its creation and destruction
+ *  - pkeyguard_thread_save(), _restore(), _switch() and _reset(), until the program uses a virtual
+ *    key or destroys a dedicated one
+ *  - pkeyguard_fault_decode() and _format(), and functions that only return what they know
+ *
+ * Exceptions are guards with PKEYGUARD_DEBUG: gettid, getpid and sigaltstack; a LOCKED heap: mlock,
+ * as it grows; and a thread that waits for another in a heap: clock_nanosleep.
+ *
+ * All other functions: rt_sigprocmask, and futex if they wait for another thread (before Linux 4.14
+ * also getpid). With them, in each phase:
+ *  - the library is loaded: mmap, madvise
+ *  - keys are created: mmap; with PKU also munmap, pkey_alloc, pkey_free, pkey_mprotect; for a pkey
+ *    that was used before, also the calls of virtual keys
+ *  - software keys: guards, heaps, pkeyguard_key_set_rights(), and call gates and
+ *    pkeyguard_try_call() with any key: mprotect
+ *  - virtual keys, and thread functions once there are any: pkey_mprotect, pkey_alloc, pkey_free,
+ *    mmap, munmap, membarrier, gettid, process_vm_readv, unshare; and to count threads: openat,
+ *    fstat, read, lseek, getdents64, close
+ *  - regions and heaps are created: mmap, munmap, madvise, mprotect, pkey_mprotect; LOCKED ones:
+ *    mlock; SECRET ones: memfd_secret, ftruncate, getcpu, prlimit64, close; SEALED ones: mseal
+ *  - pkeyguard_region_protect(), _associate(): mprotect, pkey_mprotect; _name(): prctl
+ *  - pkeyguard_region_adopt(): mprotect, pkey_mprotect, prctl, openat, ioctl, newfstatat, read, close
+ *  - regions and heaps are destroyed: munmap, mprotect, pkey_mprotect, openat, pread64, close; for
+ *    adopted memory msync
+ *  - the reporter is installed: rt_sigaction, sigaltstack, mmap
+ *  - the reporter reports a fault: writev, or write if that is refused; rt_sigaction, rt_sigreturn;
+ *    for a SIGSEGV that was sent: getpid, gettid, rt_tgsigqueueinfo
+ *  - pkeyguard_thread_use_signal(): getpid, rt_sigaction; when the signal is sent: the calls of
+ *    virtual keys, tgkill, getpid, rt_sigaction, clock_gettime, clock_nanosleep; and in each other
+ *    thread getpid, gettid, process_vm_readv, futex, rt_sigreturn
+ *  - the library aborts: writev or write, and the calls of abort(3)
+ *  - pkeyguard_platform_probe(), _self_test(): clone, wait4, mmap, munmap; what their child may not
+ *    call, it finds missing
  */
 #ifndef PKEYGUARD_PLATFORM_H
 #define PKEYGUARD_PLATFORM_H
@@ -21,7 +64,7 @@ struct pkeyguard_platform {
     int pku_error;               /* 0, or the -errno that rules PKU out, as listed below */
     unsigned hardware_keys_free; /* number of dedicated keys that could be created now */
     bool secret_memory;          /* memfd_secret(2) works, within RLIMIT_MEMLOCK */
-    bool sealing;                /* mseal(2) works */
+    bool sealing;                /* mseal(2) works; SEALED also needs a dedicated key */
     bool guard_madvise;          /* madvise(2) accepts MADV_GUARD_INSTALL */
     uint64_t reserved[8];        /* zero */
 };
@@ -31,13 +74,15 @@ struct pkeyguard_platform {
  * @ret_platform: filled in on success only
  *
  * The function tries everything in a short-lived child process, so it disturbs no key, signal
- * handler or memory of the caller. The child sends no SIGCHLD, and the function reaps it. A pkey
- * that is free now may be taken a moment later. pku_error is one of:
+ * handler or memory of the caller. The child sends no SIGCHLD (except in QEMU's user emulation),
+ * and the function reaps it. A pkey that is free now may be taken a moment later. pku_error is one
+ * of:
  *  - 0: keys are enforced by PKU (hardware_keys_free tells whether one is free)
  *  - -ENOTSUP: the CPU has no PKU or the kernel has not enabled it (CPUID.OSPKE is clear)
  *  - -ECANCELED: PKEYGUARD_ENFORCEMENT=mprotect in the environment asks for mprotect
  *  - another error, as -ENOSYS, -EPERM or -EINVAL: the answer of the kernel, or of a sandbox's
- *    filter, to pkey_alloc(2); -EPERM also if the filter kills the child
+ *    filter, to pkey_alloc(2); -EPERM also if a filter refuses pkey_mprotect(2), or kills the child
+ *    for one of the two
  *
  * Returns 0, or -EAGAIN or -ENOMEM: fork fails, or there is no memory.
  * Thread: any. Signal: not async-signal-safe. Since 0.1.

@@ -34,8 +34,9 @@ enum {
      * fork child does not have it (see NO_FORK). While it exists the machine cannot hibernate.
      *
      * -ENOTSUP: the kernel has no secret memory (before 5.14), or it is not enabled (before 6.5 it
-     * takes the boot option secretmem.enable=1). -ENOMEM: RLIMIT_MEMLOCK is used up; some kernels
-     * apply it to root, too. -EACCES: PROT_EXEC, from any function that would apply it.
+     * takes the boot option secretmem.enable=1). -ENOMEM: RLIMIT_MEMLOCK is used up, which some
+     * kernels apply to root, too; or the region is larger than RLIMIT_FSIZE. -EACCES: PROT_EXEC,
+     * from any function that would apply it.
      */
     PKEYGUARD_REGION_SECRET = 1,
 
@@ -109,12 +110,13 @@ struct pkeyguard_region_head {
  *  - -ENOMEM: no memory or no mappings are left; for SECRET or LOCKED also: RLIMIT_MEMLOCK is used
  *    up
  *  - -EPERM: LOCKED, and this process may not lock memory
- *  - -EACCES: a security policy refuses these page rights, or SECRET with PROT_EXEC
+ *  - -EACCES: a security policy refuses these page rights, a sandbox refuses a system call, or
+ *    SECRET with PROT_EXEC
  *  - -ENOTSUP: SECRET or SEALED is not supported here, SEALED on a key that is not dedicated, or
  *    PROT_EXEC alone on a key that is not dedicated (the kernel would take a pkey of its own)
- *  - -EDEADLK: called from a signal handler that interrupted this library
- *   - -EBUSY, -EAGAIN, -ENOSPC: as pkeyguard_acquire(), for SECRET or LOCKED with a virtual key,
- *     which must be opened
+ *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
+ *  - -EBUSY, -EAGAIN, -ENOSPC: as pkeyguard_acquire(), for SECRET or LOCKED with a virtual key,
+ *    which must be opened
  *
  * Thread: any. Signal: not async-signal-safe. Fork: the child has a copy of the memory, unless
  * flags say otherwise. Since 0.1.
@@ -161,15 +163,22 @@ pkeyguard_region_create_with(struct pkeyguard_key *key, const void *content, siz
  * the memory had, and pkey 0. A part of huge pages or of System V shared memory remains a separate
  * mapping.
  *
+ * Do not adopt a stack on which a thread runs, as the caller's own. If the key is closed the
+ * process dies inside this call, by a SIGSEGV that nothing reports. Under PKU it dies, whatever the
+ * key's default rights are, when a signal handler runs on that stack: the kernel starts handlers
+ * with the key closed.
+ *
  * Returns 0, or, with nothing changed:
  *  - -EINVAL: address is NULL, size is 0, either is not a multiple of the page size, the page
  *    rights are not the same everywhere, prot has unknown bits, or flags has another flag
  *  - -ENOMEM: a part is not mapped, or no memory, mappings or file descriptors are left
  *  - -EBUSY: it overlaps a region or a region's guard pages, or carries a pkey
  *  - -EACCES: the mapping does not allow these page rights (under mprotect the first guard that
- *    would apply them gets this error instead), or /proc/self/smaps may not be read
+ *    would apply them gets this error instead); the mapping is sealed; a sandbox refuses the system
+ *    call; /proc/self/smaps may not be read; or the memory is executable, the key is not dedicated,
+ *    and the process may not make memory executable (PR_SET_MDWE)
  *  - -ENOTSUP: there is no /proc/self/smaps, or PROT_EXEC alone on a key that is not dedicated
- *  - -EDEADLK: called from a signal handler that interrupted this library
+ *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
  *
  * Thread: any. Other threads may use the memory meanwhile as their rights permit, but must not map,
  * unmap or protect it. Signal: not async-signal-safe. Since 0.1.
@@ -182,17 +191,22 @@ pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size, in
  * pkeyguard_region_destroy - wipe a region and unmap it, or give adopted memory back
  * @region: NULL is allowed and does nothing
  *
- * Every page is overwritten with zeros and unmapped, whatever the page rights are. Adopted memory
- * (pkeyguard_region_adopt()) and SEALED regions are exceptions.
+ * Every page that may hold content is overwritten with zeros, whatever the page rights are. Then
+ * all pages are unmapped. Pages that were never used are not overwritten. If the region was never
+ * open for writing, it is not opened to be wiped. Adopted memory (pkeyguard_region_adopt()) and
+ * SEALED regions are exceptions.
  *
- * Returns 0, or the following. The region then still exists.
+ * Returns 0; or -ESTALE: adopted memory is not what it was, because its owner has unmapped some of
+ * it. The region is destroyed, and what is left of its memory is given back, as with 0.
+ *
+ * Or it returns the following. The region then still exists.
  *  - -EPERM: the region is SEALED; it is wiped if its page rights include PROT_WRITE
  *  - -EBUSY: a guard on the region is open, under mprotect
  *  - -EBUSY, -EAGAIN, -ENOSPC: as pkeyguard_acquire(), for a virtual key, which must be opened to
  *    wipe the region
- *  - -ENOMEM, -EACCES: the kernel refuses to change the page rights or to unmap; the region may be
- *    wiped already; call again
- *  - -EDEADLK: called from a signal handler that interrupted this library
+ *  - -ENOMEM, -EACCES: the kernel or a sandbox refuses to change the page rights, or the kernel to
+ *    unmap; the region may be wiped already; call again
+ *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
  *
  * Thread: any, with no other use of this region at the same time. Signal: not async-signal-safe.
  * Since 0.1.
@@ -298,9 +312,8 @@ void *pkeyguard_region_unsafe_address(const struct pkeyguard_region *region);
 
 /*
  * pkeyguard_region_read - copy bytes out of a region
- * pkeyguard_region_write - copy bytes into a region
  * @offset: from the region's start, in bytes
- * @buffer, @data: size bytes of the caller's; they may lie in another region that is open
+ * @buffer: size bytes of the caller's; they may lie in another region that is open
  *
  * For bindings of languages in which a scope is hard to keep: the region is opened, the bytes are
  * copied, and it is closed, in one call.
@@ -312,6 +325,14 @@ void *pkeyguard_region_unsafe_address(const struct pkeyguard_region *region);
  */
 __attribute__((warn_unused_result)) int
 pkeyguard_region_read(struct pkeyguard_region *region, size_t offset, void *buffer, size_t size);
+
+/*
+ * pkeyguard_region_write - copy bytes into a region
+ * @offset: from the region's start, in bytes
+ * @data: size bytes of the caller's; they may lie in another region that is open
+ *
+ * As pkeyguard_region_read(), in the other direction. Since 0.2.
+ */
 __attribute__((warn_unused_result)) int pkeyguard_region_write(struct pkeyguard_region *region,
                                                                size_t offset, const void *data,
                                                                size_t size);

@@ -37,8 +37,9 @@
  * Virtual keys share the CPU's pkeys. A pkey goes to another key only when the library knows that
  * every thread of the process has it closed. It knows that only of registered threads. A thread's
  * first guard on a virtual key registers it. A thread that never opens a virtual key must call
- * pkeyguard_thread_register() or pkeyguard_thread_reset() once. Until then no key can take a pkey
- * from another, because the thread may have been created inside a scope.
+ * pkeyguard_thread_register() or pkeyguard_thread_reset() once, or is made to register by the
+ * signal of pkeyguard_thread_use_signal(). Until then no key can take a pkey from another, because
+ * the thread may have been created inside a scope.
  *
  * While a guard on a virtual key is open, no other key can get its pkey. A coroutine that is not
  * running pins no pkey: the switch away from it gives its pkeys up. The switch back to it takes a
@@ -107,7 +108,8 @@ __attribute__((nonnull)) void pkeyguard_thread_save(struct pkeyguard_thread_righ
  * That is so on a coroutine's stack after a siglongjmp out of a handler.
  *
  * Thread: the one that saved. Signal: async-signal-safe; in a handler the rights last until the
- * handler returns. Fork: a child may restore what its parent saved. Since 0.1.
+ * handler returns, and the interrupted code keeps its rights and pins. Fork: a child may restore
+ * what its parent saved. Since 0.1.
  */
 __attribute__((nonnull)) void
 pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights);
@@ -128,11 +130,12 @@ pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights);
  *
  * Returns 0, or, with nothing changed:
  *  - -EBUSY: open guards pin every pkey
- *  - -EAGAIN: a thread is not registered; or the calling thread is not, and the function cannot
- *    tell that it is outside signal handlers
+ *  - -EAGAIN: a thread is not registered; or the calling thread is not, and cannot be here
+ *    (pkeyguard_acquire())
  *  - -ENOSPC: no pkey is left for virtual keys
- *  - -ENOMEM, -EACCES: the kernel refuses the page rights, or has no memory
- *  - -EDEADLK: called from a signal handler that interrupted this library
+ *  - -ENOMEM, -EACCES: the kernel, a security policy or a sandbox refuses the page rights, or there
+ *    is no memory
+ *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
  *
  * Thread: any; a coroutine may continue in another thread. Signal: async-signal-safe, but do not
  * switch coroutines in a handler. Since 0.1.
@@ -148,11 +151,13 @@ pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
  * this thread has open: do not release them any more.
  *
  * If the program has used virtual keys or destroyed dedicated ones, it also does what
- * pkeyguard_thread_register() does. It does not register the thread if it cannot tell that the
- * thread is outside signal handlers. That can happen on a coroutine's stack.
+ * pkeyguard_thread_register() does. It does not register the thread if it cannot tell that no
+ * return from a signal handler will open a pkey in it again. That can happen on a coroutine's
+ * stack.
  *
  * Thread: any. Signal: async-signal-safe; in a handler the rights last until the handler returns,
- * and nothing is registered. Since 0.1.
+ * the interrupted code keeps its rights and pins, and the thread is registered only if that code
+ * has none of the pkeys open that registering closes. Since 0.1.
  */
 void pkeyguard_thread_reset(void);
 
@@ -167,33 +172,36 @@ void pkeyguard_thread_reset(void);
  * Do not call it from a signal handler: the return from the handler would open again what the call
  * closed. Where there is no PKU the function does nothing.
  *
- * Returns 0; -ENOMEM; or -EDEADLK: called from a signal handler that interrupted this library.
+ * Returns 0; -ENOMEM; or -EDEADLK: called where this thread has the library's lock (pkeyguard.h).
  * Thread: any. Signal: not async-signal-safe. Fork: the child's thread is registered if the thread
  * that called fork was. Since 0.1.
  */
 __attribute__((warn_unused_result)) int pkeyguard_thread_register(void);
 
 /*
- * pkeyguard_thread_use_signal - let the library close destroyed keys' pkeys by a signal
+ * pkeyguard_thread_use_signal - let the library change other threads' rights by a signal
  * @signal: a signal that the program does not use and no thread blocks; SIGURG is a good choice:
  *          its default action is to be ignored, so it does no harm if it arrives late, after an
  *          exec
  *
- * Without a signal, pkeyguard_key_create() can use a destroyed key's pkey again only after every
- * thread has closed it by a call of its own. With a signal, pkeyguard_key_create() closes it in the
- * other threads: it sends them the signal, stops them until each has closed the pkey, and lets them
- * go on. The library sends the signal for no other reason, and never where there is no PKU.
+ * Without a signal the library depends on calls that each thread makes itself. With a signal it
+ * reaches threads that never call it, such as those of another library or of a language's runtime.
+ * It sends the signal for these reasons only, and never where there is no PKU:
+ *  - A key needs a pkey that a thread may have open: one of a destroyed key, or one from the
+ * kernel. Every other thread is stopped, closes the pkey, and goes on when all have.
+ *  - A virtual key needs a pkey, and a thread is not registered: it is made to register.
+ *  - pkeyguard_key_set_rights_everywhere()
  *
  * The signal costs each thread a few microseconds. Its handler has SA_RESTART, but some system
  * calls cannot be restarted and end with EINTR: nanosleep(2), poll(2), epoll_wait(2), a futex(2)
  * wait with a time limit as in sem_timedwait(3), and recv(2) with SO_RCVTIMEO.
  *
- * The attempt fails when no further thread has closed the pkeys for half a second, or after two
- * seconds in all. Then all threads go on, and pkeyguard_key_create() returns -ENOSPC; a later try
- * may succeed. These threads make it fail:
+ * The attempt fails when no further thread has answered for half a second, or after two seconds in
+ * all. Then all threads go on, and the function that needed it fails: with -ENOSPC for a dedicated
+ * key, else with -EAGAIN. A later try may succeed, but none is made while a thread that did not
+ * answer still blocks the signal. These threads make it fail:
  *  - a thread that blocks the signal, or sleeps in the kernel where signals do not wake it
- *  - a thread that is in another signal handler, whose return would open the pkeys again, or that
- *    has on its stack what looks like a signal frame
+ *  - a thread that is in another signal handler, whose return would open the pkeys again
  *  - a thread whose stack's end cannot be found, as on a coroutine's stack
  *  - a kernel thread of the process, as io_uring has
  *
@@ -210,7 +218,7 @@ __attribute__((warn_unused_result)) int pkeyguard_thread_register(void);
  *    library
  *  - -ENOTSUP: the library is part of a plugin that cannot be kept loaded
  *  - -EBUSY: the signal has a handler or is ignored, or another signal was chosen before
- *  - -EDEADLK: called from a signal handler that interrupted this library
+ *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
  *
  * Thread: any. Signal: not async-signal-safe. Fork: a child keeps the choice. Since 0.1.
  */
@@ -236,8 +244,9 @@ size_t pkeyguard_guard_size(void);
 
 /* The state of a gate. The caller allocates it and does not touch its members. */
 struct pkeyguard_closed {
-    struct pkeyguard_thread_rights rights;
-    uint32_t entered, unpinned;
+    struct pkeyguard_thread_rights rights; /* what was open */
+    uint32_t entered;                      /* 1 between enter and leave */
+    uint32_t unpinned;                     /* 1: the virtual keys' pins were dropped */
     uint64_t reserved[7];
 };
 

@@ -160,8 +160,9 @@ int pkeyguard_fault_reporter_install(unsigned flags)
     if ((flags & ~(unsigned)(PKEYGUARD_REPORTER_GRANT_DEFAULTS | PKEYGUARD_REPORTER_RECOVER)) != 0)
         return -EINVAL;
     error = keep_loaded();
-    if (error == 0)
-        error = library_lock();
+    if (error != 0)
+        return error;
+    error = library_lock();
     if (error != 0)
         return error;
     if (!reporter.installed)

@@ -112,8 +112,9 @@ int pkeyguard_thread_use_signal(int signal)
     if (!signal_round_may_use(signal))
         return -EINVAL;
     error = pkeys_ruled_out() == 0 ? keep_loaded() : 0;
-    if (error == 0)
-        error = library_lock();
+    if (error != 0)
+        return error;
+    error = library_lock();
     if (error != 0)
         return error;
     error = pkeys_ruled_out() == 0 ? signal_round_use(signal) : 0;

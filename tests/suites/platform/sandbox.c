@@ -265,7 +265,6 @@ static void create_regions(void)
     EXPECT(pkeyguard_region_create(NULL, 1, PAGE_RW, PKEYGUARD_REGION_NO_FORK, &region) == 0);
     EXPECT(pkeyguard_region_create(key, 1, PAGE_RW, PKEYGUARD_REGION_FORK_WIPE, &region) == 0);
     EXPECT(pkeyguard_region_create_with(key, "content", 8, PROT_READ, 0, &region) == 0);
-    EXPECT(pkeyguard_region_name(region, "name") == 0);
     make_heap();
 }
 
@@ -298,9 +297,34 @@ static void adopt_own_memory(void)
            0);
 }
 
+static int use_guards_and_fault(void *unused)
+{
+    (void)unused;
+    use_guards();
+    access_byte(WRITE_BYTE, address_of(region));
+    return 0;
+}
+
+static void make_region_and_recover(void)
+{
+    make_region();
+    EXPECT(pkeyguard_fault_reporter_install(PKEYGUARD_REPORTER_RECOVER) == 0);
+}
+
+static void call_foreign_code(void)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    pkeyguard_scoped_closed (gate)
+        use_guards();
+    EXPECT(pkeyguard_try_call(use_guards_and_fault, NULL, &result, &fault) == -EFAULT);
+}
+
 static void change_region(void)
 {
-    EXPECT(pkeyguard_region_protect(region, PROT_READ) == 0 &&
+    EXPECT(pkeyguard_region_name(region, "name") == 0 &&
+           pkeyguard_region_protect(region, PROT_READ) == 0 &&
            pkeyguard_region_associate(region, NULL) == 0 &&
            pkeyguard_region_associate(region, key) == 0);
 }
@@ -418,6 +442,9 @@ static void use_signal_and_start_thread(void)
 
 static void make_keys_again(void)
 {
+    make_key();
+    EXPECT(pkeyguard_key_set_rights_everywhere(key, PKEYGUARD_READ_ONLY) == 0);
+    EXPECT(pkeyguard_key_destroy(key) == 0);
     for (int i = 0; i < 2 * KEYS; i++) {
         make_key();
         EXPECT(pkeyguard_key_destroy(key) == 0);
@@ -427,7 +454,7 @@ static void make_keys_again(void)
 #define LOCKING    SYS_rt_sigprocmask, SYS_futex
 #define PROTECTING SYS_mprotect, SYS_pkey_mprotect
 #define COUNTING   SYS_openat, SYS_fstat, SYS_close, SYS_lseek, SYS_getdents64
-#define MAPPING    SYS_mmap, SYS_munmap, SYS_madvise, SYS_prctl
+#define MAPPING    SYS_mmap, SYS_munmap, SYS_madvise
 #define VIRTUAL                                                                      \
     LOCKING, SYS_pkey_mprotect, SYS_pkey_alloc, SYS_pkey_free, SYS_mmap, SYS_munmap, \
         SYS_membarrier, SYS_gettid, SYS_process_vm_readv, SYS_unshare, COUNTING
@@ -480,7 +507,8 @@ static const struct phase phases[] = {
      adopt_own_memory,
      {LOCKING, PROTECTING, SYS_mmap, SYS_prctl, SYS_openat, SYS_ioctl, SYS_newfstatat, SYS_close,
       END}},
-    {"changes of a region", make_region, change_region, {LOCKING, PROTECTING, END}},
+    {"changes of a region", make_region, change_region, {LOCKING, PROTECTING, SYS_prctl, END}},
+    {"foreign code", make_region_and_recover, call_foreign_code, {LOCKING, SYS_mprotect, END}},
     {"software key, guards and heap",
      make_software_region_and_heap,
      use_everything,
