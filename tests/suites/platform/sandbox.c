@@ -5,11 +5,9 @@
  * phase.
  */
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -19,6 +17,23 @@
 
 #include "place.h"
 #include "test_platform.h"
+
+/* For seccomp(2). The kernel's own headers define these; a system with musl may lack the headers.
+ */
+struct filter_step {
+    uint16_t code;
+    uint8_t if_true, if_false; /* steps to skip */
+    uint32_t operand;
+};
+struct filter {
+    unsigned short length;
+    struct filter_step *steps;
+};
+enum { LOAD_WORD = 0x20, JUMP_IF_EQUAL = 0x15, RETURN = 0x06 };
+enum { NUMBER_OFFSET = 0 }; /* of struct seccomp_data's first member, the system call's number */
+enum { SET_FILTER = 1, EVERY_THREAD = 1 };
+#define ALLOW        0x7fff0000u
+#define KILL_PROCESS 0x80000000u
 
 #ifndef SYS_memfd_secret
 #define SYS_memfd_secret 447
@@ -43,23 +58,19 @@ static void exit_unless(bool as_expected, int line)
 static void enter_sandbox(const int *calls)
 {
     static const int always[] = {SYS_read, SYS_write, SYS_exit, SYS_exit_group, END};
-    struct sock_filter filter[160];
-    struct sock_fprog program = {.filter = filter};
     const int *lists[] = {always, calls};
+    struct filter_step steps[100] = {{LOAD_WORD, 0, 0, NUMBER_OFFSET}};
+    struct filter filter = {.length = 1, .steps = steps};
 
-    filter[program.len++] =
-        (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
     for (int i = 0; i < 2; i++) {
         for (const int *call = lists[i]; *call != END; call++) {
-            filter[program.len++] =
-                (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)*call, 0, 1);
-            filter[program.len++] =
-                (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+            steps[filter.length++] = (struct filter_step){JUMP_IF_EQUAL, 0, 1, (uint32_t)*call};
+            steps[filter.length++] = (struct filter_step){RETURN, 0, 0, ALLOW};
         }
     }
-    filter[program.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    steps[filter.length++] = (struct filter_step){RETURN, 0, 0, KILL_PROCESS};
     EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    EXPECT(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0);
+    EXPECT(syscall(SYS_seccomp, SET_FILTER, EVERY_THREAD, &filter) == 0);
 }
 
 /* ---- what phases use ---- */
