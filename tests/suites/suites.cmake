@@ -66,7 +66,7 @@ pkeyguard_suite(jemalloc
 
 # Calls of these functions go through support/failing.c.
 set(wrapped calloc mmap mremap munmap mprotect madvise mlock ftruncate fopen syscall
-    pkeyguard_pkru_supported thread_records_any_pins)
+    pkeyguard_pkru_supported thread_records_any_pins os_milliseconds)
 list(TRANSFORM wrapped PREPEND -Wl,--wrap=)
 
 # pkeyguard_build_suites(VARIANT LIBRARY SUITES NAME... [OPTIONS OPTION...])

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -25,6 +27,10 @@ static int refused[CALLS]; /* the errors; 0: not refused */
 static enum call hooked_call;
 static void (*hook)(void *address, unsigned long length);
 static bool without_limit;
+
+static bool clock_is_set;
+static atomic_uint clock_step;
+static _Atomic uint64_t clock_time;
 
 void fail_call(enum call call, int skip, int error, int times)
 {
@@ -69,6 +75,12 @@ void wait_without_limit(void)
     without_limit = true;
 }
 
+void set_clock(unsigned step)
+{
+    clock_step = step;
+    clock_is_set = true;
+}
+
 static void run_hook(enum call call, void *address, unsigned long length)
 {
     void (*run)(void *, unsigned long) = hook;
@@ -105,6 +117,7 @@ int __real_ftruncate(int file, off_t length);
 FILE *__real_fopen(const char *path, const char *mode);
 bool __real_pkeyguard_pkru_supported(void);
 bool __real_thread_records_any_pins(int pkey);
+uint64_t __real_os_milliseconds(void);
 long __real_syscall(long number, ...);
 
 void *__wrap_calloc(size_t count, size_t size);
@@ -181,9 +194,17 @@ bool __wrap_thread_records_any_pins(int pkey)
     return pinned;
 }
 
-static enum call call_of(long number)
+uint64_t __wrap_os_milliseconds(void);
+uint64_t __wrap_os_milliseconds(void)
+{
+    return clock_is_set ? clock_time += clock_step : __real_os_milliseconds();
+}
+
+static enum call call_of(long number, long second_argument)
 {
     switch (number) {
+    case SYS_futex:
+        return second_argument == NUMBER_OF_FUTEX_WAIT ? CALL_FUTEX_WAIT : ANY_CALL;
     case SYS_pkey_alloc:
         return CALL_PKEY_ALLOC;
     case SYS_pkey_mprotect:
@@ -229,7 +250,7 @@ static long the_one_pkey(void)
 long __wrap_syscall(long number, ...);
 __attribute__((no_sanitize_address)) long __wrap_syscall(long number, ...)
 {
-    enum call call = call_of(number);
+    enum call call;
     long a[6];
     va_list arguments;
 
@@ -237,7 +258,8 @@ __attribute__((no_sanitize_address)) long __wrap_syscall(long number, ...)
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(arguments, long);
     va_end(arguments);
-    if (number == SYS_futex && a[1] == NUMBER_OF_FUTEX_WAIT && without_limit)
+    call = call_of(number, a[1]);
+    if (call == CALL_FUTEX_WAIT && without_limit)
         a[3] = 0;
     if (call != ANY_CALL && fails(call, (void *)a[0], (unsigned long)a[1]))
         return failing_error == 0 ? 0 : -1;

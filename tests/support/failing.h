@@ -32,6 +32,7 @@ enum call {
     CALL_IOCTL,
     LOOK_AT_PINS,
     CALL_GETDENTS64,
+    CALL_FUTEX_WAIT,
     CALLS
 };
 
@@ -61,8 +62,9 @@ void refuse_call(enum call call, int error);
 bool stop_failing(void);
 
 /*
- * Runs this function once, before the next call of this kind. LOOK_AT_PINS is not a system call but
- * the library's own check whether a thread pins a pkey: there the function runs after it.
+ * Runs this function once, before the next call of this kind. CALL_FUTEX_WAIT are the library's
+ * waits. LOOK_AT_PINS is not a system call but the library's own check whether a thread pins a
+ * pkey: there the function runs after it.
  */
 void before_call(enum call call, void (*run)(void *address, unsigned long length));
 
@@ -70,5 +72,11 @@ void before_call(enum call call, void (*run)(void *address, unsigned long length
  * From now on the library's waits have no time limit: they end only when another thread wakes them.
  */
 void wait_without_limit(void);
+
+/*
+ * From now on the library's clock advances by so many milliseconds whenever the library reads it.
+ * With 0 it stands still: the library never gives up.
+ */
+void set_clock(unsigned step);
 
 #endif

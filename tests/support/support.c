@@ -293,6 +293,20 @@ void assert_exits(int child, int expected)
     ck_assert_int_eq(WEXITSTATUS(status), expected);
 }
 
+void wait_until_asleep(int thread)
+{
+    char path[64], state = 'R';
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread);
+    while (state != 'S') {
+        FILE *stat = fopen(path, "r");
+
+        ck_assert_ptr_nonnull(stat);
+        ck_assert_int_eq(fscanf(stat, "%*d (%*[^)]) %c", &state), 1);
+        fclose(stat);
+    }
+}
+
 struct pkeyguard_key *new_key(enum pkeyguard_rights default_rights, unsigned flags)
 {
     struct pkeyguard_key *key = NULL;

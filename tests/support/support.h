@@ -127,6 +127,9 @@ void assert_aborts(void (*call)(void *argument), void *argument, const char *lin
 /* Waits for a child process that the caller forked, which must exit with this status. */
 void assert_exits(int child, int status);
 
+/* Returns when this thread sleeps in the kernel. */
+void wait_until_asleep(int thread);
+
 struct pkeyguard_key *new_key(enum pkeyguard_rights default_rights, unsigned flags);
 struct pkeyguard_region *new_region(struct pkeyguard_key *key);
 char *address_of(const struct pkeyguard_region *region);

@@ -10,7 +10,8 @@
 struct worker {
     pthread_t thread;
     pid_t id;
-    atomic_int order, done; /* numbers of the last function that it was given, and has run */
+    /* Numbers of the last function that it was given, has begun and has run. */
+    atomic_int order, begun, done;
     void (*work)(void *argument);
     void *argument;
 };
@@ -24,6 +25,9 @@ void start_worker(struct worker *worker);
 void begin_on(struct worker *worker, void (*work)(void *argument), void *argument);
 void wait_for(struct worker *worker);
 void run_on(struct worker *worker, void (*work)(void *argument), void *argument);
+
+/* Returns when the worker sleeps inside the function that it was given, or has run it. */
+void wait_until_blocked(struct worker *worker);
 
 /* Ends the thread and joins it. */
 void end_worker(struct worker *worker);

@@ -182,7 +182,6 @@ START_TEST(heap_works_in_a_fork_child)
         pid_t child = fork();
 
         if (child == 0) {
-            alarm(20);
             for (size_t size = 1; size < 10000; size *= 2) {
                 for (int shard = 0; shard < 20; shard++)
                     new_object(shared_heap, size);

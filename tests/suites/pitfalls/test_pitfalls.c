@@ -281,19 +281,6 @@ static void *read_into_region(void *unused)
     return NULL;
 }
 
-static bool is_asleep(int thread)
-{
-    char path[64], state = 0;
-    FILE *stat;
-
-    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread);
-    stat = fopen(path, "r");
-    ck_assert_ptr_nonnull(stat);
-    ck_assert_int_eq(fscanf(stat, "%*d %*s %c", &state), 1);
-    fclose(stat);
-    return state == 'S';
-}
-
 /*
  * Surprise: revoking must reach calls that are blocked. Here a read(2) that began inside an open
  * scope.
@@ -305,8 +292,9 @@ START_TEST(blocked_read_gets_efault_after_revocation)
 
     ck_assert_int_eq(pipe(pipe_ends), 0);
     ck_assert_int_eq(pthread_create(&thread, NULL, read_into_region, NULL), 0);
-    while (reader_id == 0 || !is_asleep(reader_id))
+    while (reader_id == 0)
         sched_yield();
+    wait_until_asleep(reader_id);
     ck_assert_int_eq(pkeyguard_region_protect(region, PROT_NONE), 0);
     ck_assert_int_eq(write(pipe_ends[1], "data", 4), 4);
     ck_assert_int_eq(pthread_join(thread, NULL), 0);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <signal.h>
 
+#include "failing.h"
 #include "test_revocation.h"
 
 struct pkeyguard_key *keys[PKEYS];
@@ -130,6 +131,15 @@ void assert_default_is_granted(void)
 
 void set_up_signal(void)
 {
+    set_clock(0);
     ck_assert_int_eq(pkeyguard_thread_use_signal(SIGURG), 0);
     set_up_workers();
+}
+
+void assert_revocation_fails(void)
+{
+    set_clock(20); /* the library gives up when 500 have passed */
+    ck_assert_int_eq(create_key(), -ENOSPC);
+    ck_assert_ptr_null(keys[VICTIM]);
+    set_clock(0);
 }

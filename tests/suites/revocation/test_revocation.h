@@ -41,8 +41,14 @@ void do_reset(void *unused);
 void do_register(void *unused);
 void do_raise(void *unused); /* SIGUSR1 */
 
-/* Before the tests with a signal: lets the library use SIGURG, then as set_up_workers(). */
+/*
+ * Before the tests with a signal: lets the library use SIGURG, then as set_up_workers(). The
+ * library asks threads until they have all closed the pkey, however long that takes.
+ */
 void set_up_signal(void);
+
+/* The library gives up after it has asked the threads some times: the pkey waits. */
+void assert_revocation_fails(void);
 
 /* The files of the suite. */
 void add_resets(Suite *suite);

@@ -2,7 +2,6 @@
 /* Helpers for the files of this suite. */
 #include <errno.h>
 #include <stdint.h>
-#include <time.h>
 
 #include "test_virtual.h"
 
@@ -140,9 +139,4 @@ void assert_blocks_eviction(struct worker *worker)
         }
     }
     ck_assert_int_eq(error, -EAGAIN);
-}
-
-void sleep_60_ms(void)
-{
-    nanosleep(&(struct timespec){.tv_nsec = 60 * 1000 * 1000}, NULL);
 }

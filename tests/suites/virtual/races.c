@@ -224,7 +224,7 @@ static void begin_racer_acquire(void *address, unsigned long length)
 {
     (void)address, (void)length;
     begin_on(&racer, racer_acquire, (void *)0);
-    sleep_60_ms();
+    wait_until_blocked(&racer);
     ck_assert_int_ne(racer.done, racer.order);
 }
 

@@ -53,9 +53,6 @@ bool can_read_on(struct worker *worker, const void *address);
 /* The worker, which is not registered, keeps keys from being evicted: -EAGAIN. */
 void assert_blocks_eviction(struct worker *worker);
 
-/* Gives another thread time, to block or to do what it must not do. */
-void sleep_60_ms(void);
-
 /* The files of the suite. */
 void add_basics(Suite *suite);
 void add_sharing(Suite *suite);

@@ -46,6 +46,14 @@ static void do_key_scope(void *i)
         waiting--;
 }
 
+static atomic_bool about_to_wait;
+
+static void note_wait(void *unused, unsigned long length)
+{
+    (void)unused, (void)length;
+    about_to_wait = true;
+}
+
 /* _i / 2 is the kind of scope. */
 START_TEST(scope_waits_for_a_pin_to_drop)
 {
@@ -60,13 +68,13 @@ START_TEST(scope_waits_for_a_pin_to_drop)
     if (_i % 2 == 0) /* else it also wakes by itself from time to time */
         wait_without_limit();
     begin_on(&worker, ways[way], (void *)(intptr_t)POOL);
-    while (waiting == 0)
-        sched_yield();
-    sleep_60_ms();
+    wait_until_blocked(&worker);
     ck_assert_int_eq(waiting, 1);
+    before_call(CALL_FUTEX_WAIT, note_wait);
     pkeyguard_release(&guards[0]);
-    if (way == 2) {
-        sleep_60_ms();
+    if (way == 2) { /* the worker wakes, and needs one more pkey */
+        while (!about_to_wait)
+            sched_yield();
         ck_assert_int_eq(waiting, 1);
         pkeyguard_release(&guards[1]);
     }
@@ -84,9 +92,8 @@ static void *pin_pool_and_end(void *unused)
     (void)unused;
     pin_pool();
     waiting = 1;
-    while (waiting == 1)
+    while (!about_to_wait)
         sched_yield();
-    sleep_60_ms();
     return NULL;
 }
 
@@ -98,6 +105,7 @@ START_TEST(scope_waits_for_a_thread_to_end)
     ck_assert_int_eq(pthread_create(&thread, NULL, pin_pool_and_end, NULL), 0);
     while (waiting == 0)
         sched_yield();
+    before_call(CALL_FUTEX_WAIT, note_wait);
     do_scope((void *)(intptr_t)POOL);
     ck_assert_int_eq(pthread_join(thread, NULL), 0);
 }
@@ -143,6 +151,7 @@ static void wait_for_unregistered_thread(void *ret_thread)
         open_and_close(i);
     start_worker(&worker);
     *(pid_t *)ret_thread = worker.id;
+    pretend_call(CALL_FUTEX_WAIT);
     open_scope(POOL);
 }
 
@@ -175,26 +184,23 @@ START_TEST(abort_names_the_unregistered_thread)
 }
 END_TEST
 
-static void *register_after_a_while(void *unused)
+static struct worker newcomer;
+
+static void register_newcomer(void *unused, unsigned long length)
 {
-    (void)unused;
-    sleep_60_ms();
-    sleep_60_ms();
-    ck_assert_int_eq(pkeyguard_thread_register(), 0);
-    sleep_60_ms();
-    return NULL;
+    (void)length;
+    run_on(&newcomer, do_register, unused);
 }
 
 START_TEST(scope_waits_for_a_thread_to_register)
 {
-    pthread_t thread;
-
     for (int i = 0; i < POOL; i++)
         open_and_close(i);
-    ck_assert_int_eq(pthread_create(&thread, NULL, register_after_a_while, NULL), 0);
+    start_worker(&newcomer);
     ck_assert_int_eq(acquire(POOL, PKEYGUARD_READ_ONLY), -EAGAIN);
+    before_call(CALL_FUTEX_WAIT, register_newcomer);
     open_scope(POOL);
-    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    end_worker(&newcomer);
 }
 END_TEST
 
