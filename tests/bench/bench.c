@@ -2,6 +2,8 @@
 /*
  * usage: bench_MODULE instructions    measures the groups that count instructions or memory; fails
  *                                     if a target is missed
+ *        bench_MODULE targets         the same, without what has no targets: other software, and
+ *                                     means
  *        bench_MODULE times [ROUNDS]  measures the groups that compare times; prints the targets
  *                                     and does not check them
  */
@@ -25,6 +27,7 @@ enum { COUNT = 10, TRIES = 50 };
 /* After ROUNDS_IN_PLACE rounds a group is set up again at other addresses. */
 enum { MAX_ROUNDS = 2000, ROUNDS_IN_PLACE = 100, MAX_ROWS = 16 };
 
+static bool targets_only;
 static bool targets_met = true;
 
 void bench_require(bool succeeded, const char *what)
@@ -165,8 +168,12 @@ static void count_instructions(const struct bench_group *group)
     else
         printf("| **%s** | instructions | | |\n", group->name);
     for (const struct bench_row *row = group->rows; row->name != NULL; row++) {
-        double count = count_ticks(group, row->operation);
-        double cost = ratio ? count / baseline : count - baseline;
+        double count, cost;
+
+        if (targets_only && row->other)
+            continue;
+        count = count_ticks(group, row->operation);
+        cost = ratio ? count / baseline : count - baseline;
 
         printf("| %s | %.*f |", row->name, decimals, cost);
         if (group->unit == MEAN_INSTRUCTIONS)
@@ -235,8 +242,13 @@ static void count_memory(const struct bench_group *group)
     group->set_up();
     printf("| **%s** | bytes each, mappings | | |\n", group->name);
     for (const struct bench_row *row = group->rows; row->name != NULL; row++) {
-        struct memory memory = measure_memory(row->operation, group->objects);
-        double cost = 1024.0 * (double)memory.kilobytes / group->objects;
+        struct memory memory;
+        double cost;
+
+        if (targets_only && row->other)
+            continue;
+        memory = measure_memory(row->operation, group->objects);
+        cost = 1024.0 * (double)memory.kilobytes / group->objects;
 
         printf("| %s | %.1f, %ld | |", row->name, cost, memory.mappings);
         print_target(row, 0);
@@ -376,31 +388,37 @@ static void compare_times(const struct bench_group *group, size_t rounds)
     }
 }
 
+static void measure(const struct bench_group *group, bool counts, size_t rounds)
+{
+    bool compares = group->unit == TIME_RATIO || group->unit == LOWEST_TIME_RATIO;
+
+    if (counts == compares || (targets_only && group->unit == MEAN_INSTRUCTIONS))
+        return;
+    if (compares)
+        compare_times(group, rounds);
+    else if (group->unit == MEMORY)
+        count_memory(group);
+    else
+        count_instructions(group);
+}
+
 int main(int argc, char *argv[])
 {
-    bool counts = argc == 2 && strcmp(argv[1], "instructions") == 0;
+    const char *what = argc < 2 ? "" : argv[1];
+    bool counts = argc == 2 && strcmp(what, "instructions") == 0;
     long rounds = argc == 3 ? strtol(argv[2], NULL, 10) : MAX_ROUNDS;
 
-    if (!counts &&
-        (argc < 2 || strcmp(argv[1], "times") != 0 || rounds < 1 || rounds > MAX_ROUNDS)) {
-        fprintf(stderr, "usage: %s instructions | times [ROUNDS]\n", argv[0]);
+    targets_only = argc == 2 && strcmp(what, "targets") == 0;
+    counts = counts || targets_only;
+    if (!counts && (strcmp(what, "times") != 0 || rounds < 1 || rounds > MAX_ROUNDS)) {
+        fprintf(stderr, "usage: %s instructions | targets | times [ROUNDS]\n", argv[0]);
         return 2;
     }
     if (counts && !clock_counts_instructions()) {
         fprintf(stderr, "bench: this machine's clock does not count instructions\n");
         return 2;
     }
-    for (const struct bench_group *group = bench_groups; group->name != NULL; group++) {
-        bool compares = group->unit == TIME_RATIO || group->unit == LOWEST_TIME_RATIO;
-
-        if (counts == compares)
-            continue;
-        if (compares)
-            compare_times(group, (size_t)rounds);
-        else if (group->unit == MEMORY)
-            count_memory(group);
-        else
-            count_instructions(group);
-    }
+    for (const struct bench_group *group = bench_groups; group->name != NULL; group++)
+        measure(group, counts, (size_t)rounds);
     return targets_met ? 0 : 1;
 }

@@ -40,6 +40,7 @@ struct bench_row {
     unsigned writes; /* how many WRPKRU one operation executes; checked with INSTRUCTIONS and
                         INSTRUCTION_RATIO */
     double at_most;  /* the target, in the group's unit; 0: none */
+    bool other;      /* not the library but what it is compared with: not run by "targets" */
 };
 
 /* Rows with the same preparation and baseline. The last group has no name. */

@@ -236,12 +236,12 @@ BY_THREADS(jemalloc_by_one, jemalloc_wiped, 1)
 BY_THREADS(jemalloc_by_two, jemalloc_wiped, 2)
 
 /* clang-format off */
-#define OTHER_ALLOCATORS                              \
-    {"glibc", glibc, .writes = 0},                    \
-    {"jemalloc", jemalloc, .writes = 0},              \
-    {"jemalloc, wiped", jemalloc_wiped, .writes = 0}, \
-    {"OpenSSL's secure heap", openssl, .writes = 0},  \
-    {"libsodium", sodium, .writes = 0}
+#define OTHER_ALLOCATORS                                \
+    {"glibc", glibc, .other = true},                    \
+    {"jemalloc", jemalloc, .other = true},              \
+    {"jemalloc, wiped", jemalloc_wiped, .other = true}, \
+    {"OpenSSL's secure heap", openssl, .other = true},  \
+    {"libsodium", sodium, .other = true}
 /* clang-format on */
 
 static const struct bench_row counted_rows[] = {
@@ -262,15 +262,15 @@ static const struct bench_row timed_rows[] = {
 
 static const struct bench_row live_rows[] = {
     {"heap", heap_live, .at_most = 48},
-    {"glibc", glibc_live, .writes = 0},
-    {"jemalloc", jemalloc_live, .writes = 0},
-    {"OpenSSL's secure heap, of 4 MiB", openssl_live, .writes = 0},
+    {"glibc", glibc_live, .other = true},
+    {"jemalloc", jemalloc_live, .other = true},
+    {"OpenSSL's secure heap, of 4 MiB", openssl_live, .other = true},
     {0},
 };
 
 static const struct bench_row few_live_rows[] = {
     {"heap", heap_live, .at_most = 48},
-    {"libsodium", sodium_live, .writes = 0},
+    {"libsodium", sodium_live, .other = true},
     {0},
 };
 

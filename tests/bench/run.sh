@@ -37,7 +37,7 @@ of X, which itself costs n. A target is the most that the operation may cost. "W
 object is overwritten before it is freed, as the heap does.
 
 - machine: $(sed -n 's/^model name\t*: //p' /proc/cpuinfo | head -n 1), $pku, Linux $(uname -r)
-- emulator: QEMU $(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
+- emulator: QEMU $(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p'), Linux 6.12
 - compiler: gcc $(cc -dumpfullversion) -O2
 - compared with: glibc $(ldd --version | sed -n '1s/.* //p'), libsodium $(pkg-config --modversion libsodium), jemalloc $(pkg-config --modversion jemalloc | sed 's/_.*//'),
   OpenSSL $(pkg-config --modversion libcrypto)

@@ -3,8 +3,9 @@
 #
 # boot.sh WORKDIR JOBS [FILE...]
 #
-# Runs programs in an emulated machine, the guest, whose CPU has protection keys, or in an aarch64
-# guest. WORKDIR must contain vmlinuz (fetch-kernel.sh) and init (init.c, linked statically).
+# Runs programs in an emulated machine, the guest, whose CPUs have protection keys, or in an aarch64
+# guest. WORKDIR must contain vmlinuz (fetch-kernel.sh) and init (init.c, linked statically). The
+# guest has two CPUs and runs two jobs at a time.
 #
 # Each line of JOBS is a job: NAME, TIMEOUT in seconds, ENVIRONMENT and COMMAND, separated by tabs.
 # ENVIRONMENT is a list of VAR=value words, or -. COMMAND is a list of words without quoting; the
@@ -19,8 +20,9 @@
 #
 # Environment, with defaults in parentheses:
 #
-# GUEST_TIMEOUT  seconds for the whole boot (300)
-# GUEST_MEMORY   MiB (512)
+# GUEST_TIMEOUT  seconds for the whole boot (900)
+# GUEST_MEMORY   MiB (1024)
+# GUEST_OPTIONS  further options of the kernel
 # GUEST_CPU      x86_64 or aarch64 (x86_64); an aarch64 guest has one processor: several would
 #                wait for each other whenever a fork changes page tables
 # GUEST_ICOUNT   1: one processor whose clock counts instructions, one per nanosecond. A run can be
@@ -39,7 +41,7 @@ fi
 work=$1
 jobs=$2
 shift 2
-limit=${GUEST_TIMEOUT:-300}
+limit=${GUEST_TIMEOUT:-900}
 tab=$(printf '\t')
 
 qemu=qemu-system-${GUEST_CPU:-x86_64}
@@ -47,7 +49,7 @@ command -v "$qemu" >/dev/null ||
     fail "there is no $qemu: install qemu-system-x86 and qemu-system-arm"
 command -v cpio >/dev/null || fail "there is no cpio: install cpio"
 
-rm -rf "$work/results" "$work/root" "$work/console.log" "$work/output"
+rm -rf "$work/results" "$work/root" "$work/console.log" "$work"/output?
 mkdir -p "$work/results" "$work/root"
 
 # The initial file system.
@@ -68,7 +70,7 @@ fi
     echo "$needed" | sed -n 's|^[^/]*\(/.*\) (0x[0-9a-f]*)$|\1|p'
     PATH=$PATH:/usr/sbin:/sbin ldconfig -p | sed -n 's/.*libgcc_s\.so\.1 (libc6,x86-64) => //p'
     echo /etc/ld.so.cache
-} | sort -u | xargs -d '\n' cp -L --parents -t "$work/root" || fail "cannot copy all files"
+} | xargs -d '\n' realpath -s | sort -u | xargs -d '\n' cp -L --parents -t "$work/root" || fail "cannot copy all files"
 cp "$work/init" "$work/root/init"
 cp "$jobs" "$work/root/jobs"
 (cd "$work/root" && find . | cpio -o -H newc -R 0:0 --quiet) >"$work/initramfs"
@@ -76,7 +78,7 @@ rm -rf "$work/root"
 
 # The boot.
 token=$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
-options='console=ttyS0 quiet panic=-1 secretmem.enable=1'
+options="console=ttyS0 quiet panic=-1 ${GUEST_OPTIONS:-}"
 if [ "${GUEST_ICOUNT:-0}" = 1 ]; then
     set -- -accel tcg -icount shift=0 -smp 1
     options="$options nokaslr norandmaps randomize_kstack_offset=off"
@@ -85,54 +87,61 @@ elif [ "$qemu" = qemu-system-aarch64 ]; then
     # the time.
     set -- -accel tcg -machine virt -smp 1 -cpu max,pauth-impdef=on \
         -chardev "file,id=console,path=$work/console.log" -device pci-serial,chardev=console \
-        -chardev "file,id=output,path=$work/output" -device pci-serial,chardev=output
+        -chardev "file,id=output,path=$work/output1" -device pci-serial,chardev=output
 else
     set -- -accel tcg,thread=multi -smp 2
 fi
 if [ "$qemu" = qemu-system-x86_64 ]; then
-    set -- "$@" -cpu max -serial "file:$work/console.log" -serial "file:$work/output"
+    set -- "$@" -cpu max -serial "file:$work/console.log" \
+        -serial "file:$work/output1" -serial "file:$work/output2"
 fi
 ended=0
-timeout --foreground -k 5 "$limit" "$qemu" "$@" -m "${GUEST_MEMORY:-512}" \
+timeout --foreground -k 5 "$limit" "$qemu" "$@" -m "${GUEST_MEMORY:-1024}" \
     -nodefaults -no-user-config -display none -no-reboot \
     -kernel "$work/vmlinuz" -initrd "$work/initramfs" -append "$options -- $token" \
     </dev/null || ended=$?
 
-# The results. A job's output is between its start marker and its end marker or the end of the file.
+# The results. Each processor of the guest has an output: a job's is between its start marker and its
+# end marker or the end of the file.
+
 # save BEGIN END STATUS: writes the bytes from BEGIN up to END to the job's log.
 save() {
     mkdir -p "$(dirname "$work/results/$running")"
-    dd if="$work/output" of="$work/results/$running.log" bs=64k status=none \
+    dd if="$output" of="$work/results/$running.log" bs=64k status=none \
         iflag=skip_bytes,count_bytes skip="$1" count="$(($2 - $1))"
     echo "$3" >"$work/results/$running.status"
 }
-touch "$work/output" "$work/console.log"
-grep -abo "^$token$tab.*" "$work/output" >"$work/markers" || :
-running=
-while IFS=: read -r offset marker; do
-    job=${marker#*"$tab"*"$tab"}
-    case $marker in
-    "$token${tab}start$tab"*)
-        running=$job
-        begin=$((offset + ${#marker} + 1))
-        ;;
-    *)
-        save "$begin" "$((offset - 1))" "${job#*"$tab"}"
-        running=
-        ;;
-    esac
-done <"$work/markers"
+touch "$work/output1" "$work/console.log"
+lost=
+for output in "$work"/output?; do
+    grep -abo "^$token$tab.*" "$output" >"$work/markers" || :
+    running=
+    while IFS=: read -r offset marker; do
+        job=${marker#*"$tab"*"$tab"}
+        case $marker in
+        "$token${tab}start$tab"*)
+            running=$job
+            begin=$((offset + ${#marker} + 1))
+            ;;
+        *)
+            save "$begin" "$((offset - 1))" "${job#*"$tab"}"
+            running=
+            ;;
+        esac
+    done <"$work/markers"
+    if [ -n "$running" ]; then
+        save "$begin" "$(wc -c <"$output")" lost
+        lost="$lost $running"
+    fi
+done
 
 if ! grep -qx "$token${tab}done" "$work/console.log"; then
-    if [ -n "$running" ]; then
-        save "$begin" "$(wc -c <"$work/output")" lost
-    fi
     case $ended in
     124 | 137) reason="did not finish in $limit seconds" ;;
     0) reason="stopped before it was done" ;;
     *) reason="was lost: QEMU's status is $ended" ;;
     esac
-    echo "boot.sh: the guest $reason; running job: ${running:-none}; the guest's console:" >&2
+    echo "boot.sh: the guest $reason; running jobs:${lost:- none}; the guest's console:" >&2
     tail -n 40 "$work/console.log" >&2
     exit 1
 fi

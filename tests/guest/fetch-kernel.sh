@@ -1,19 +1,20 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# fetch-kernel.sh DIR [ARCHITECTURE]
+# fetch-kernel.sh DIR [VERSION [ARCHITECTURE]]
 #
-# Downloads Debian's newest cloud kernel for ARCHITECTURE (amd64) to DIR/vmlinuz, unless it is
-# there. Installs nothing.
+# Downloads Debian 12's newest cloud kernel of VERSION, 6.12 or 6.1 (6.12), for ARCHITECTURE (amd64)
+# to DIR/vmlinuz, unless a kernel is there. Installs nothing.
 set -eu
 export LC_ALL=C
 
 if [ $# -lt 1 ]; then
-    echo "usage: fetch-kernel.sh DIR [ARCHITECTURE]" >&2
+    echo "usage: fetch-kernel.sh DIR [VERSION [ARCHITECTURE]]" >&2
     exit 1
 fi
 dir=$1
-architecture=${2:-amd64}
+version=${2:-6.12}
+architecture=${3:-amd64}
 kernel=$dir/vmlinuz
 . "$(dirname "$0")/../foreign-apt.sh"
 
@@ -22,14 +23,14 @@ if [ -s "$kernel" ]; then
 fi
 
 fail() {
-    echo "fetch-kernel.sh: $1; $2, or put a Linux kernel for $architecture at $kernel" >&2
+    echo "fetch-kernel.sh: $1; $2, or put a Linux $version for $architecture at $kernel" >&2
     exit 1
 }
 
 # Prints the name of the newest kernel's package, or nothing if the package lists do not have it.
 newest_package() {
-    apt-cache depends "linux-image-cloud-$architecture" 2>/dev/null |
-        sed -n 's/.*Depends: \(linux-image-[0-9].*-cloud-'"$architecture"'\)$/\1/p'
+    apt-cache pkgnames "linux-image-$version." |
+        grep -E -- "^linux-image-[0-9.]+(-[0-9]+|\+deb[0-9]+)-cloud-$architecture\$" | sort -V | tail -n 1
 }
 
 for tool in apt-get apt-cache dpkg-deb; do
@@ -55,7 +56,7 @@ download() {
 }
 
 # The package lists may be missing, or so old that they name a kernel which Debian no longer has.
-error="apt does not know linux-image-cloud-$architecture"
+error="apt does not know a package linux-image-$version.*-cloud-$architecture"
 if ! download; then
     update=$(apt-get -qq update 2>&1) || fail "apt-get update: $update" "run it as root"
     download || fail "cannot download a kernel: $error" "check the network and apt's sources"

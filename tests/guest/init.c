@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest's init: runs the jobs in /jobs, one after the other, and powers off. boot.sh describes
- * the format of /jobs and reads the output.
+ * The guest's init: runs the jobs in /jobs, as many at a time as the machine has processors, and
+ * powers off. boot.sh describes the format of /jobs and reads the output.
  *
- * A job's output goes to ttyS1 between two marker lines. A marker starts with a token that boot.sh
+ * Each processor has a slot, which runs one job after the other. A job's output goes to the slot's
+ * terminal, ttyS1 or the next, between two marker lines. A marker starts with a token that boot.sh
  * makes up for each boot, so that no output looks like a marker. The token is the last argument.
  * The arguments before it are options that the kernel does not know as its own, such as nokaslr.
  */
@@ -13,6 +14,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 struct job {
@@ -30,14 +33,26 @@ struct job {
     char *command;
 };
 
+struct slot {
+    int output;
+    int procs, kill; /* files of the control group that the jobs run in */
+    pid_t child;     /* 0: no job runs */
+    char name[100];
+    time_t deadline; /* by CLOCK_MONOTONIC */
+    bool timed_out;
+};
+
+enum { MAX_SLOTS = 2 }; /* boot.sh gives the machine a terminal for each */
+
+static struct slot slots[MAX_SLOTS];
+static int slot_count;
 static int console = STDERR_FILENO;
-static int output;
 static const char *token;
-static volatile sig_atomic_t timed_out;
 
 static _Noreturn void power_off(void)
 {
-    tcdrain(output);
+    for (int i = 0; i < slot_count; i++)
+        tcdrain(slots[i].output);
     tcdrain(console);
     reboot(RB_POWER_OFF);
     _exit(1); /* The kernel panics, which ends QEMU, too. */
@@ -62,7 +77,7 @@ static void set_aside_huge_pages(void)
 {
     int fd = open("/proc/sys/vm/nr_hugepages", O_WRONLY | O_CLOEXEC);
 
-    if (fd < 0 || write(fd, "4", 1) != 1)
+    if (fd < 0 || write(fd, "8", 1) != 1)
         fail("huge pages");
     close(fd);
 }
@@ -98,19 +113,6 @@ static __attribute__((format(printf, 2, 3))) void mark(int fd, const char *forma
         fail("tcdrain");
 }
 
-/* Kills every other process, whatever its session: this is process 1. */
-static void kill_all(void)
-{
-    kill(-1, SIGKILL);
-}
-
-static void on_alarm(int number)
-{
-    (void)number;
-    timed_out = 1;
-    kill_all();
-}
-
 static void parse_job(char *line, struct job *job)
 {
     char *timeout;
@@ -143,64 +145,174 @@ static void set_environment(char *words)
     }
 }
 
-static _Noreturn void become(struct job *job)
+static _Noreturn void become(struct job *job, const struct slot *slot)
 {
     char **words = calloc(strlen(job->command) / 2 + 2, sizeof(*words));
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     size_t count = 0;
+    sigset_t none;
 
     setsid();
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     set_environment(job->environment);
-    if (words && null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(output, STDOUT_FILENO) >= 0 &&
-        dup2(output, STDERR_FILENO) >= 0) {
+    if (words && null >= 0 && write(slot->procs, "0", 1) == 1 && dup2(null, STDIN_FILENO) >= 0 &&
+        dup2(slot->output, STDOUT_FILENO) >= 0 && dup2(slot->output, STDERR_FILENO) >= 0) {
         for (char *word = strtok(job->command, " "); word; word = strtok(NULL, " "))
             words[count++] = word;
         execv(words[0], words);
     }
-    dprintf(output, "init: cannot run %s: %s\n", job->command, strerror(errno));
+    dprintf(slot->output, "init: cannot run %s: %s\n", job->command, strerror(errno));
     _exit(127);
 }
 
-static void run(struct job *job)
+static time_t now(void)
 {
-    pid_t child;
-    int status;
+    struct timespec time;
 
-    mark(output, "start\t%s", job->name);
-    timed_out = 0;
-    child = fork();
-    if (child < 0)
+    if (clock_gettime(CLOCK_MONOTONIC, &time) != 0)
+        fail("clock_gettime");
+    return time.tv_sec;
+}
+
+static void start(struct job *job, struct slot *slot)
+{
+    mark(slot->output, "start\t%s", job->name);
+    snprintf(slot->name, sizeof(slot->name), "%s", job->name);
+    slot->deadline = now() + job->timeout;
+    slot->timed_out = false;
+    slot->child = fork();
+    if (slot->child < 0)
         fail("fork");
-    if (child == 0)
-        become(job);
+    if (slot->child == 0)
+        become(job, slot);
+}
 
-    alarm(job->timeout);
-    while (waitpid(child, &status, 0) != child)
-        ;
-    alarm(0);
-    kill_all();
-    while (wait(NULL) > 0)
-        ;
+/* Kills every process of the slot's job, whatever its session. */
+static void kill_job(const struct slot *slot)
+{
+    if (write(slot->kill, "1", 1) != 1)
+        fail("cgroup.kill");
+}
 
+static void finish(struct slot *slot, int status)
+{
+    kill_job(slot);
+    slot->child = 0;
     if (WIFEXITED(status))
-        mark(output, "end\t%s\texit %d", job->name, WEXITSTATUS(status));
-    else if (timed_out && WTERMSIG(status) == SIGKILL)
-        mark(output, "end\t%s\ttimeout", job->name);
+        mark(slot->output, "end\t%s\texit %d", slot->name, WEXITSTATUS(status));
+    else if (slot->timed_out && WTERMSIG(status) == SIGKILL)
+        mark(slot->output, "end\t%s\ttimeout", slot->name);
     else
-        mark(output, "end\t%s\tsignal %d", job->name, WTERMSIG(status));
+        mark(slot->output, "end\t%s\tsignal %d", slot->name, WTERMSIG(status));
+}
+
+/* Reaps the processes that have ended: jobs, and what they have left behind. */
+static void reap(void)
+{
+    int status;
+    pid_t ended;
+
+    while ((ended = waitpid(-1, &status, WNOHANG)) > 0) {
+        for (int i = 0; i < slot_count; i++) {
+            if (slots[i].child == ended)
+                finish(&slots[i], status);
+        }
+    }
+}
+
+static struct slot *free_slot(void)
+{
+    for (int i = 0; i < slot_count; i++) {
+        if (slots[i].child == 0)
+            return &slots[i];
+    }
+    return NULL;
+}
+
+static bool any_job_runs(void)
+{
+    for (int i = 0; i < slot_count; i++) {
+        if (slots[i].child != 0)
+            return true;
+    }
+    return false;
+}
+
+/* Returns when a job has ended, or perhaps earlier. */
+static void wait_for_job(void)
+{
+    const struct timespec second = {.tv_sec = 1};
+    sigset_t child_ended;
+
+    sigemptyset(&child_ended);
+    sigaddset(&child_ended, SIGCHLD);
+    sigtimedwait(&child_ended, NULL, &second);
+    reap();
+    for (int i = 0; i < slot_count; i++) {
+        if (slots[i].child != 0 && now() >= slots[i].deadline) {
+            slots[i].timed_out = true;
+            kill_job(&slots[i]);
+        }
+    }
+}
+
+static void run_jobs(void)
+{
+    FILE *jobs = fopen("/jobs", "re");
+    char *line = NULL;
+    size_t size = 0;
+
+    if (!jobs)
+        fail("/jobs");
+    while (getline(&line, &size, jobs) > 0) {
+        struct job job;
+        struct slot *slot;
+
+        parse_job(line, &job);
+        while (!(slot = free_slot()))
+            wait_for_job();
+        start(&job, slot);
+    }
+    while (any_job_runs())
+        wait_for_job();
+}
+
+static int open_group_file(int slot, const char *name)
+{
+    char path[64];
+    int fd;
+
+    snprintf(path, sizeof(path), "/sys/fs/cgroup/slot%d/%s", slot, name);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        fail(path);
+    return fd;
+}
+
+static void set_up_slot(int i)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/dev/ttyS%d", i + 1);
+    slots[i].output = open_tty(path);
+    snprintf(path, sizeof(path), "/sys/fs/cgroup/slot%d", i);
+    if (mkdir(path, 0755) != 0)
+        fail(path);
+    slots[i].procs = open_group_file(i, "cgroup.procs");
+    slots[i].kill = open_group_file(i, "cgroup.kill");
 }
 
 int main(int argc, char *argv[])
 {
-    struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
-    FILE *jobs;
-    char *line = NULL;
-    size_t size = 0;
+    sigset_t child_ended;
+    long processors;
 
     mount_at("devtmpfs", "/dev");
     mount_at("tmpfs", "/dev/shm");
     mount_at("proc", "/proc");
     mount_at("sysfs", "/sys");
+    mount_at("cgroup2", "/sys/fs/cgroup");
     set_aside_huge_pages();
     /* /tmp stays a plain directory: a mount would hide programs that were built there. The root is
      * a tmpfs anyway. */
@@ -208,23 +320,18 @@ int main(int argc, char *argv[])
         fail("/tmp");
 
     console = open_tty("/dev/ttyS0");
-    output = open_tty("/dev/ttyS1");
     errno = EINVAL;
     if (argc < 2)
         fail("arguments");
     token = argv[argc - 1];
-    if (sigaction(SIGALRM, &action, NULL) != 0)
-        fail("sigaction");
-
-    jobs = fopen("/jobs", "re");
-    if (!jobs)
-        fail("/jobs");
-    while (getline(&line, &size, jobs) > 0) {
-        struct job job;
-
-        parse_job(line, &job);
-        run(&job);
-    }
+    processors = sysconf(_SC_NPROCESSORS_ONLN);
+    while (slot_count < MAX_SLOTS && slot_count < processors)
+        set_up_slot(slot_count++);
+    sigemptyset(&child_ended);
+    sigaddset(&child_ended, SIGCHLD);
+    if (sigprocmask(SIG_BLOCK, &child_ended, NULL) != 0)
+        fail("sigprocmask");
+    run_jobs();
     mark(console, "done");
     power_off();
 }

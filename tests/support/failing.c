@@ -70,9 +70,9 @@ void before_call(enum call call, void (*run)(void *address, unsigned long length
     hook = run;
 }
 
-void wait_without_limit(void)
+void wait_without_limit(bool without)
 {
-    without_limit = true;
+    without_limit = without;
 }
 
 void set_clock(unsigned step)

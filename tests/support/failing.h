@@ -68,10 +68,8 @@ bool stop_failing(void);
  */
 void before_call(enum call call, void (*run)(void *address, unsigned long length));
 
-/*
- * From now on the library's waits have no time limit: they end only when another thread wakes them.
- */
-void wait_without_limit(void);
+/* Whether the library's waits have no time limit: then they end only when a thread wakes them. */
+void wait_without_limit(bool without);
 
 /*
  * From now on the library's clock advances by so many milliseconds whenever the library reads it.

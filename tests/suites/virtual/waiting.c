@@ -65,8 +65,7 @@ START_TEST(scope_waits_for_a_pin_to_drop)
     run_on(&worker, do_register, NULL);
     pin_pool();
     waiting = 0;
-    if (_i % 2 == 0) /* else it also wakes by itself from time to time */
-        wait_without_limit();
+    wait_without_limit(_i % 2 == 0); /* else it also wakes by itself from time to time */
     begin_on(&worker, ways[way], (void *)(intptr_t)POOL);
     wait_until_blocked(&worker);
     ck_assert_int_eq(waiting, 1);
@@ -80,6 +79,7 @@ START_TEST(scope_waits_for_a_pin_to_drop)
     }
     wait_for(&worker);
     ck_assert_int_eq(waiting, 0);
+    wait_without_limit(false);
     unpin_pool();
     end_worker(&worker);
     assert_all_closed();
