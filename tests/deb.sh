@@ -2,20 +2,20 @@
 # SPDX-License-Identifier: MIT
 # Checks the Debian packages: lintian accepts them, and they install, upgrade and purge in a tree.
 #
-# usage: deb.sh SOURCE WORK
+# usage: deb.sh BUILD WORK CONSUMER    makes them of BUILD; CONSUMER is a program that uses them
 set -eu
 export LC_ALL=C
 
-source=$1
+build=$1
 work=$2
+consumer=$3
 rm -rf "$work"
 mkdir -p "$work"
-cmake -S "$source" -B "$work/build" -DCMAKE_INSTALL_PREFIX=/usr -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-    -DBUILD_TESTING=OFF
-cmake --build "$work/build" --parallel 2
+cmake -DCMAKE_INSTALL_PREFIX=/usr "$build"
+cmake --build "$build"
+(cd "$build" && cpack -B "$work")
 cd "$work"
-(cd build && cpack)
-mv build/*.deb .
+rm -rf _CPack_Packages
 test "$(for deb in *.deb; do dpkg-deb -f "$deb" Package; done | paste -sd ' ')" = \
     'libpkeyguard-dev libpkeyguard0.2 pkeyguard-tools'
 test "$(dpkg-deb -f libpkeyguard0.2_*.deb Depends | grep -c 'libc6 (>= ')" = 1
@@ -39,7 +39,7 @@ libdir=$(dirname "$(dpkg-deb -c libpkeyguard0.2_*.deb | sed -n 's|.* \./\(usr/li
 in_tree -i ./*.deb
 LD_LIBRARY_PATH=$tree/$libdir "$tree/usr/bin/pkeyguard" --version
 LD_LIBRARY_PATH=$tree/$libdir "$tree/usr/bin/pkeyguard" run true
-gcc -I"$tree/usr/include" -o consumer "$source/tests/consumers/consumer.c" -L"$tree/$libdir" -lpkeyguard
+gcc -I"$tree/usr/include" -o consumer "$consumer" -L"$tree/$libdir" -lpkeyguard
 LD_LIBRARY_PATH=$tree/$libdir ./consumer
 
 # A later version of each package replaces it.

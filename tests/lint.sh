@@ -22,6 +22,9 @@ each() {
 
 case $check in
 clang-tidy)
+    # Its analyzer gives up on a function after so many states: the default of 225,000 takes five times
+    # as long.
+    set -- "$@" -Xclang -analyzer-config -Xclang max-nodes=20000
     each clang-tidy --quiet '{}' -- "$@"
     ;;
 cppcheck)

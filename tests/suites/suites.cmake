@@ -5,7 +5,7 @@
 # with PKU and Linux 6.12, as guest/NAME. It also runs in the places after IN:
 #
 #   sanitizers      asan/NAME and tsan/NAME
-#   valgrind        valgrind/NAME
+#   valgrind        valgrind/NAME; only suites with code of the library that runs without PKU
 #   guest-6.1       guest-6.1/NAME: in the guest with Linux 6.1, because the kernel's version can
 #                   change the results
 #   guest-mprotect  guest-mprotect/NAME: in the guest, with its PKU turned off
@@ -26,9 +26,9 @@ macro(pkeyguard_suite name)
     set(${name}_checks ${suite_CHECKS})
 endmacro()
 
-pkeyguard_suite(pkeyguard CHECKS 4 IN sanitizers valgrind reach
+pkeyguard_suite(pkeyguard CHECKS 4 IN sanitizers reach
     FILES test_pkeyguard.c)
-pkeyguard_suite(pkru CHECKS 4 IN sanitizers valgrind reach
+pkeyguard_suite(pkru CHECKS 4 IN sanitizers reach
     FILES test_pkru.c)
 pkeyguard_suite(platform CHECKS 36 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_platform.c sandbox.c)
@@ -49,16 +49,15 @@ pkeyguard_suite(pitfalls CHECKS 16 IN sanitizers valgrind guest-6.1 reach
     FILES test_pitfalls.c)
 pkeyguard_suite(debug CHECKS 4 IN sanitizers valgrind guest-mprotect reach
     FILES test_debug.c misuse.c allowed.c unchecked.c)
-# Not under valgrind: it takes long there, and the sanitizers have seen the same.
 pkeyguard_suite(failures CHECKS 48 IN sanitizers reach
     FILES test_failures.c)
 pkeyguard_suite(virtual CHECKS 173 IN sanitizers valgrind reach
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c
         foreign_threads.c
         handlers.c fork.c failures.c)
-pkeyguard_suite(virtual_stress CHECKS 2 IN sanitizers valgrind reach
+pkeyguard_suite(virtual_stress CHECKS 2 IN sanitizers reach
     FILES test_virtual_stress.c)
-pkeyguard_suite(revocation CHECKS 43 IN sanitizers valgrind guest-6.1 guest-mprotect reach
+pkeyguard_suite(revocation CHECKS 43 IN sanitizers guest-6.1 guest-mprotect reach
     FILES test_revocation.c fixture.c resets.c signal_choice.c signals.c races.c everywhere.c)
 # Not with sanitizers, which the plugins would have to be compiled with, and not with musl, whose
 # dlclose(3) unloads nothing.
@@ -73,18 +72,20 @@ set(wrapped calloc mmap mremap munmap mprotect madvise mlock ftruncate fopen sys
     pkeyguard_pkru_supported thread_records_any_pins os_milliseconds)
 list(TRANSFORM wrapped PREPEND -Wl,--wrap=)
 
-# pkeyguard_build_suites(VARIANT LIBRARY SUITES NAME... [OPTIONS OPTION...])
+# pkeyguard_build_suites(VARIANT LIBRARY SUITES NAME... [COMPILE OPTION...] [OPTIONS OPTION...]
+#                        [TOOL NAME])
 #
 # Builds suites with one build of the library, as programs test_NAME_VARIANT, and adds their tests
-# VARIANT/NAME. The options are for compiling and linking. Uses `libcheck`, the target of libcheck,
-# and `NAME_libraries` and `NAME_definitions`, which a suite may have.
+# VARIANT/NAME. COMPILE are options for compiling, OPTIONS for compiling and linking. TOOL is the tool
+# that the suites run under. Uses `libcheck`, the target of libcheck, and `NAME_libraries` and
+# `NAME_definitions`, which a suite may have.
 function(pkeyguard_build_suites variant library)
-    cmake_parse_arguments(PARSE_ARGV 2 build "" "" "SUITES;OPTIONS")
+    cmake_parse_arguments(PARSE_ARGV 2 build "" "TOOL" "SUITES;COMPILE;OPTIONS")
     add_library(support_${variant} OBJECT support/failing.c support/heap_model.c
         support/one_region.c support/support.c support/worker.c)
     target_include_directories(support_${variant} PUBLIC support)
     target_compile_definitions(support_${variant} PUBLIC _GNU_SOURCE)
-    target_compile_options(support_${variant} PUBLIC ${build_OPTIONS})
+    target_compile_options(support_${variant} PUBLIC ${build_OPTIONS} ${build_COMPILE})
     target_link_libraries(support_${variant} PUBLIC ${library} pkeyguard_warnings ${libcheck})
     target_link_options(support_${variant} PUBLIC ${wrapped} ${build_OPTIONS})
     foreach(suite IN LISTS build_SUITES)
@@ -93,9 +94,9 @@ function(pkeyguard_build_suites variant library)
         target_compile_definitions(${target} PRIVATE ${${suite}_definitions})
         target_link_libraries(${target} PRIVATE support_${variant} ${${suite}_libraries})
         add_test(NAME ${variant}/${suite} COMMAND ${target})
-        if(build_OPTIONS)
+        if(build_TOOL)
             set_tests_properties(${variant}/${suite} PROPERTIES
-                ENVIRONMENT PKEYGUARD_TEST_TOOL=${variant})
+                ENVIRONMENT PKEYGUARD_TEST_TOOL=${build_TOOL})
         endif()
     endforeach()
 endfunction()

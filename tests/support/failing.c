@@ -197,7 +197,7 @@ bool __wrap_thread_records_any_pins(int pkey)
 uint64_t __wrap_os_milliseconds(void);
 uint64_t __wrap_os_milliseconds(void)
 {
-    return clock_is_set ? clock_time += clock_step : __real_os_milliseconds();
+    return clock_is_set ? atomic_fetch_add(&clock_time, clock_step) : __real_os_milliseconds();
 }
 
 static enum call call_of(long number, long second_argument)

@@ -427,7 +427,7 @@ END_TEST
 
 void add_allowed(Suite *suite)
 {
-    TCase *tests = add_case(suite, "allowed", set_up, NULL, DEFAULT_SECONDS);
+    TCase *tests = add_case(suite, "allowed", set_up, NULL);
 
     tcase_add_loop_test(tests, guards_are_released_in_any_order_and_moved, 0, KINDS);
     tcase_add_test(tests, bad_arguments_are_errors);

@@ -359,7 +359,7 @@ END_TEST
 
 void add_misuse(Suite *suite)
 {
-    TCase *tests = add_case(suite, "misuse", set_up_vault, NULL, DEFAULT_SECONDS);
+    TCase *tests = add_case(suite, "misuse", set_up_vault, NULL);
 
     tcase_add_test(tests, release_by_another_thread_aborts);
     add_pku_test(tests, line_of_a_scope_is_named);

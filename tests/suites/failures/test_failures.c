@@ -618,8 +618,8 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("failures");
-    TCase *tests = add_case(suite, "failures", set_up, tear_down, DEFAULT_SECONDS);
-    TCase *first = add_case(suite, "the first region", NULL, NULL, DEFAULT_SECONDS);
+    TCase *tests = add_case(suite, "failures", set_up, tear_down);
+    TCase *first = add_case(suite, "the first region", NULL, NULL);
     const struct pkeyguard_platform *platform = test_platform();
 
     tcase_add_loop_test(tests, failed_operation_changes_nothing, 0,

@@ -302,7 +302,7 @@ END_TEST
 
 void add_decode(Suite *suite)
 {
-    TCase *tests = add_case(suite, "decode", set_up_named_region, tear_down, 60);
+    TCase *tests = add_case(suite, "decode", set_up_named_region, tear_down);
 
     tcase_add_test(tests, decode_tells_rights_and_access);
     tcase_add_test(tests, decode_tells_page_rights);

@@ -208,7 +208,7 @@ END_TEST
 
 void add_format(Suite *suite)
 {
-    TCase *tests = add_case(suite, "format", set_up_named_region, tear_down, 60);
+    TCase *tests = add_case(suite, "format", set_up_named_region, tear_down);
 
     tcase_add_loop_test(tests, format_has_a_sentence_for_each_fault, 0, SENTENCES);
     tcase_add_test(tests, format_truncates_in_small_buffers);

@@ -179,7 +179,7 @@ END_TEST
 
 void add_granting(Suite *suite)
 {
-    TCase *tests = add_case(suite, "granting", set_up_named_region, tear_down, 60);
+    TCase *tests = add_case(suite, "granting", set_up_named_region, tear_down);
 
     add_pku_loop_test(tests, older_thread_is_granted_the_default, 0, GRANTED);
     add_pku_loop_test(tests, chosen_rights_and_more_than_the_default_are_not_granted, 0, REFUSED);

@@ -345,7 +345,7 @@ END_TEST
 
 void add_reporter(Suite *suite)
 {
-    TCase *tests = add_case(suite, "reporter", set_up_named_region, tear_down, 60);
+    TCase *tests = add_case(suite, "reporter", set_up_named_region, tear_down);
 
     tcase_add_test(tests, reporter_explains_the_fault_and_the_process_dies);
     tcase_add_test(tests, reporter_is_silent_about_other_faults);

@@ -242,7 +242,7 @@ END_TEST
 
 void add_tried_calls(Suite *suite)
 {
-    TCase *tests = add_case(suite, "tried calls", set_up_recovery, NULL, 60);
+    TCase *tests = add_case(suite, "tried calls", set_up_recovery, NULL);
 
     tcase_add_test(tests, call_without_a_fault_returns_its_result);
     tcase_add_test(tests, trying_needs_the_flag_and_arguments);

@@ -55,7 +55,7 @@ END_TEST
 
 void add_copies(Suite *suite)
 {
-    TCase *tests = add_case(suite, "copies", set_up, tear_down, DEFAULT_SECONDS);
+    TCase *tests = add_case(suite, "copies", set_up, tear_down);
 
     tcase_add_test(tests, copies_go_in_and_out_and_leave_nothing_open);
     tcase_add_test(tests, copies_outside_the_region_are_refused);

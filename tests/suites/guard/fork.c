@@ -119,7 +119,7 @@ END_TEST
 
 void add_fork(Suite *suite)
 {
-    TCase *tests = add_case(suite, "fork", set_up, tear_down, 60);
+    TCase *tests = add_case(suite, "fork", set_up, tear_down);
 
     tcase_add_loop_test(tests, fork_child_keeps_only_the_forking_threads_guards, 0, 2);
     tcase_add_test(tests, fork_inside_the_library_works);

@@ -341,7 +341,7 @@ END_TEST
 
 void add_guards(Suite *suite)
 {
-    TCase *tests = add_case(suite, "guards", set_up, tear_down, 60);
+    TCase *tests = add_case(suite, "guards", set_up, tear_down);
 
     tcase_add_loop_test(tests, acquire_widens_and_restrict_narrows, 0, 9);
     tcase_add_test(tests, nested_guards_restore_rights_one_by_one);

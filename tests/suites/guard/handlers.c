@@ -266,7 +266,7 @@ END_TEST
 
 void add_handlers(Suite *suite)
 {
-    TCase *tests = add_case(suite, "handlers", set_up, tear_down, 60);
+    TCase *tests = add_case(suite, "handlers", set_up, tear_down);
 
     pthread_atfork(use_region_in_fork, use_region_in_fork, use_region_in_fork);
     /* ThreadSanitizer fails when a jump ends a fault inside a handler. */

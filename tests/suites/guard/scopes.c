@@ -346,7 +346,7 @@ END_TEST
 
 void add_scopes(Suite *suite)
 {
-    TCase *tests = add_case(suite, "scopes", set_up, tear_down, 60);
+    TCase *tests = add_case(suite, "scopes", set_up, tear_down);
 
     tcase_add_test(tests, scope_opens_and_closes);
     tcase_add_test(tests, read_scope_inside_a_write_scope_changes_nothing);

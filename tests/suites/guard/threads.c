@@ -180,7 +180,7 @@ END_TEST
 
 void add_threads(Suite *suite)
 {
-    TCase *tests = add_case(suite, "threads", set_up, tear_down, 60);
+    TCase *tests = add_case(suite, "threads", set_up, tear_down);
 
     tcase_add_test(tests, other_thread_cannot_read);
     tcase_add_test(tests, eight_threads_use_one_region);

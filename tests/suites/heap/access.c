@@ -151,7 +151,7 @@ END_TEST
 
 void add_access(Suite *suite)
 {
-    TCase *tests = add_case(suite, "access", NULL, NULL, 20);
+    TCase *tests = add_case(suite, "access", NULL, NULL);
 
     tcase_add_loop_test(tests, objects_are_reachable_only_in_scopes, 0, ENFORCED_KINDS);
     tcase_add_loop_test(tests, metadata_is_behind_a_guard_page, 0, ENFORCED_KINDS);

@@ -113,7 +113,7 @@ END_TEST
 
 void add_failures(Suite *suite)
 {
-    TCase *tests = add_case(suite, "failures", NULL, NULL, 20);
+    TCase *tests = add_case(suite, "failures", NULL, NULL);
 
     tcase_add_loop_test(tests, failed_creation_leaves_nothing, 0, KINDS);
     tcase_add_loop_test(tests, failed_destruction_leaves_a_working_heap, 0, ENFORCED_KINDS);

@@ -318,7 +318,7 @@ static void add_region_flags(TCase *tests)
 
 void add_heaps(Suite *suite)
 {
-    TCase *tests = add_case(suite, "heaps", NULL, NULL, 20);
+    TCase *tests = add_case(suite, "heaps", NULL, NULL);
 
     tcase_add_loop_test(tests, many_small_objects_take_little_memory, 0, KINDS);
     tcase_add_loop_test(tests, memory_is_committed_on_use, 0, KINDS);

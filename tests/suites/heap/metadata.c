@@ -128,7 +128,7 @@ END_TEST
 
 void add_metadata(Suite *suite)
 {
-    TCase *tests = add_case(suite, "metadata", NULL, NULL, 20);
+    TCase *tests = add_case(suite, "metadata", NULL, NULL);
 
     tcase_add_test(tests, overwritten_metadata_reaches_nothing_outside);
     tcase_add_test(tests, overwritten_metadata_aborts);

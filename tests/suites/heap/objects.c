@@ -351,7 +351,7 @@ END_TEST
 
 void add_objects(Suite *suite)
 {
-    TCase *tests = add_case(suite, "objects", NULL, NULL, 20);
+    TCase *tests = add_case(suite, "objects", NULL, NULL);
 
     tcase_add_loop_test(tests, objects_are_zero_aligned_and_disjoint, 0, KINDS);
     tcase_add_test(tests, aligned_alloc_aligns);

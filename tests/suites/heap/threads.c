@@ -243,7 +243,7 @@ END_TEST
 
 void add_threads(Suite *suite)
 {
-    TCase *tests = add_case(suite, "threads", NULL, NULL, 20);
+    TCase *tests = add_case(suite, "threads", NULL, NULL);
 
     tcase_add_test(tests, threads_use_room_that_others_left_free);
     tcase_add_test(tests, one_of_two_racing_frees_is_refused);

@@ -91,7 +91,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("jemalloc");
-    TCase *tests = add_case(suite, "jemalloc", NULL, NULL, 20);
+    TCase *tests = add_case(suite, "jemalloc", NULL, NULL);
 
     tcase_add_test(tests, allocator_is_jemalloc);
     /* With no flag, and with PKEYGUARD_KEY_SOFTWARE, which is 2. */

@@ -393,7 +393,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("key");
-    TCase *keys = add_case(suite, "keys", NULL, NULL, DEFAULT_SECONDS);
+    TCase *keys = add_case(suite, "keys", NULL, NULL);
 
     tcase_add_loop_test(keys, default_rights_hold_without_a_guard, 0, 3);
     add_pku_test(keys, key_number_is_the_pkey_of_the_pages);

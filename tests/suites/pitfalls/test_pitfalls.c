@@ -549,7 +549,7 @@ static void add_pkeys_test(TCase *tests, const TTest *test, int times)
 int main(int argc, char *argv[])
 {
     Suite *suite = suite_create("pitfalls");
-    TCase *tests = add_case(suite, "pitfalls", set_up, tear_down, 60);
+    TCase *tests = add_case(suite, "pitfalls", set_up, tear_down);
 
     if (argc > 1 && strcmp(argv[1], run_again[1]) == 0)
         return starts_closed();

@@ -87,7 +87,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("pkeyguard");
-    TCase *words = add_case(suite, "words", NULL, NULL, DEFAULT_SECONDS);
+    TCase *words = add_case(suite, "words", NULL, NULL);
 
     tcase_add_test(words, version_is_that_of_the_header);
     tcase_add_test(words, each_error_has_its_own_words);

@@ -150,7 +150,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("pkru");
-    TCase *pkru = add_case(suite, "register", NULL, NULL, DEFAULT_SECONDS);
+    TCase *pkru = add_case(suite, "register", NULL, NULL);
 
     tcase_add_test(pkru, pkru_supported_agrees_with_the_kernel);
     add_pku_test(pkru, only_the_given_bits_change);

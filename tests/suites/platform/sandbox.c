@@ -597,7 +597,7 @@ END_TEST
 /* The lists are for glibc on x86-64; sanitizers and valgrind make calls of their own. */
 void add_sandbox(Suite *suite)
 {
-    TCase *tests = add_case(suite, "sandbox", NULL, NULL, 60);
+    TCase *tests = add_case(suite, "sandbox", NULL, NULL);
 
     if (!HAS_PKEYS || !MALLOC_IS_IN_HEAP || under_tool(NULL))
         return;

@@ -183,7 +183,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("platform");
-    TCase *tests = add_case(suite, "platform", NULL, NULL, DEFAULT_SECONDS);
+    TCase *tests = add_case(suite, "platform", NULL, NULL);
 
     tcase_add_test(tests, probe_tells_how_a_key_is_enforced);
     tcase_add_test(tests, probe_tells_why_there_is_no_pku);

@@ -532,8 +532,8 @@ static void add_inspection(TCase *tests)
 
 void add_adoption(Suite *suite)
 {
-    TCase *tests = add_case(suite, "adoption", NULL, NULL, 20);
-    TCase *without_query = add_case(suite, "adoption without query", refuse_query, NULL, 20);
+    TCase *tests = add_case(suite, "adoption", NULL, NULL);
+    TCase *without_query = add_case(suite, "adoption without query", refuse_query, NULL);
 
     add_inspection(tests);
     add_inspection(without_query);

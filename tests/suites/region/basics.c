@@ -320,7 +320,7 @@ END_TEST
 
 void add_basics(Suite *suite)
 {
-    TCase *tests = add_case(suite, "basics", NULL, NULL, DEFAULT_SECONDS);
+    TCase *tests = add_case(suite, "basics", NULL, NULL);
 
     tcase_add_test(tests, create_with_fills_the_region);
     tcase_add_loop_test(tests, new_memory_is_zero, 0, supported_flags());

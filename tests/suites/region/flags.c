@@ -373,7 +373,7 @@ END_TEST
 
 void add_flags(Suite *suite)
 {
-    TCase *tests = add_case(suite, "flags", NULL, NULL, DEFAULT_SECONDS);
+    TCase *tests = add_case(suite, "flags", NULL, NULL);
     bool secret_memory = test_platform()->secret_memory, tool = under_tool(NULL);
     int flags = supported_flags();
 

@@ -97,7 +97,7 @@ END_TEST
 
 void add_guard_pages(Suite *suite)
 {
-    TCase *tests = add_case(suite, "guard pages", NULL, NULL, DEFAULT_SECONDS);
+    TCase *tests = add_case(suite, "guard pages", NULL, NULL);
 
     tcase_add_loop_test(tests, access_beyond_either_end_faults, 0, supported_flags());
     /* With no flag and with PKEYGUARD_KEY_SOFTWARE, not dumpable and dumpable. */

@@ -359,7 +359,7 @@ END_TEST
 
 void add_lookup(Suite *suite)
 {
-    TCase *tests = add_case(suite, "lookup", NULL, NULL, 20);
+    TCase *tests = add_case(suite, "lookup", NULL, NULL);
 
     tcase_add_loop_test(tests, region_is_found_by_its_own_pages, 0, supported_flags());
     tcase_add_test(tests, other_addresses_are_in_no_region);

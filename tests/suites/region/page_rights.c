@@ -164,7 +164,7 @@ END_TEST
 
 void add_page_rights(Suite *suite)
 {
-    TCase *tests = add_case(suite, "page rights", NULL, NULL, DEFAULT_SECONDS);
+    TCase *tests = add_case(suite, "page rights", NULL, NULL);
 
     tcase_add_loop_test(tests, page_rights_limit_what_guards_open, 0, 8);
     tcase_add_test(tests, protect_changes_page_rights);

@@ -200,7 +200,7 @@ END_TEST
 
 void add_seals(Suite *suite)
 {
-    TCase *tests = add_case(suite, "seals", NULL, NULL, DEFAULT_SECONDS);
+    TCase *tests = add_case(suite, "seals", NULL, NULL);
     bool can_seal = HAS_PKEYS && test_platform()->sealing;
     const char *cannot_seal = HAS_PKEYS ? "the kernel has no mseal" : NO_PKEYS;
 

@@ -130,8 +130,8 @@ END_TEST
 
 void add_everywhere(Suite *suite)
 {
-    TCase *plain = add_case(suite, "everywhere, no signal", set_up, tear_down, DEFAULT_SECONDS);
-    TCase *tests = add_case(suite, "everywhere", set_up_with_signal, tear_down, DEFAULT_SECONDS);
+    TCase *plain = add_case(suite, "everywhere, no signal", set_up, tear_down);
+    TCase *tests = add_case(suite, "everywhere", set_up_with_signal, tear_down);
 
     tcase_add_test(plain, everywhere_refuses_bad_arguments);
     tcase_add_test(plain, everywhere_needs_a_signal_beside_other_threads);

@@ -292,7 +292,7 @@ END_TEST
 
 void add_races(Suite *suite)
 {
-    TCase *tests = add_case(suite, "races", set_up_signal, tear_down_workers, 60);
+    TCase *tests = add_case(suite, "races", set_up_signal, tear_down_workers);
 
     add_pku_test(tests, thread_between_rdpkru_and_wrpkru_blocks_the_pkey);
     add_pku_test(tests, jump_out_of_a_rights_change_does_not_block_the_pkey);

@@ -216,8 +216,8 @@ END_TEST
 
 void add_resets(Suite *suite)
 {
-    TCase *fresh = add_case(suite, "resets before any key", NULL, NULL, DEFAULT_SECONDS);
-    TCase *tests = add_case(suite, "resets", set_up_workers, tear_down_workers, 60);
+    TCase *fresh = add_case(suite, "resets before any key", NULL, NULL);
+    TCase *tests = add_case(suite, "resets", set_up_workers, tear_down_workers);
 
     tcase_add_test(fresh, registering_takes_no_pkey);
     add_pku_loop_test(tests, pkey_waits_until_every_thread_has_closed_it, 0, 2);

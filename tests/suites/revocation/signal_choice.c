@@ -71,7 +71,7 @@ END_TEST
 
 void add_signal_choice(Suite *suite)
 {
-    TCase *tests = add_case(suite, "choice of the signal", NULL, NULL, DEFAULT_SECONDS);
+    TCase *tests = add_case(suite, "choice of the signal", NULL, NULL);
 
     tcase_add_test(tests, unusable_signals_are_refused);
     tcase_add_test(tests, signals_with_a_handler_are_refused);

@@ -195,7 +195,7 @@ END_TEST
 
 void add_signals(Suite *suite)
 {
-    TCase *tests = add_case(suite, "signals", set_up_signal, tear_down_workers, 60);
+    TCase *tests = add_case(suite, "signals", set_up_signal, tear_down_workers);
 
     add_pku_test(tests, signal_closes_the_pkey_in_every_thread);
     add_pku_test(tests, reporter_grants_the_default_after_a_signal);

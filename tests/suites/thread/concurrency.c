@@ -111,7 +111,7 @@ static void add_concurrency_tests(TCase *tests)
 
 void add_concurrency(Suite *suite)
 {
-    add_concurrency_tests(add_case(suite, "concurrency", set_up_keys, tear_down_keys, 60));
+    add_concurrency_tests(add_case(suite, "concurrency", set_up_keys, tear_down_keys));
     add_concurrency_tests(
-        add_case(suite, "concurrency, virtual key", set_up_virtual_key, tear_down_keys, 60));
+        add_case(suite, "concurrency, virtual key", set_up_virtual_key, tear_down_keys));
 }

@@ -220,9 +220,9 @@ static void add_switch_tests(TCase *tests)
 
 void add_coroutines(Suite *suite)
 {
-    TCase *tests = add_case(suite, "coroutines", set_up_keys, tear_down_keys, 60);
+    TCase *tests = add_case(suite, "coroutines", set_up_keys, tear_down_keys);
     TCase *of_virtual =
-        add_case(suite, "coroutines, virtual key", set_up_virtual_key, tear_down_keys, 60);
+        add_case(suite, "coroutines, virtual key", set_up_virtual_key, tear_down_keys);
 
     add_switch_tests(tests);
     add_switch_tests(of_virtual);

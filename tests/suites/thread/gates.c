@@ -239,7 +239,7 @@ END_TEST
 
 void add_gates(Suite *suite)
 {
-    TCase *tests = add_case(suite, "gates", set_up_keys, tear_down_keys, 60);
+    TCase *tests = add_case(suite, "gates", set_up_keys, tear_down_keys);
 
     tcase_add_loop_test(tests, gate_closes_what_its_caller_has_open, 0, 3);
     tcase_add_loop_test(tests, scopes_inside_a_gate_work, 0, 3);

@@ -162,9 +162,8 @@ static void add_jump_tests(TCase *tests)
 
 void add_jumps(Suite *suite)
 {
-    TCase *tests = add_case(suite, "jumps", set_up_keys, tear_down_keys, 60);
-    TCase *of_virtual =
-        add_case(suite, "jumps, virtual key", set_up_virtual_key, tear_down_keys, 60);
+    TCase *tests = add_case(suite, "jumps", set_up_keys, tear_down_keys);
+    TCase *of_virtual = add_case(suite, "jumps, virtual key", set_up_virtual_key, tear_down_keys);
 
     add_jump_tests(tests);
     add_jump_tests(of_virtual);

@@ -82,9 +82,8 @@ static void add_reset_tests(TCase *tests)
 
 void add_resets(Suite *suite)
 {
-    TCase *tests = add_case(suite, "resets", set_up_keys, tear_down_keys, 60);
-    TCase *of_virtual =
-        add_case(suite, "resets, virtual key", set_up_virtual_key, tear_down_keys, 60);
+    TCase *tests = add_case(suite, "resets", set_up_keys, tear_down_keys);
+    TCase *of_virtual = add_case(suite, "resets, virtual key", set_up_virtual_key, tear_down_keys);
 
     add_reset_tests(tests);
     add_reset_tests(of_virtual);

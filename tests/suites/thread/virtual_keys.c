@@ -256,7 +256,7 @@ END_TEST
 
 void add_virtual_keys(Suite *suite)
 {
-    TCase *tests = add_case(suite, "virtual keys", set_up_others, tear_down_others, 60);
+    TCase *tests = add_case(suite, "virtual keys", set_up_others, tear_down_others);
 
     add_pku_test(tests, switch_pins_for_every_guard_again);
     add_pku_test(tests, pkey_goes_to_other_keys_between_switches);

@@ -132,7 +132,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("unload");
-    TCase *tests = add_case(suite, "unload", NULL, NULL, DEFAULT_SECONDS);
+    TCase *tests = add_case(suite, "unload", NULL, NULL);
 
     tcase_add_loop_test(tests, reporter_outlives_its_plugin, 0, 2);
     add_pku_loop_test(tests, chosen_signals_handler_outlives_its_plugin, 0, 2);

@@ -298,8 +298,8 @@ END_TEST
 
 void add_basics(Suite *suite)
 {
-    TCase *tests = add_case(suite, "basics", set_up_keys, tear_down_keys, 30);
-    TCase *many = add_case(suite, "many keys", NULL, NULL, 30);
+    TCase *tests = add_case(suite, "basics", set_up_keys, tear_down_keys);
+    TCase *many = add_case(suite, "many keys", NULL, NULL);
 
     tcase_add_loop_test(tests, contradictory_flags_and_rights_are_refused, 0, 5);
     tcase_add_test(tests, set_rights_is_refused);

@@ -207,8 +207,8 @@ END_TEST
 
 void add_failures(Suite *suite)
 {
-    TCase *tests = add_case(suite, "failures", set_up_keys, tear_down_keys, 30);
-    TCase *bare = add_case(suite, "failures at the first key", NULL, NULL, 30);
+    TCase *tests = add_case(suite, "failures", set_up_keys, tear_down_keys);
+    TCase *bare = add_case(suite, "failures at the first key", NULL, NULL);
 
     add_pku_test(tests, eviction_works_after_every_file_is_closed);
     add_pku_test(tests, eviction_fails_when_threads_cannot_be_counted);

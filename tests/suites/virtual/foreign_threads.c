@@ -198,7 +198,7 @@ END_TEST
 
 void add_foreign_threads(Suite *suite)
 {
-    TCase *tests = add_case(suite, "foreign threads", set_up, tear_down_keys, DEFAULT_SECONDS);
+    TCase *tests = add_case(suite, "foreign threads", set_up, tear_down_keys);
 
     add_pku_test(tests, sleeping_foreign_thread_does_not_block_eviction);
     add_pku_test(tests, foreign_thread_created_inside_a_scope_loses_the_key);

@@ -94,7 +94,7 @@ END_TEST
 
 void add_fork(Suite *suite)
 {
-    TCase *tests = add_case(suite, "fork", set_up_keys, tear_down_keys, 30);
+    TCase *tests = add_case(suite, "fork", set_up_keys, tear_down_keys);
 
     add_pku_test(tests, fork_child_keeps_the_pins_of_the_forking_thread);
     add_pku_loop_test(tests, fork_child_drops_the_pins_of_other_threads, 0, 2);

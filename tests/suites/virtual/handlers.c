@@ -216,8 +216,8 @@ END_TEST
 
 void add_handlers(Suite *suite)
 {
-    TCase *tests = add_case(suite, "handlers", set_up_keys, tear_down_keys, 30);
-    TCase *bare = add_case(suite, "handlers, keys made later", NULL, NULL, 30);
+    TCase *tests = add_case(suite, "handlers", set_up_keys, tear_down_keys);
+    TCase *bare = add_case(suite, "handlers, keys made later", NULL, NULL);
 
     add_pku_test(tests, handler_opens_and_evicts_keys);
     add_pku_loop_test(tests, first_guard_of_a_thread_is_refused_in_a_handler, 0, 2);

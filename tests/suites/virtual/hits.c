@@ -177,7 +177,7 @@ END_TEST
 
 void add_hits(Suite *suite)
 {
-    TCase *tests = add_case(suite, "hits", set_up_keys, tear_down_keys, 30);
+    TCase *tests = add_case(suite, "hits", set_up_keys, tear_down_keys);
 
     add_pku_test(tests, hit_writes_to_no_shared_cache_line);
 }

@@ -266,7 +266,7 @@ END_TEST
 
 void add_races(Suite *suite)
 {
-    TCase *tests = add_case(suite, "races", set_up_keys, tear_down_keys, 30);
+    TCase *tests = add_case(suite, "races", set_up_keys, tear_down_keys);
 
     add_pku_loop_test(tests, late_pin_stops_the_eviction, 0, 2);
     add_pku_loop_test(tests, scope_ends_during_an_eviction, 0, SCRIPTS);

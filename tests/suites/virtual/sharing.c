@@ -230,7 +230,7 @@ END_TEST
 
 void add_sharing(Suite *suite)
 {
-    TCase *tests = add_case(suite, "sharing", set_up_keys, tear_down_keys, 30);
+    TCase *tests = add_case(suite, "sharing", set_up_keys, tear_down_keys);
 
     add_pku_test(tests, key_number_is_the_pkey_while_bound);
     add_pku_loop_test(tests, pool_leaves_one_pkey_to_the_kernel, 0, 2);

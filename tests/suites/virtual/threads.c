@@ -278,7 +278,7 @@ END_TEST
 
 void add_threads(Suite *suite)
 {
-    TCase *tests = add_case(suite, "threads", set_up_keys, tear_down_keys, 30);
+    TCase *tests = add_case(suite, "threads", set_up_keys, tear_down_keys);
 
     add_pku_test(tests, unregistered_thread_blocks_eviction);
     add_pku_loop_test(tests, thread_created_inside_a_scope_blocks_eviction, 0, 2);

@@ -147,8 +147,8 @@ END_TEST
 
 void add_timed(Suite *suite)
 {
-    TCase *tests = add_case(suite, "timed", set_up_keys, tear_down_keys, 120);
-    TCase *churn = add_case(suite, "timed, short lives", NULL, NULL, 120);
+    TCase *tests = add_case(suite, "timed", set_up_keys, tear_down_keys);
+    TCase *churn = add_case(suite, "timed, short lives", NULL, NULL);
 
     tcase_add_test(tests, timed_guards_open_at_once_where_they_can);
     tcase_add_test(tests, timed_guards_report_bad_arguments);

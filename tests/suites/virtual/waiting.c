@@ -258,7 +258,7 @@ END_TEST
 
 void add_waiting(Suite *suite)
 {
-    TCase *tests = add_case(suite, "waiting", set_up_keys, tear_down_keys, 30);
+    TCase *tests = add_case(suite, "waiting", set_up_keys, tear_down_keys);
 
     add_pku_loop_test(tests, scope_waits_for_a_pin_to_drop, 0, 6);
     add_pku_test(tests, scope_waits_for_a_thread_to_end);

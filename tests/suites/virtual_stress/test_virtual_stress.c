@@ -306,7 +306,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("virtual_stress");
-    TCase *tests = add_case(suite, "virtual_stress", NULL, NULL, 300);
+    TCase *tests = add_case(suite, "virtual_stress", NULL, NULL);
 
     tcase_add_loop_test(tests, thread_reaches_only_what_it_has_opened, 0,
                         sizeof(loads) / sizeof(*loads));
