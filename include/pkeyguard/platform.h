@@ -32,7 +32,8 @@
  *  - regions and heaps are created: mmap, munmap, madvise, mprotect, pkey_mprotect; LOCKED ones:
  *    mlock; SECRET ones: memfd_secret, ftruncate, getcpu, prlimit64, close; SEALED ones: mseal
  *  - pkeyguard_region_protect(), _associate(): mprotect, pkey_mprotect; _name(): prctl
- *  - pkeyguard_region_adopt(): mprotect, pkey_mprotect, prctl, openat, ioctl, newfstatat, read, close
+ *  - pkeyguard_region_adopt(): mprotect, pkey_mprotect, prctl, openat, ioctl, newfstatat, read,
+ * close
  *  - regions and heaps are destroyed: munmap, mprotect, pkey_mprotect, openat, pread64, close; for
  *    adopted memory msync
  *  - the reporter is installed: rt_sigaction, sigaltstack, mmap
