@@ -30,38 +30,38 @@ pkeyguard_suite(pkeyguard CHECKS 4 IN sanitizers reach
     FILES test_pkeyguard.c)
 pkeyguard_suite(pkru CHECKS 4 IN sanitizers reach
     FILES test_pkru.c)
-pkeyguard_suite(platform CHECKS 36 IN sanitizers valgrind guest-6.1 guest-mprotect reach
+pkeyguard_suite(platform CHECKS 37 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_platform.c sandbox.c)
 pkeyguard_suite(key CHECKS 22 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_key.c)
-pkeyguard_suite(region CHECKS 147 IN sanitizers valgrind guest-6.1 guest-mprotect reach
+pkeyguard_suite(region CHECKS 149 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c
         adoption.c lookup.c)
-pkeyguard_suite(guard CHECKS 102 IN sanitizers valgrind guest-mprotect reach
+pkeyguard_suite(guard CHECKS 108 IN sanitizers valgrind guest-mprotect reach
     FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c)
 pkeyguard_suite(heap CHECKS 93 IN sanitizers valgrind reach
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c threads.c)
-pkeyguard_suite(thread CHECKS 41 IN sanitizers valgrind guest-6.1 reach
+pkeyguard_suite(thread CHECKS 59 IN sanitizers valgrind guest-6.1 reach
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
-pkeyguard_suite(fault CHECKS 49 IN sanitizers valgrind guest-6.1 reach
+pkeyguard_suite(fault CHECKS 76 IN sanitizers valgrind guest-6.1 reach
     FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c)
 pkeyguard_suite(pitfalls CHECKS 16 IN sanitizers valgrind guest-6.1 reach
     FILES test_pitfalls.c)
-pkeyguard_suite(debug CHECKS 4 IN sanitizers valgrind guest-mprotect reach
+pkeyguard_suite(debug CHECKS 52 IN sanitizers valgrind guest-mprotect reach
     FILES test_debug.c misuse.c allowed.c unchecked.c)
 pkeyguard_suite(failures CHECKS 48 IN sanitizers reach
     FILES test_failures.c)
-pkeyguard_suite(virtual CHECKS 173 IN sanitizers valgrind reach
+pkeyguard_suite(virtual CHECKS 185 IN sanitizers valgrind reach
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c
         foreign_threads.c
         handlers.c fork.c failures.c)
 pkeyguard_suite(virtual_stress CHECKS 2 IN sanitizers reach
     FILES test_virtual_stress.c)
-pkeyguard_suite(revocation CHECKS 43 IN sanitizers guest-6.1 guest-mprotect reach
+pkeyguard_suite(revocation CHECKS 47 IN sanitizers guest-6.1 guest-mprotect reach
     FILES test_revocation.c fixture.c resets.c signal_choice.c signals.c races.c everywhere.c)
 # Not with sanitizers, which the plugins would have to be compiled with, and not with musl, whose
 # dlclose(3) unloads nothing.
-pkeyguard_suite(unload CHECKS 1
+pkeyguard_suite(unload CHECKS 7
     FILES test_unload.c)
 # Not with sanitizers or valgrind, which replace malloc, as jemalloc does.
 pkeyguard_suite(jemalloc CHECKS 4
