@@ -27,13 +27,12 @@ int pkeyguard_try_call(int (*function)(void *), void *argument, int *ret_result,
                        struct pkeyguard_fault *ret_fault)
 {
     struct pkeyguard_thread_rights before;
-    struct recovery_point point;
+    struct recovery_point point = {.outer = own_recovery_point};
     unsigned level;
     int result;
 
     if (function == NULL || ret_result == NULL || ret_fault == NULL || !reporter_recovers())
         return -EINVAL;
-    point.outer = own_recovery_point;
     pkeyguard_thread_save(&before);
     level = mprotect_raise_level();
     if (sigsetjmp(point.back, 1) != 0) {

@@ -33,7 +33,7 @@ static int return_number(void *number)
 
 static int write_to(void *byte)
 {
-    *(volatile char *)byte = 1;
+    access_byte(WRITE_BYTE, byte);
     return 1;
 }
 
