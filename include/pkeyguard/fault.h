@@ -37,7 +37,8 @@ enum pkeyguard_fault_kind {
     PKEYGUARD_FAULT_BY_PAGE,   /* the page tables forbid it: by the region's page rights, because
                                   mprotect enforces the key and no guard has the region open, or
                                   because the region's virtual key has no pkey */
-    PKEYGUARD_FAULT_GUARD_PAGE /* it hit the inaccessible page before or after the region */
+    PKEYGUARD_FAULT_GUARD_PAGE /* it hit the inaccessible page before or after the region, or the
+                                  one after a heap's objects */
 };
 
 /* A forbidden access. */

@@ -77,6 +77,16 @@ static void fill_in_rights(const void *ucontext, const struct pages *pages,
     }
 }
 
+/* True for the pages before and after a region, and the one between a heap's objects and its
+ * metadata. */
+static bool is_guard_page(const struct pkeyguard_region *region, ptrdiff_t offset)
+{
+    if (offset < 0 || (size_t)offset >= region->pages.length)
+        return true;
+    /* The objects are whole pages. 0: there is no annex. */
+    return (size_t)offset >= region->head.size && (size_t)offset < region->annex;
+}
+
 static struct pkeyguard_fault describe_fault(const siginfo_t *info, const void *ucontext,
                                              const struct pkeyguard_region *region)
 {
@@ -88,7 +98,7 @@ static struct pkeyguard_fault describe_fault(const siginfo_t *info, const void *
         .region_size = region->head.size,
     };
 
-    if (fault.offset < 0 || (size_t)fault.offset >= pages->length)
+    if (is_guard_page(region, fault.offset))
         fault.kind = PKEYGUARD_FAULT_GUARD_PAGE;
     else if (info->si_code == SEGV_PKUERR)
         fault.kind = PKEYGUARD_FAULT_BY_KEY;

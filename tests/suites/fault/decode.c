@@ -77,6 +77,48 @@ START_TEST(decode_tells_guard_pages)
 }
 END_TEST
 
+/* An access to the page between a heap's objects and its metadata. The heap has a guard open. */
+static void assert_ran_off_the_objects(struct pkeyguard_heap *heap, enum access access,
+                                       ptrdiff_t past_the_end)
+{
+    struct pkeyguard_region *objects = pkeyguard_heap_region(heap);
+    char *end = address_of(objects) + pkeyguard_region_size(objects);
+
+    ck_assert_int_eq(decode_access(access, end + past_the_end), 0);
+    ck_assert_int_eq(last_fault.kind, PKEYGUARD_FAULT_GUARD_PAGE);
+    ck_assert_int_eq(last_fault.access, reported_access[access]);
+    ck_assert_ptr_eq(last_fault.address, end + past_the_end);
+    ck_assert_int_eq(last_fault.offset, PAGE_BYTES + past_the_end);
+    ck_assert_uint_eq(last_fault.region_size, PAGE_BYTES);
+    ck_assert_str_eq(last_fault.region_name, "objects");
+}
+
+/* With guard pages inside the mapping, and, for a locked heap, as mappings of their own. */
+START_TEST(decode_tells_the_page_after_a_heaps_objects)
+{
+    unsigned flags[] = {0, PKEYGUARD_REGION_LOCKED};
+    struct pkeyguard_heap *heap = NULL;
+    char text[PKEYGUARD_FAULT_TEXT_SIZE];
+    struct pkeyguard_region *objects;
+
+    ck_assert_int_eq(pkeyguard_heap_create(key, PAGE_BYTES, flags[_i], &heap), 0);
+    objects = pkeyguard_heap_region(heap);
+    ck_assert_int_eq(pkeyguard_region_name(objects, "objects"), 0);
+    pkeyguard_scoped_write (char[PAGE_BYTES], bytes, objects) {
+        (*bytes)[PAGE_BYTES - 1] = 'x';
+        assert_ran_off_the_objects(heap, WRITE_BYTE, 0);
+        assert_ran_off_the_objects(heap, READ_BYTE, PAGE_BYTES - 1);
+        ck_assert_int_eq(pkeyguard_fault_format(&last_fault, text, sizeof(text)), 0);
+        ck_assert_ptr_nonnull(strstr(text, "read 4096 bytes past the end of region 'objects'"));
+        /* The metadata lies behind that page, and is open, too. */
+        access_byte(READ_BYTE, *bytes + PAGE_BYTES + PAGE_BYTES);
+    }
+    ck_assert_int_eq(decode_access(READ_BYTE, address_of(objects) + 2 * PAGE_BYTES), 0);
+    ck_assert_int_eq(last_fault.kind, kind_of_guard_fault());
+    ck_assert_int_eq(pkeyguard_heap_destroy(heap), 0);
+}
+END_TEST
+
 static void assert_not_decoded(enum access access, const volatile void *target)
 {
     struct pkeyguard_fault untouched;
@@ -307,6 +349,7 @@ void add_decode(Suite *suite)
     tcase_add_test(tests, decode_tells_rights_and_access);
     tcase_add_test(tests, decode_tells_page_rights);
     tcase_add_test(tests, decode_tells_guard_pages);
+    tcase_add_loop_test(tests, decode_tells_the_page_after_a_heaps_objects, 0, 2);
     tcase_add_test(tests, decode_refuses_other_faults);
     tcase_add_test(tests, decode_in_a_fork_child_skips_missing_regions);
     tcase_add_test(tests, decode_finds_one_of_many_regions);
