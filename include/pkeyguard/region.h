@@ -26,6 +26,12 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+/*
+ * The kernel never merges equal pages of a region that the library made with other pages (KSM,
+ * MADV_UNMERGEABLE), unless the program asks it to while the region exists: prctl(2) with
+ * PR_SET_MEMORY_MERGE also applies to memory that is there already.
+ */
+
 /* Region flags. If the machine cannot do what a flag asks, creation fails. */
 enum {
     /*

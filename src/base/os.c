@@ -229,6 +229,19 @@ int os_exclude_from_dumps(void *address, size_t length)
     return madvise(address, length, MADV_DONTDUMP) == 0 ? 0 : advice_error();
 }
 
+int os_never_merge(void *address, size_t length)
+{
+    /* EINVAL: the kernel has no KSM. */
+    return madvise(address, length, MADV_UNMERGEABLE) == 0 || errno == EINVAL ? 0 : -ENOMEM;
+}
+
+void os_commit_on_use(void *address, size_t length)
+{
+    /* Nothing is there to be dropped: the kernel only says whether the mapping is locked. */
+    if (madvise(address, length, MADV_DONTNEED) != 0 && errno == EINVAL)
+        syscall(SYS_mlock2, address, length, MLOCK_ONFAULT);
+}
+
 int os_wipe_on_fork(void *address, size_t length)
 {
     return madvise(address, length, MADV_WIPEONFORK) == 0 ? 0 : advice_error();

@@ -88,6 +88,16 @@ void os_pkey_free(int pkey);
 /* Leaves the memory out of core dumps. -ENOMEM; -EACCES: a sandbox refuses the call. */
 int os_exclude_from_dumps(void *address, size_t length);
 
+/* Keeps the kernel from sharing equal pages of it with others (KSM). -ENOMEM, -EACCES. */
+int os_never_merge(void *address, size_t length);
+
+/*
+ * A new mapping may be locked from the start (mlockall(2) with MCL_FUTURE): the kernel would commit
+ * all of it at once when it becomes accessible. This commits each page on first use instead, and
+ * locks it then (MLOCK_ONFAULT, Linux 4.4). Does nothing to a mapping that is not locked.
+ */
+void os_commit_on_use(void *address, size_t length);
+
 /* A fork child finds zeros there, or no mapping at all. -ENOMEM, -EACCES. */
 int os_wipe_on_fork(void *address, size_t length);
 int os_unmap_on_fork(void *address, size_t length);

@@ -49,6 +49,8 @@ static int apply_flags(struct pkeyguard_region *region, unsigned flags, bool gua
         error = install_guards(region);
     if (error == 0 && !(flags & PKEYGUARD_REGION_DUMPABLE))
         error = os_exclude_from_dumps(pages_start(pages), pages_span(pages));
+    if (error == 0)
+        error = os_never_merge(pages_start(pages), pages_span(pages));
     if (error == 0 && flags & PKEYGUARD_REGION_FORK_WIPE)
         error = os_wipe_on_fork(pages->address, pages->length);
     if (error == 0 && flags & (PKEYGUARD_REGION_NO_FORK | PKEYGUARD_REGION_SECRET)) {
@@ -115,6 +117,8 @@ int mapping_create(struct pkeyguard_region *region, size_t size, size_t annex_si
         os_unmap(address, reserved);
         return error;
     }
+    if (annex_size != 0)
+        os_commit_on_use(mapping_start(region), mapping_length(region));
     error = apply_flags(region, flags, guards_inside);
     if (error != 0)
         os_unmap(mapping_start(region), mapping_length(region));

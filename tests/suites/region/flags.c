@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -35,6 +36,55 @@ START_TEST(only_dumpable_regions_are_marked_for_dumps)
     ck_assert(has_vm_flag(address_of(region), " dd") !=
               (each_flag[_i] == PKEYGUARD_REGION_DUMPABLE));
     destroy(region, NULL);
+}
+END_TEST
+
+/* Asks the kernel to merge equal pages of this process (KSM, Linux 6.4). PR_SET_MEMORY_MERGE of
+ * <linux/prctl.h>, which Debian 12's headers lack. */
+enum { SET_MEMORY_MERGE = 67 };
+
+static bool merging_is_possible(void)
+{
+    bool possible = prctl(SET_MEMORY_MERGE, 1, 0, 0, 0) == 0;
+
+    prctl(SET_MEMORY_MERGE, 0, 0, 0, 0);
+    return possible;
+}
+
+START_TEST(regions_are_never_merged)
+{
+    struct pkeyguard_region *region;
+    struct pkeyguard_heap *heap = NULL;
+    void *other;
+
+    ck_assert_int_eq(prctl(SET_MEMORY_MERGE, 1, 0, 0, 0), 0);
+    other = mmap(NULL, PAGE_BYTES, PAGE_RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert(has_vm_flag(other, " mg"));
+    munmap(other, PAGE_BYTES);
+    region = region_with_flags(NULL, 1, each_flag[_i]);
+    ck_assert(!has_vm_flag(address_of(region), " mg"));
+    pkeyguard_scoped_write (char, byte, region)
+        ck_assert(!has_vm_flag(byte, " mg"));
+    destroy(region, NULL);
+    ck_assert_int_eq(pkeyguard_heap_create(NULL, PAGE_BYTES, 0, &heap), 0);
+    ck_assert(!has_vm_flag(address_of(pkeyguard_heap_region(heap)), " mg"));
+    ck_assert(!has_vm_flag(address_of(pkeyguard_heap_region(heap)) + 2 * PAGE_BYTES, " mg"));
+    ck_assert_int_eq(pkeyguard_heap_destroy(heap), 0);
+}
+END_TEST
+
+/* A kernel without KSM does not know the advice. */
+START_TEST(region_is_created_where_nothing_is_merged)
+{
+    struct pkeyguard_region *region = NULL;
+
+    fail_advice(MADV_UNMERGEABLE, EINVAL);
+    ck_assert_int_eq(pkeyguard_region_create(NULL, 1, PAGE_RW, 0, &region), 0);
+    ck_assert(stop_failing());
+    destroy(region, NULL);
+    fail_advice(MADV_UNMERGEABLE, ENOMEM);
+    ck_assert_int_eq(pkeyguard_region_create(NULL, 1, PAGE_RW, 0, &region), -ENOMEM);
+    ck_assert(stop_failing());
 }
 END_TEST
 
@@ -378,6 +428,9 @@ void add_flags(Suite *suite)
     int flags = supported_flags();
 
     tcase_add_loop_test(tests, only_dumpable_regions_are_marked_for_dumps, 0, flags);
+    add_loop_test_if(merging_is_possible(), "this kernel has no PR_SET_MEMORY_MERGE", tests,
+                     regions_are_never_merged, 0, flags);
+    tcase_add_test(tests, region_is_created_where_nothing_is_merged);
     add_loop_test_if(cores_can_be_read() && !tool, "core dumps are not files to be read here",
                      tests, core_dump_has_dumpable_regions_only, 0, flags);
     add_test_if(!tool, "sanitizers ignore mlock", tests, locked_region_is_locked_in_memory);
