@@ -14,6 +14,7 @@
 #include <stddef.h>
 
 #include "base/lock.h"
+#include "heap/heap_directory.h"
 #include "key/enforcement.h"
 #include "key/virtual_pool.h"
 #include "pkey/signal_round.h"
@@ -27,10 +28,29 @@ void (*const fork_child_forget[])(void) = {
     virtual_pool_forget_barrier,  /* membarrier(2)'s registration, which is the parent's */
     mprotect_forget_others,       /* software guards of other threads */
     region_forget_unmapped,       /* regions that fork did not copy */
+    heaps_forget_parent,          /* heaps that another thread was changing, or fork did not copy */
     NULL,
 };
 
+static void lock_before_fork(void)
+{
+    heaps_lock_for_fork();
+    library_lock_for_fork();
+}
+
+static void unlock_in_parent(void)
+{
+    library_unlock_in_parent();
+    heaps_unlock_after_fork();
+}
+
+static void unlock_in_child(void)
+{
+    library_unlock_in_child();
+    heaps_unlock_after_fork();
+}
+
 __attribute__((constructor(102))) static void register_fork_handlers(void)
 {
-    pthread_atfork(library_lock_for_fork, library_unlock_in_parent, library_unlock_in_child);
+    pthread_atfork(lock_before_fork, unlock_in_parent, unlock_in_child);
 }

@@ -24,23 +24,41 @@
  * classes: by at most 15 bytes up to a size of 128, by at most a quarter above. A larger object is
  * rounded up to a multiple of 4096 bytes.
  *
+ * An access past the end of an object, a large one, too, hits the object behind it. Only at the end
+ * of the capacity is an inaccessible page.
+ *
+ * Freed memory. It is kept in quarantine for a while. A small object's memory is not handed out
+ * again before 7 more objects of its size class were freed (that threads of one shard allocated:
+ * see pkeyguard_heap_create()), a large object's not before 4 more large objects were freed. A heap
+ * that has no other room uses it earlier. Memory that the program wrote to after it freed it is
+ * never handed out as it is: for a small object the library prints one line on stderr and aborts,
+ * "a freed object of a heap was written to"; a large object's memory is wiped again.
+ *
  * Metadata. The heap's records of its objects are in separate pages under the same key, behind an
  * inaccessible page. An access that runs off the end of the last object faults before it reaches
  * them. They cannot be reached while the key is closed.
  *
  * Memory. The capacity is address space. Memory is committed when an object is first written to or
- * wiped, and is kept until the heap is destroyed. With vm.overcommit_memory=2 the kernel accounts
- * for the whole capacity when the heap's pages first become writable.
+ * wiped, and is kept until the heap is destroyed. That is so, too, in a process that locks all of
+ * its memory (mlockall(2) with MCL_FUTURE), if the kernel has mlock2(2). With
+ * vm.overcommit_memory=2 the kernel accounts for the whole capacity when the heap's pages first
+ * become writable.
  *
  * Threads. Any number of threads may use one heap, and they seldom wait for each other. A thread
  * may free an object that another thread allocated.
  *
  * Signals. Only pkeyguard_heap_of(), _owns() and _region() are async-signal-safe. A handler that
- * interrupted another function of a heap and calls that heap may never return.
+ * interrupted another of these functions may call them all, but those that need what the
+ * interrupted one was changing fail with -EDEADLK or errno EDEADLK. A handler must not leave a
+ * function by siglongjmp(3): the heap may then refuse the thread with EDEADLK for good.
  *
- * Fork. A child's copy of a heap works like the original, unless fork was called in a signal
+ * Fork. A child's copy of a heap works like the original, also if fork(3) was called in a signal
  * handler that interrupted one of these functions. With PKEYGUARD_REGION_NO_FORK or _SECRET the
- * child does not have the heap.
+ * child does not have the heap. fork(3) waits until no other thread is changing a heap. _Fork(3)
+ * and clone(2) do not: if another thread was changing a heap at that moment, the child may destroy
+ * it, and the other functions may fail with EDEADLK in the child. Fork handlers of the program
+ * that were registered before this library was loaded run while fork(3) holds the heaps, and are
+ * refused with EDEADLK.
  */
 #ifndef PKEYGUARD_HEAP_H
 #define PKEYGUARD_HEAP_H
@@ -70,7 +88,8 @@ struct pkeyguard_heap;
  * @ret_heap: set on success only; destroy it with pkeyguard_heap_destroy()
  *
  * Returns 0, an errno of pkeyguard_region_create(), or -EINVAL also: capacity 0, or about 16 TiB or
- * more, or PKEYGUARD_REGION_FORK_WIPE.
+ * more, or PKEYGUARD_REGION_FORK_WIPE; -EDEADLK also: see "Signals" and "Fork" above, for this and
+ * the functions below.
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, nonnull(4))) int
@@ -81,8 +100,8 @@ pkeyguard_heap_create(struct pkeyguard_key *key, size_t capacity, unsigned regio
  * pkeyguard_heap_destroy - wipe a heap's live objects, destroy its region and the heap
  * @heap: NULL is allowed and does nothing
  *
- * Returns 0, or an errno of pkeyguard_region_destroy(). The heap then still exists, but may be
- * wiped and hold no object any more. Call again, unless the region is SEALED.
+ * Returns 0, or an errno of pkeyguard_region_destroy(), or -EDEADLK. The heap then still exists,
+ * but may be wiped and hold no object any more. Call again, unless the region is SEALED.
  * Thread: any, with no other use of this heap or its objects at the same time. Signal: not
  * async-signal-safe. Since 0.1.
  */
@@ -93,7 +112,7 @@ __attribute__((warn_unused_result)) int pkeyguard_heap_destroy(struct pkeyguard_
  * @size: bytes; 0 counts as 1
  *
  * Returns the object, at a multiple of 16; or NULL with errno set to ENOMEM: there is no room, but
- * the heap keeps working; EINVAL: heap is NULL; or an error of pkeyguard_acquire().
+ * the heap keeps working; EINVAL: heap is NULL; EDEADLK; or an error of pkeyguard_acquire().
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, malloc, alloc_size(2))) void *
@@ -144,10 +163,10 @@ pkeyguard_heap_realloc(struct pkeyguard_heap *heap, void *object, size_t size);
  * The function overwrites the object's whole usable size with zeros. It always refuses a pointer
  * that is no live object of this heap: one into the middle of an object, an object of another heap,
  * or an object that was freed already. It cannot refuse a freed object whose memory was handed out
- * again, because the pointer is then that of a live object.
+ * again, because the pointer is then that of a live object: see "Freed memory" above.
  *
- * Returns 0; or, with nothing changed, -EINVAL: not a live object of this heap, or heap is NULL; or
- * an errno of pkeyguard_acquire().
+ * Returns 0; or, with nothing changed, -EINVAL: not a live object of this heap, or heap is NULL;
+ * -EDEADLK; or an errno of pkeyguard_acquire().
  * Thread: any. Signal: not async-signal-safe. Keeps errno. Since 0.1.
  */
 int pkeyguard_heap_free(struct pkeyguard_heap *heap, void *object);
@@ -155,8 +174,8 @@ int pkeyguard_heap_free(struct pkeyguard_heap *heap, void *object);
 /*
  * pkeyguard_heap_usable_size - bytes that an object may use: as many as asked for, or more
  *
- * Returns the size; or 0 with errno set to EINVAL: not a live object of this heap; or to an error
- * of pkeyguard_acquire().
+ * Returns the size; or 0 with errno set to EINVAL: not a live object of this heap; to EDEADLK; or
+ * to an error of pkeyguard_acquire().
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 size_t pkeyguard_heap_usable_size(const struct pkeyguard_heap *heap, const void *object);

@@ -80,6 +80,18 @@ LOCK_ANALYSIS(no_thread_safety_analysis) int library_lock(void)
     return 0;
 }
 
+LOCK_ANALYSIS(no_thread_safety_analysis) int library_notice_fork(void)
+{
+    int error;
+
+    if (!process_is_unnoticed())
+        return 0;
+    error = library_lock();
+    if (error == 0)
+        library_unlock();
+    return error;
+}
+
 bool library_lock_is_lost(const void *frame)
 {
     return own_lock.inside && frame > own_lock.taken_below && !os_on_signal_stack();

@@ -41,6 +41,12 @@ int library_lock(void) LOCK_ANALYSIS(try_acquire_capability(0, library_mutex));
 void library_unlock(void) LOCK_ANALYSIS(release_capability(library_mutex));
 
 /*
+ * For code that has other locks: a fork child notices here that it is one, as in library_lock().
+ * Returns 0 or its -EDEADLK. Async-signal-safe.
+ */
+int library_notice_fork(void);
+
+/*
  * True if this thread certainly left the lock held by siglongjmp(3) out of such a handler: it is on
  * the stack that it was on, where the function that took the lock has no frame any more. @frame: of
  * the function that the program has called.

@@ -56,6 +56,11 @@ unsigned process_number(void)
     return read_mark() == WIPED ? process.number + 1 : process.number;
 }
 
+bool process_is_unnoticed(void)
+{
+    return read_mark() != KNOWN;
+}
+
 bool process_is_new(void)
 {
     for (;;) {

@@ -15,6 +15,9 @@
 /* The number of this process: 1 for the first, one more in each fork child. Async-signal-safe. */
 unsigned process_number(void);
 
+/* True in a fork child, until process_adopted(). Async-signal-safe. */
+bool process_is_unnoticed(void);
+
 /*
  * True for the first caller in a fork child; other threads wait until it has called
  * process_adopted(). What it does in between it does alone. With all signals blocked.

@@ -3,10 +3,13 @@
  * blocks.h - a heap's blocks: takes and gives back spans of them, finds the block of an address
  *
  * Part of heap.c, which alone includes it: so the compiler inlines an allocation as a whole. The
- * heap's key is open for reading and writing in every function that is given a heap.
+ * heap's key is open for reading and writing in every function that is given a heap. Functions that
+ * take a lock return -EDEADLK if they may not have it (heap_lock.h); nothing has changed then.
  */
 #ifndef BLOCKS_H
 #define BLOCKS_H
+
+#include <errno.h>
 
 #include "heap/heap.h"
 #include "region/annexed_region.h"
@@ -68,35 +71,72 @@ static bool blocks_use(struct pkeyguard_heap *heap, uint32_t end)
     return true;
 }
 
-/* Takes a span of count blocks, whose address is a multiple of alignment blocks, and gives its
- * first block the role. False: there is no room. */
-static bool blocks_take(struct pkeyguard_heap *heap, uint32_t count, uintptr_t alignment,
-                        unsigned role, uint32_t *ret_number)
+/*
+ * Takes a span of count blocks, whose address is a multiple of alignment blocks, and gives its
+ * first block the role. *ret_used is how many of the span's blocks, from the first on, may have
+ * been in use before: the others are zero. -ENOMEM: there is no room.
+ */
+static int blocks_take(struct pkeyguard_heap *heap, uint32_t count, uintptr_t alignment,
+                       unsigned role, uint32_t *ret_number, uint32_t *ret_used)
 {
-    bool taken;
+    uint32_t number, used;
+    int error = heap_lock_acquire(&heap->spans_lock);
 
-    heap_lock_acquire(&heap->spans_lock);
-    taken = spans_take(&heap->spans, count, alignment, ret_number);
-    if (taken && !blocks_use(heap, *ret_number + count)) {
-        spans_give_back(&heap->spans, *ret_number, count);
-        taken = false;
+    if (error != 0)
+        return error;
+    used = heap->used;
+    error = spans_take(&heap->spans, count, alignment, &number) ? 0 : -ENOMEM;
+    if (error == 0 && !blocks_use(heap, number + count)) {
+        spans_give_back(&heap->spans, number, count);
+        error = -ENOMEM;
     }
-    if (taken) {
-        struct block *block = spans_block(&heap->spans, *ret_number);
+    if (error == 0) {
+        struct block *block = spans_block(&heap->spans, number);
 
         block->count = count;
         store_role(block, role);
+        *ret_number = number;
+        *ret_used = used <= number ? 0 : used - number < count ? used - number : count;
     }
     heap_lock_release(&heap->spans_lock);
-    return taken;
+    return error;
 }
 
-static void blocks_give_back(struct pkeyguard_heap *heap, uint32_t number, uint32_t count)
+/* ---- the quarantine of large objects ---- */
+
+/* Gives back what is at this place of the ring. */
+static void end_large_quarantine(struct pkeyguard_heap *heap, uint32_t *place)
+    LOCK_ANALYSIS(requires_capability(heap->spans_lock))
 {
-    heap_lock_acquire(&heap->spans_lock);
-    spans_give_back(&heap->spans, number, count);
+    uint32_t link = *place;
+
+    *place = 0;
+    if (link != 0)
+        spans_give_back(&heap->spans, link - 1, spans_length(&heap->spans, link - 1));
+}
+
+/* Puts a span of blocks into quarantine, which is of no kind, and has its count. */
+static void blocks_quarantine(struct pkeyguard_heap *heap, uint32_t number)
+    LOCK_ANALYSIS(requires_capability(heap->spans_lock))
+{
+    struct metadata *metadata = heap->metadata;
+    uint32_t *place = &metadata->quarantine[metadata->freed++ % LARGE_IN_QUARANTINE];
+
+    end_large_quarantine(heap, place);
+    *place = number + 1;
+}
+
+/* For when there is no room. */
+static void blocks_end_quarantine(struct pkeyguard_heap *heap)
+{
+    if (heap_lock_acquire(&heap->spans_lock) != 0)
+        return;
+    for (unsigned i = 0; i < LARGE_IN_QUARANTINE; i++)
+        end_large_quarantine(heap, &heap->metadata->quarantine[i]);
     heap_lock_release(&heap->spans_lock);
 }
+
+/* ---- the block of an address ---- */
 
 /* The place of an address in a heap. The block is the one that the address is in, or the first
  * block if that one is a slab's second. */

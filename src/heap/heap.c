@@ -36,9 +36,9 @@ int pkeyguard_heap_create(struct pkeyguard_key *key, size_t capacity, unsigned r
     if (blocks >= UINT32_MAX)
         return -EINVAL;
     metadata_size = sizeof(struct metadata) + blocks * sizeof(struct block);
-    heap = heap_directory_take();
-    if (heap == NULL)
-        return -ENOMEM;
+    error = heap_directory_take(&heap);
+    if (error != 0)
+        return error;
     error = region_create_with_annex(key, size, metadata_size, region_flags, &heap->region);
     if (error != 0) {
         heap_directory_give_back(heap);
@@ -68,7 +68,9 @@ int pkeyguard_heap_destroy(struct pkeyguard_heap *heap)
     if (error != 0)
         return error;
     /* First, because once they are unmapped the addresses may be reused. */
-    heap_directory_withdraw(heap);
+    error = heap_directory_withdraw(heap);
+    if (error != 0)
+        return error;
     error = pkeyguard_region_destroy(heap->region);
     if (error != 0) {
         heap_directory_publish(heap);
@@ -90,21 +92,38 @@ struct pkeyguard_region *pkeyguard_heap_region(const struct pkeyguard_heap *heap
 
 /* ---- large objects: whole blocks; the heap's key is open ---- */
 
-static __attribute__((noinline)) void *alloc_large(struct pkeyguard_heap *heap, size_t size,
-                                                   uintptr_t alignment)
+/* As blocks_take(); if there is no room, once more with what is in quarantine, or empty. */
+static int take_large(struct pkeyguard_heap *heap, uint32_t count, uintptr_t alignment,
+                      uint32_t *ret_number, uint32_t *ret_used)
+{
+    int error = blocks_take(heap, count, alignment, BLOCK_LARGE, ret_number, ret_used);
+
+    if (error != -ENOMEM)
+        return error;
+    blocks_end_quarantine(heap);
+    error = blocks_take(heap, count, alignment, BLOCK_LARGE, ret_number, ret_used);
+    if (error != -ENOMEM)
+        return error;
+    slabs_give_empty_back(heap);
+    return blocks_take(heap, count, alignment, BLOCK_LARGE, ret_number, ret_used);
+}
+
+static __attribute__((noinline)) int alloc_large(struct pkeyguard_heap *heap, size_t size,
+                                                 uintptr_t alignment, void **ret_object)
 {
     size_t count = (size >> BLOCK_SHIFT) + (size % BLOCK_SIZE != 0);
-    uint32_t number;
+    uint32_t number, used;
+    int error;
 
     if (count > heap->spans.count)
-        return NULL;
+        return -ENOMEM;
     alignment = alignment > BLOCK_SIZE ? alignment >> BLOCK_SHIFT : 1;
-    if (!blocks_take(heap, (uint32_t)count, alignment, BLOCK_LARGE, &number)) {
-        slabs_give_empty_back(heap);
-        if (!blocks_take(heap, (uint32_t)count, alignment, BLOCK_LARGE, &number))
-            return NULL;
-    }
-    return block_address(heap, number, 0, count << BLOCK_SHIFT);
+    error = take_large(heap, (uint32_t)count, alignment, &number, &used);
+    if (error != 0)
+        return error;
+    *ret_object = block_address(heap, number, 0, count << BLOCK_SHIFT);
+    wipe_written(*ret_object, (size_t)used << BLOCK_SHIFT);
+    return 0;
 }
 
 /* How many blocks the live object has that begins here; 0: none does. */
@@ -117,26 +136,14 @@ static uint32_t large_block_count(const struct pkeyguard_heap *heap, uint32_t nu
     return spans_length(&heap->spans, number);
 }
 
-/*
- * In pieces: above 2 KiB glibc fills by REP STOS, which is slower to start than its loop of vector
- * stores, and catches up only when the memory is in no cache near the CPU.
- */
-enum { PIECE = 2048, PIECES_MAX = 16384 };
-
-static void wipe_large(char *first, size_t size)
-{
-    size_t piece = size <= PIECES_MAX ? PIECE : size;
-
-    for (size_t wiped = 0; wiped < size; wiped += piece)
-        explicit_bzero(first + wiped, piece);
-}
-
 static __attribute__((noinline)) int free_large(struct pkeyguard_heap *heap, uint32_t number,
                                                 unsigned offset, void *address)
 {
     uint32_t count;
+    int error = heap_lock_acquire(&heap->spans_lock);
 
-    heap_lock_acquire(&heap->spans_lock);
+    if (error != 0)
+        return error;
     count = large_block_count(heap, number, offset);
     /* Wiped without the lock. Meanwhile the blocks are of no kind: neither live nor free. */
     if (count != 0)
@@ -145,26 +152,26 @@ static __attribute__((noinline)) int free_large(struct pkeyguard_heap *heap, uin
     if (count == 0)
         return -EINVAL;
     wipe_large(address, (size_t)count << BLOCK_SHIFT);
-    blocks_give_back(heap, number, count);
+    /* Refused only in a fork child whose fork came in between. Then the blocks stay as they are. */
+    if (heap_lock_acquire(&heap->spans_lock) == 0) {
+        blocks_quarantine(heap, number);
+        heap_lock_release(&heap->spans_lock);
+    }
     return 0;
 }
 
 /* ---- objects; the heap's key is open ---- */
 
-static inline void *alloc_object(struct pkeyguard_heap *heap, size_t size, size_t alignment)
+static inline int alloc_object(struct pkeyguard_heap *heap, size_t size, size_t alignment,
+                               void **ret_object)
 {
-    void *object;
-
     if (size == 0)
         size = 1;
     if (size > SMALL_MAX || alignment > SMALL_MAX)
-        object = alloc_large(heap, size, alignment);
-    else
-        object = slabs_alloc(heap, alignment > ALIGNMENT ? class_of_aligned_size(size, alignment)
-                                                         : class_of_size(size));
-    if (object == NULL)
-        errno = ENOMEM;
-    return object;
+        return alloc_large(heap, size, alignment, ret_object);
+    return slabs_alloc(
+        heap, alignment > ALIGNMENT ? class_of_aligned_size(size, alignment) : class_of_size(size),
+        ret_object);
 }
 
 static inline int free_object(struct pkeyguard_heap *heap, void *address)
@@ -178,64 +185,73 @@ static inline int free_object(struct pkeyguard_heap *heap, void *address)
     return free_large(heap, place.number, place.offset, address);
 }
 
-/* An object's usable size in bytes; 0: there is no live object at address. */
-static size_t live_object_size(struct pkeyguard_heap *heap, const void *address)
+/* An object's usable size in bytes. -EINVAL: there is no live object at address. */
+static int live_object_size(struct pkeyguard_heap *heap, const void *address, size_t *ret_size)
 {
     struct place place;
-    size_t size;
+    uint32_t count;
+    int error;
 
     if (!blocks_locate(heap, address, &place))
-        return 0;
+        return -EINVAL;
     if (role_kind(place.role) == BLOCK_SLAB)
-        return slabs_live_size(heap, &place);
-    heap_lock_acquire(&heap->spans_lock);
-    size = (size_t)large_block_count(heap, place.number, place.offset) << BLOCK_SHIFT;
+        return slabs_live_size(heap, &place, ret_size);
+    error = heap_lock_acquire(&heap->spans_lock);
+    if (error != 0)
+        return error;
+    count = large_block_count(heap, place.number, place.offset);
     heap_lock_release(&heap->spans_lock);
-    return size;
+    *ret_size = (size_t)count << BLOCK_SHIFT;
+    return count == 0 ? -EINVAL : 0;
 }
 
-static void *resize_object(struct pkeyguard_heap *heap, void *object, size_t size)
+static int resize_object(struct pkeyguard_heap *heap, void *object, size_t size, void **ret_object)
 {
-    size_t usable = live_object_size(heap, object);
+    size_t usable;
     void *moved;
+    int error = live_object_size(heap, object, &usable);
 
-    if (usable == 0) {
-        errno = EINVAL;
-        return NULL;
-    }
+    if (error != 0)
+        return error;
+    *ret_object = object;
     if (size <= usable && 2 * size + ALIGNMENT >= usable)
-        return object;
-    moved = pkeyguard_heap_alloc(heap, size);
-    if (moved == NULL)
-        return size <= usable ? object : NULL;
+        return 0;
+    error = alloc_object(heap, size, ALIGNMENT, &moved);
+    if (error != 0)
+        return size <= usable ? 0 : error;
     memcpy(moved, object, size < usable ? size : usable);
-    (void)pkeyguard_heap_free(heap, object);
-    return moved;
+    (void)free_object(heap, object);
+    *ret_object = moved;
+    return 0;
 }
 
 /* ---- objects; the heap's key may be closed ---- */
 
-/* Opens the heap, or says in errno why not. */
-static inline bool open_heap(struct pkeyguard_heap *heap, struct pkeyguard_guard *ret_guard)
+static int open_heap(struct pkeyguard_heap *heap, struct pkeyguard_guard *ret_guard)
 {
-    int error =
-        heap == NULL ? -EINVAL : pkeyguard_acquire(heap->region, PKEYGUARD_READ_WRITE, ret_guard);
+    return heap == NULL ? -EINVAL
+                        : pkeyguard_acquire(heap->region, PKEYGUARD_READ_WRITE, ret_guard);
+}
 
-    if (error != 0)
-        errno = -error;
-    return error == 0;
+static void *object_or_errno(void *object, int error)
+{
+    if (error == 0)
+        return object;
+    errno = -error;
+    return NULL;
 }
 
 static void *open_and_alloc(struct pkeyguard_heap *heap, size_t size, size_t alignment)
 {
     struct pkeyguard_guard guard;
-    void *object;
+    void *object = NULL;
+    int error = open_heap(heap, &guard);
 
-    if (!open_heap(heap, &guard))
-        return NULL;
-    object = alloc_object(heap, size, alignment);
-    pkeyguard_release(&guard);
-    return object;
+    if (error == 0) {
+        error = alloc_object(heap, size, alignment, &object);
+        pkeyguard_release(&guard);
+    }
+    return object_or_errno(object, error);
 }
 
 void *pkeyguard_heap_alloc(struct pkeyguard_heap *heap, size_t size)
@@ -245,10 +261,8 @@ void *pkeyguard_heap_alloc(struct pkeyguard_heap *heap, size_t size)
 
 void *pkeyguard_heap_aligned_alloc(struct pkeyguard_heap *heap, size_t alignment, size_t size)
 {
-    if (alignment == 0 || (alignment & (alignment - 1)) != 0) {
-        errno = EINVAL;
-        return NULL;
-    }
+    if (alignment == 0 || (alignment & (alignment - 1)) != 0)
+        return object_or_errno(NULL, -EINVAL);
     return open_and_alloc(heap, size, alignment < ALIGNMENT ? ALIGNMENT : alignment);
 }
 
@@ -256,40 +270,40 @@ void *pkeyguard_heap_calloc(struct pkeyguard_heap *heap, size_t count, size_t si
 {
     size_t total;
 
-    if (__builtin_mul_overflow(count, size, &total)) {
-        errno = ENOMEM;
-        return NULL;
-    }
+    if (__builtin_mul_overflow(count, size, &total))
+        return object_or_errno(NULL, -ENOMEM);
     return pkeyguard_heap_alloc(heap, total);
 }
 
 void *pkeyguard_heap_realloc(struct pkeyguard_heap *heap, void *object, size_t size)
 {
     struct pkeyguard_guard guard;
+    void *resized = NULL;
+    int error;
 
     if (object == NULL)
         return pkeyguard_heap_alloc(heap, size);
-    if (!open_heap(heap, &guard))
-        return NULL;
-    object = resize_object(heap, object, size);
-    pkeyguard_release(&guard);
-    return object;
+    error = open_heap(heap, &guard);
+    if (error == 0) {
+        error = resize_object(heap, object, size, &resized);
+        pkeyguard_release(&guard);
+    }
+    return object_or_errno(resized, error);
 }
 
 int pkeyguard_heap_free(struct pkeyguard_heap *heap, void *object)
 {
+    int saved_errno = errno, error;
     struct pkeyguard_guard guard;
-    int error;
 
     if (object == NULL)
         return 0;
-    if (heap == NULL)
-        return -EINVAL;
-    error = pkeyguard_acquire(heap->region, PKEYGUARD_READ_WRITE, &guard);
-    if (error != 0)
-        return error;
-    error = free_object(heap, object);
-    pkeyguard_release(&guard);
+    error = open_heap(heap, &guard);
+    if (error == 0) {
+        error = free_object(heap, object);
+        pkeyguard_release(&guard);
+    }
+    errno = saved_errno;
     return error;
 }
 
@@ -297,13 +311,14 @@ size_t pkeyguard_heap_usable_size(const struct pkeyguard_heap *heap, const void 
 {
     struct pkeyguard_heap *changing = (struct pkeyguard_heap *)heap;
     struct pkeyguard_guard guard;
-    size_t size;
+    size_t size = 0;
+    int error = open_heap(changing, &guard);
 
-    if (!open_heap(changing, &guard))
-        return 0;
-    size = live_object_size(changing, object);
-    if (size == 0)
-        errno = EINVAL;
-    pkeyguard_release(&guard);
-    return size;
+    if (error == 0) {
+        error = live_object_size(changing, object, &size);
+        pkeyguard_release(&guard);
+    }
+    if (error != 0)
+        errno = -error;
+    return error == 0 ? size : 0;
 }

@@ -1,80 +1,95 @@
 /* SPDX-License-Identifier: MIT */
 #include "heap/heap_directory.h"
 
+#include <errno.h>
+
+#include "base/os.h"
 #include "region/annexed_region.h"
 
-struct heap_directory heap_directory = {.heaps = REGISTRY_INIT(struct pkeyguard_heap),
-                                        .fork_handlers = PTHREAD_ONCE_INIT};
+static struct heap_directory {
+    struct registry heaps; /* by the addresses of their objects; changed under `lock` */
+    struct heap_lock lock; /* a fork takes it before the locks of each heap */
+} heap_directory = {.heaps = REGISTRY_INIT(struct pkeyguard_heap)};
 
 /* ---- fork ---- */
 
-/* A fork waits until no thread is changing a heap, because the child would have the half-changed
- * heap, but not the thread that is to finish. */
-static void hold_heaps_before_fork(void) LOCK_ANALYSIS(no_thread_safety_analysis)
-{
-    struct registry_cursor cursor;
-    struct pkeyguard_heap *heap;
+#define for_each_heap(heap)                                                     \
+    for (struct registry_cursor cursor = registry_begin(&heap_directory.heaps); \
+         ((heap) = registry_next(&heap_directory.heaps, &cursor)) != NULL;)
 
-    heap_lock_acquire(&heap_directory.lock);
-    cursor = registry_begin(&heap_directory.heaps);
-    while ((heap = registry_next(&heap_directory.heaps, &cursor)) != NULL) {
-        for (unsigned i = 0; i < SHARD_COUNT; i++)
-            heap_lock_acquire(&heap->shard_locks[i]);
-        heap_lock_acquire(&heap->spans_lock);
-    }
+static void for_each_lock(struct pkeyguard_heap *heap, void (*function)(struct heap_lock *lock))
+{
+    for (unsigned i = 0; i < SHARD_COUNT; i++)
+        function(&heap->shard_locks[i]);
+    function(&heap->spans_lock);
 }
 
-static void release_heaps_after_fork(void) LOCK_ANALYSIS(no_thread_safety_analysis)
+void heaps_lock_for_fork(void)
 {
-    struct registry_cursor cursor = registry_begin(&heap_directory.heaps);
     struct pkeyguard_heap *heap;
 
-    while ((heap = registry_next(&heap_directory.heaps, &cursor)) != NULL) {
-        for (unsigned i = 0; i < SHARD_COUNT; i++)
-            heap_lock_release(&heap->shard_locks[i]);
-        heap_lock_release(&heap->spans_lock);
-    }
-    heap_lock_release(&heap_directory.lock);
+    own_heap_thread.forks++;
+    heap_lock_take_for_fork(&heap_directory.lock);
+    for_each_heap(heap) for_each_lock(heap, heap_lock_take_for_fork);
 }
 
-/* Withdraws the heaps whose memory the child does not have (MADV_DONTFORK): other memory may come
- * to lie at their addresses. */
-static void withdraw_heaps_in_fork_child(void)
+void heaps_unlock_after_fork(void)
 {
-    struct registry_cursor cursor;
     struct pkeyguard_heap *heap;
 
-    release_heaps_after_fork();
-    heap_lock_acquire(&heap_directory.lock);
-    cursor = registry_begin(&heap_directory.heaps);
-    while ((heap = registry_next(&heap_directory.heaps, &cursor)) != NULL) {
-        if (heap->region->pages.not_forked)
+    for_each_heap(heap) for_each_lock(heap, heap_lock_release_after_fork);
+    heap_lock_release_after_fork(&heap_directory.lock);
+    own_heap_thread.forks--;
+}
+
+static bool has_lost_lock(const struct pkeyguard_heap *heap)
+{
+    for (unsigned i = 0; i < SHARD_COUNT; i++) {
+        if (heap_lock_is_lost(&heap->shard_locks[i]))
+            return true;
+    }
+    return heap_lock_is_lost(&heap->spans_lock);
+}
+
+void heaps_forget_parent(void)
+{
+    struct pkeyguard_heap *heap;
+
+    /* Each change of the registry is one store. */
+    if (heap_lock_is_lost(&heap_directory.lock))
+        heap_lock_reset(&heap_directory.lock);
+    for_each_heap(heap)
+    {
+        if (pages_absent(&heap->region->pages))
             registry_withdraw(heap);
+        else if (has_lost_lock(heap))
+            for_each_lock(heap, heap_lock_give_up);
     }
-    heap_lock_release(&heap_directory.lock);
-}
-
-static void install_heap_fork_handlers(void)
-{
-    pthread_atfork(hold_heaps_before_fork, release_heaps_after_fork, withdraw_heaps_in_fork_child);
 }
 
 /* ---- the heaps ---- */
 
-struct pkeyguard_heap *heap_directory_take(void)
+int heap_directory_take(struct pkeyguard_heap **ret_heap)
 {
-    struct pkeyguard_heap *heap;
+    int error = heap_lock_acquire(&heap_directory.lock);
 
-    pthread_once(&heap_directory.fork_handlers, install_heap_fork_handlers);
-    heap_lock_acquire(&heap_directory.lock);
-    heap = registry_take(&heap_directory.heaps);
+    if (error != 0)
+        return error;
+    *ret_heap = registry_take(&heap_directory.heaps);
     heap_lock_release(&heap_directory.lock);
-    return heap;
+    return *ret_heap == NULL ? -ENOMEM : 0;
+}
+
+/* For a thread that had the lock before and gave it back: it is not refused. */
+static void lock_directory_again(void) LOCK_ANALYSIS(acquire_capability(heap_directory.lock))
+{
+    if (heap_lock_acquire(&heap_directory.lock) != 0)
+        os_abort("the directory of heaps cannot be locked", NULL);
 }
 
 void heap_directory_give_back(struct pkeyguard_heap *heap)
 {
-    heap_lock_acquire(&heap_directory.lock);
+    lock_directory_again();
     registry_give_back(&heap_directory.heaps, heap);
     heap_lock_release(&heap_directory.lock);
 }
@@ -83,16 +98,20 @@ void heap_directory_publish(struct pkeyguard_heap *heap)
 {
     const struct registry_addresses objects = {heap->start, heap->size, heap->start, heap->size};
 
-    heap_lock_acquire(&heap_directory.lock);
+    lock_directory_again();
     registry_publish(&heap_directory.heaps, heap, &objects);
     heap_lock_release(&heap_directory.lock);
 }
 
-void heap_directory_withdraw(struct pkeyguard_heap *heap)
+int heap_directory_withdraw(struct pkeyguard_heap *heap)
 {
-    heap_lock_acquire(&heap_directory.lock);
+    int error = heap_lock_acquire(&heap_directory.lock);
+
+    if (error != 0)
+        return error;
     registry_withdraw(heap);
     heap_lock_release(&heap_directory.lock);
+    return 0;
 }
 
 struct pkeyguard_heap *pkeyguard_heap_of(const void *object)

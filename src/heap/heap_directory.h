@@ -3,32 +3,33 @@
 #ifndef HEAP_DIRECTORY_H
 #define HEAP_DIRECTORY_H
 
-#include <pthread.h>
-#include <stdatomic.h>
-
 #include "base/registry.h"
 #include "heap/heap.h"
 
-/* The state that all heaps of the process share. */
-struct heap_directory {
-    struct registry heaps; /* by the addresses of their objects; changed under `lock` */
-    struct heap_lock lock; /* a fork takes it before the locks of each heap */
-    pthread_once_t fork_handlers;
-    atomic_uint threads; /* that were given a shard; no lock */
-};
-
-/* Hidden, so that it is not reached through the global offset table. */
-extern struct heap_directory heap_directory __attribute__((visibility("hidden")));
-
-/* Returns memory for a heap, all zero; NULL: there is none. */
-struct pkeyguard_heap *heap_directory_take(void);
+/* Returns memory for a heap, all zero. -ENOMEM; -EDEADLK: in a handler that interrupted one of
+ * these functions or fork(3). */
+int heap_directory_take(struct pkeyguard_heap **ret_heap);
 
 /* Takes that memory back, of a heap that is published or not. */
 void heap_directory_give_back(struct pkeyguard_heap *heap);
 
-/* From now on pkeyguard_heap_of() finds the heap by start and size, and a fork waits for its locks.
- * Withdrawing ends that; a fork child withdraws the heaps that it does not have by itself. */
+/*
+ * From now on pkeyguard_heap_of() finds the heap by start and size, and a fork waits for its locks.
+ * Withdrawing ends that, unless it fails with -EDEADLK, as above; a fork child withdraws the heaps
+ * that it does not have by itself.
+ */
 void heap_directory_publish(struct pkeyguard_heap *heap);
-void heap_directory_withdraw(struct pkeyguard_heap *heap);
+int heap_directory_withdraw(struct pkeyguard_heap *heap);
+
+/*
+ * For fork(3), which waits until no other thread is changing a heap: the child would have the
+ * half-changed heap, but not the thread that is to finish.
+ */
+void heaps_lock_for_fork(void);
+void heaps_unlock_after_fork(void);
+
+/* In a fork child: gives up the heaps that a thread which is not there was changing, and withdraws
+ * those that fork did not copy, for other memory may come to lie at their addresses. */
+void heaps_forget_parent(void) NEEDS_LIBRARY_LOCK;
 
 #endif

@@ -1,16 +1,88 @@
 /* SPDX-License-Identifier: MIT */
 #include "heap/heap_lock.h"
 
+#include <errno.h>
+
 #include "base/os.h"
 
-void heap_lock_wait(struct heap_lock *lock)
+__thread struct heap_thread own_heap_thread;
+
+unsigned heap_thread_give_number(void)
 {
+    static atomic_uint numbers_given;
+
+    own_heap_thread.number = atomic_fetch_add(&numbers_given, 1) + 1;
+    return own_heap_thread.number;
+}
+
+static unsigned holder_of(const struct heap_lock *lock)
+{
+    return atomic_load_explicit(&lock->holder, memory_order_relaxed);
+}
+
+static bool try_heap_lock(struct heap_lock *lock)
+{
+    unsigned free = 0;
+
+    return holder_of(lock) == 0 &&
+           atomic_compare_exchange_strong_explicit(&lock->holder, &free, heap_thread_number(),
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
+static bool is_refused(const struct heap_lock *lock)
+{
+    unsigned holder = holder_of(lock);
+
+    return holder == heap_thread_number() || holder == HEAP_LOCK_LOST;
+}
+
+LOCK_ANALYSIS(no_thread_safety_analysis) int heap_lock_wait(struct heap_lock *lock)
+{
+    int saved_errno = errno, error = library_notice_fork();
     unsigned spins = 0;
 
-    do {
-        while (atomic_load_explicit(&lock->taken, memory_order_relaxed)) {
-            if (++spins % 128 == 0)
-                os_sleep_briefly();
+    while (error == 0 && !try_heap_lock(lock)) {
+        if (is_refused(lock)) {
+            error = -EDEADLK;
+        } else if (++spins % 128 == 0) {
+            os_sleep_briefly();
+            /* A handler may have forked meanwhile. */
+            error = library_notice_fork();
         }
-    } while (atomic_exchange_explicit(&lock->taken, true, memory_order_acquire));
+    }
+    errno = saved_errno;
+    return error;
+}
+
+LOCK_ANALYSIS(no_thread_safety_analysis) void heap_lock_take_for_fork(struct heap_lock *lock)
+{
+    if (heap_lock_acquire(lock) == 0)
+        lock->fork = own_heap_thread.forks;
+}
+
+LOCK_ANALYSIS(no_thread_safety_analysis) void heap_lock_release_after_fork(struct heap_lock *lock)
+{
+    if (holder_of(lock) != heap_thread_number() || lock->fork != own_heap_thread.forks)
+        return;
+    lock->fork = 0;
+    heap_lock_release(lock);
+}
+
+bool heap_lock_is_lost(const struct heap_lock *lock)
+{
+    unsigned holder = holder_of(lock);
+
+    return holder != 0 && holder != heap_thread_number();
+}
+
+void heap_lock_give_up(struct heap_lock *lock)
+{
+    if (holder_of(lock) != heap_thread_number())
+        atomic_store(&lock->holder, HEAP_LOCK_LOST);
+}
+
+void heap_lock_reset(struct heap_lock *lock)
+{
+    lock->fork = 0;
+    atomic_store(&lock->holder, 0);
 }

@@ -5,17 +5,15 @@
  * A slab is one block or two, divided into slots of one size. Each holds an object. The first
  * block's description is the slab's.
  *
- * Part of heap.c, which alone includes it; see blocks.h. The heap's key is open for reading and
- * writing in every function that is given a heap.
+ * Part of heap.c, which alone includes it; see blocks.h, which says what holds of every function
+ * here, too.
  */
 #ifndef SLABS_H
 #define SLABS_H
 
-#include <errno.h>
-#include <string.h>
-
+#include "base/os.h"
 #include "heap/blocks.h"
-#include "heap/heap_directory.h"
+#include "heap/wipe.h"
 
 /* ---- size classes ---- */
 
@@ -70,20 +68,120 @@ static unsigned class_of_aligned_size(size_t size, size_t alignment)
 
 /* ---- slots: under the lock of the slab's shard ---- */
 
-static inline uint32_t *slab_list(const struct pkeyguard_heap *heap, unsigned shard,
-                                  unsigned size_class)
+static inline struct bin *bin_of(const struct pkeyguard_heap *heap, unsigned shard,
+                                 unsigned size_class)
 {
-    return &heap->metadata->shards[shard].slabs[size_class];
+    return &heap->metadata->shards[shard].bins[size_class];
 }
 
-/* Takes a slot of the list's first slab, which has a free one. */
-static inline void *slot_take(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class)
+/* A word of a map, and a slot's bit in it. */
+static inline uint64_t *map_word(uint64_t map[4], unsigned slot)
+{
+    return &map[slot / 64];
+}
+
+static inline uint64_t map_bit(unsigned slot)
+{
+    return UINT64_C(1) << slot % 64;
+}
+
+/*
+ * True if a slot of the slab begins at the place. While an object in it is live its block keeps its
+ * role: if the role has changed since it was read without the lock, none is.
+ */
+static inline bool slot_at(const struct place *place, unsigned *ret_slot)
+{
+    const struct size_class *c = &size_classes[role_class(place->role)];
+    unsigned slot = (unsigned)((uint64_t)place->offset * c->inverse >> 32);
+
+    *ret_slot = slot;
+    return load_role(place->block) == place->role && slot * c->size == place->offset &&
+           slot < c->slots;
+}
+
+static inline bool slot_is_live(const struct place *place, unsigned *ret_slot)
+{
+    return slot_at(place, ret_slot) &&
+           (*map_word(place->block->live, *ret_slot) & map_bit(*ret_slot)) != 0;
+}
+
+static inline void mark_slot_live(struct block *block, unsigned slot)
+{
+    *map_word(block->live, slot) |= map_bit(slot);
+}
+
+/* A freed object is not handed out if the program has written to it. */
+static __attribute__((noreturn, cold)) void abort_written_to(const struct pkeyguard_heap *heap)
+{
+    const char *name = heap->region->name;
+    bool named = name[0] != '\0';
+
+    os_abort("a freed object of a heap was written to", named ? ": region '" : "", name,
+             named ? "'" : "", NULL);
+}
+
+static inline void require_zero(const struct pkeyguard_heap *heap, const char *object, size_t size)
+{
+    if (__builtin_expect(!is_zero(object, size), 0))
+        abort_written_to(heap);
+}
+
+/* ---- slabs: under the lock of the slab's shard ---- */
+
+/* Makes a slab with all slots free. */
+static __attribute__((noinline)) int slab_add(struct pkeyguard_heap *heap, unsigned shard,
+                                              unsigned size_class)
     LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
 {
-    uint32_t *slabs = slab_list(heap, shard, size_class);
-    uint32_t number = *slabs - 1;
+    const struct size_class *c = &size_classes[size_class];
+    uint32_t number, used;
+    struct block *block;
+    int error =
+        blocks_take(heap, SLAB_BLOCKS(c->size), 1, slab_role(shard, size_class), &number, &used);
+
+    if (error != 0)
+        return error;
+    block = spans_block(&heap->spans, number);
+    block->available = c->slots;
+    block->fresh = used == 0 ? 0 : c->slots;
+    for (unsigned first = 0; first < 256; first += 64) {
+        unsigned slots = c->slots > first ? c->slots - first : 0;
+
+        block->free[first / 64] = slots >= 64 ? UINT64_MAX : map_bit(slots) - 1;
+        block->live[first / 64] = 0;
+    }
+    if (block->count == 2)
+        store_role(spans_block(&heap->spans, number + 1), BLOCK_SLAB_SECOND);
+    spans_list_insert(&heap->spans, &bin_of(heap, shard, size_class)->slabs, number);
+    return 0;
+}
+
+/* For a slab whose slots are all free. It stays if spans_lock is refused. */
+static __attribute__((noinline)) void slab_remove(struct pkeyguard_heap *heap, unsigned shard,
+                                                  unsigned size_class, uint32_t number)
+    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
+{
+    uint32_t count = SLAB_BLOCKS(size_classes[size_class].size);
+
+    if (heap_lock_acquire(&heap->spans_lock) != 0)
+        return;
+    spans_list_remove(&heap->spans, &bin_of(heap, shard, size_class)->slabs, number);
+    for (uint32_t i = 0; i < count; i++)
+        store_role(spans_block(&heap->spans, number + i), BLOCK_OTHER);
+    spans_give_back(&heap->spans, number, count);
+    heap_lock_release(&heap->spans_lock);
+}
+
+/* Takes a free slot of a slab, which has one. */
+static inline void *slab_take_slot(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class)
+    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
+{
+    struct bin *bin = bin_of(heap, shard, size_class);
+    uint32_t number = bin->slabs - 1;
     struct block *block = spans_block(&heap->spans, number);
+    size_t size = size_classes[size_class].size;
     unsigned word = 0, slot;
+    char *object;
 
     while (block->free[word] == 0) {
         if (++word == 4)
@@ -91,106 +189,129 @@ static inline void *slot_take(struct pkeyguard_heap *heap, unsigned shard, unsig
     }
     slot = 64 * word + (unsigned)__builtin_ctzll(block->free[word]);
     block->free[word] &= block->free[word] - 1;
+    mark_slot_live(block, slot);
     if (--block->available == 0)
-        spans_list_remove(&heap->spans, slabs, number);
-    return block_address(heap, number, (size_t)slot * size_classes[size_class].size,
-                         size_classes[size_class].size);
+        spans_list_remove(&heap->spans, &bin->slabs, number);
+    object = block_address(heap, number, slot * size, size);
+    if (slot >= block->fresh)
+        block->fresh = slot + 1;
+    else
+        require_zero(heap, object, size);
+    return object;
 }
 
-/*
- * True if a live object begins at the place. While one does its block keeps its role: if the role
- * has changed since it was read without the lock, none does.
- */
-static inline bool slot_is_live(const struct pkeyguard_heap *heap, unsigned shard,
-                                const struct place *place, unsigned *ret_slot)
+/* The slot becomes free, which was in quarantine. */
+static inline void slab_give_slot_back(struct pkeyguard_heap *heap, unsigned shard,
+                                       unsigned size_class, const struct place *place,
+                                       unsigned slot)
     LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
 {
-    const struct size_class *c = &size_classes[role_class(place->role)];
-    unsigned slot = (unsigned)((uint64_t)place->offset * c->inverse >> 32);
+    struct block *block = place->block;
 
-    (void)heap, (void)shard; /* they name the lock */
-    *ret_slot = slot;
-    return load_role(place->block) == place->role && slot * c->size == place->offset &&
-           slot < c->slots && (place->block->free[slot / 64] >> slot % 64 & 1) == 0;
+    *map_word(block->free, slot) |= map_bit(slot);
+    if (++block->available == 1)
+        spans_list_insert(&heap->spans, &bin_of(heap, shard, size_class)->slabs, place->number);
+    /* Keep an empty slab that is the list's only one: otherwise a program that allocates and frees
+     * one object again and again would create and remove a slab each time. */
+    if (block->available == size_classes[size_class].slots && (block->next | block->previous) != 0)
+        slab_remove(heap, shard, size_class, place->number);
 }
 
-/* Small slots by plain stores, which are cheaper than a call. */
-enum { STORED_MAX = 128 };
+/* ---- the quarantine of slots: under the lock of the slab's shard ---- */
 
-static inline void slot_wipe(char *slot, size_t size)
+/* A slot as it stands in quarantine. Never 0. An address has at most 56 bits. */
+static inline uint64_t slot_entry(const void *address, unsigned slot)
 {
-    const char *end = slot + size;
+    return (uint64_t)(uintptr_t)address << 8 | slot;
+}
 
-    if (size > STORED_MAX) {
-        explicit_bzero(slot, size);
+/* The slot that an entry stands for. Aborts if it is not one of the bin's. */
+static inline char *slot_of_entry(const struct pkeyguard_heap *heap, unsigned shard,
+                                  unsigned size_class, uint64_t entry, struct place *ret_place,
+                                  unsigned *ret_slot)
+{
+    char *address = (char *)(uintptr_t)(entry >> 8); // NOLINT(performance-no-int-to-ptr)
+
+    if (!blocks_locate(heap, address, ret_place) ||
+        ret_place->role != slab_role(shard, size_class) || !slot_at(ret_place, ret_slot))
+        spans_abort();
+    return block_address(heap, ret_place->number, ret_place->offset, size_classes[size_class].size);
+}
+
+/* The place for the slot that is freed next. If the ring is full, the slot that was freed longest
+ * ago stands there. */
+static inline uint64_t *quarantine_next(struct bin *bin)
+{
+    return &bin->quarantine[bin->freed % SLOTS_IN_QUARANTINE];
+}
+
+/* Takes the slot that was freed longest ago. NULL: the ring is not full. */
+static inline void *bin_take_quarantined(struct pkeyguard_heap *heap, unsigned shard,
+                                         unsigned size_class)
+    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
+{
+    uint64_t *oldest = quarantine_next(bin_of(heap, shard, size_class));
+    struct place place;
+    unsigned slot;
+    char *object;
+
+    if (*oldest == 0)
+        return NULL;
+    object = slot_of_entry(heap, shard, size_class, *oldest, &place, &slot);
+    *oldest = 0;
+    mark_slot_live(place.block, slot);
+    require_zero(heap, object, size_classes[size_class].size);
+    return object;
+}
+
+/* Makes the slot free that stands at this place of the ring. */
+static inline void bin_end_quarantine(struct pkeyguard_heap *heap, unsigned shard,
+                                      unsigned size_class, uint64_t *entry)
+    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
+{
+    struct place place;
+    unsigned slot;
+
+    if (*entry == 0)
         return;
-    }
-    do {
-        memset(slot, 0, ALIGNMENT);
-        __asm__ volatile("" : : "r"(slot) : "memory"); /* the compiler must keep the stores */
-        slot += ALIGNMENT;
-    } while (slot != end);
+    slot_of_entry(heap, shard, size_class, *entry, &place, &slot);
+    *entry = 0;
+    slab_give_slot_back(heap, shard, size_class, &place, slot);
 }
 
-/* ---- slabs: under the lock of the slab's shard ---- */
-
-/* Makes a slab with all slots free. False: there is no room. */
-static __attribute__((noinline)) bool slab_add(struct pkeyguard_heap *heap, unsigned shard,
-                                               unsigned size_class)
+/* Makes every slot of the bin free that is in quarantine. */
+static void bin_end_quarantine_of_all(struct pkeyguard_heap *heap, unsigned shard,
+                                      unsigned size_class)
     LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
 {
-    const struct size_class *c = &size_classes[size_class];
-    struct block *block;
-    uint32_t number;
-
-    if (!blocks_take(heap, SLAB_BLOCKS(c->size), 1, slab_role(shard, size_class), &number))
-        return false;
-    block = spans_block(&heap->spans, number);
-    block->available = c->slots;
-    for (unsigned first = 0; first < 256; first += 64) {
-        unsigned slots = c->slots > first ? c->slots - first : 0;
-
-        block->free[first / 64] = slots >= 64 ? UINT64_MAX : (UINT64_C(1) << slots) - 1;
-    }
-    if (block->count == 2)
-        store_role(spans_block(&heap->spans, number + 1), BLOCK_SLAB_SECOND);
-    spans_list_insert(&heap->spans, slab_list(heap, shard, size_class), number);
-    return true;
+    for (unsigned i = 0; i < SLOTS_IN_QUARANTINE; i++)
+        bin_end_quarantine(heap, shard, size_class,
+                           &bin_of(heap, shard, size_class)->quarantine[i]);
 }
 
-/* Apart from slab_remove(), so that slabs_free() computes the list's address once. */
-static __attribute__((noinline)) void slab_unlist(struct pkeyguard_heap *heap, uint32_t *slabs,
-                                                  unsigned size_class, uint32_t number)
-{
-    uint32_t count = SLAB_BLOCKS(size_classes[size_class].size);
-
-    spans_list_remove(&heap->spans, slabs, number);
-    for (uint32_t i = 0; i < count; i++)
-        store_role(spans_block(&heap->spans, number + i), BLOCK_OTHER);
-    blocks_give_back(heap, number, count);
-}
-
-/* For a slab without a live object. */
-static inline void slab_remove(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class,
-                               uint32_t number)
+/* Gives back the blocks of every slab whose slots are all free. */
+static void bin_remove_empty_slabs(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class)
     LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
 {
-    slab_unlist(heap, slab_list(heap, shard, size_class), size_class, number);
+    for (uint32_t link = bin_of(heap, shard, size_class)->slabs, next; link != 0; link = next) {
+        const struct block *block = spans_block(&heap->spans, link - 1);
+
+        next = block->next;
+        if (block->available == size_classes[size_class].slots)
+            slab_remove(heap, shard, size_class, link - 1);
+    }
 }
 
-/* Gives back the blocks of every slab without objects, for other sizes and shards to use. */
+/* For when there is no room: gives back every block without objects, for other sizes and shards to
+ * use. Nothing is in quarantine then, unless a lock is refused. */
 static void slabs_give_empty_back(struct pkeyguard_heap *heap)
 {
     for (unsigned shard = 0; shard < SHARD_COUNT; shard++) {
-        heap_lock_acquire(&heap->shard_locks[shard]);
+        if (heap_lock_acquire(&heap->shard_locks[shard]) != 0)
+            continue;
         for (unsigned i = 0; i < CLASS_COUNT; i++) {
-            for (uint32_t link = *slab_list(heap, shard, i), next; link != 0; link = next) {
-                const struct block *block = spans_block(&heap->spans, link - 1);
-
-                next = block->next;
-                if (block->available == size_classes[i].slots)
-                    slab_remove(heap, shard, i, link - 1);
-            }
+            bin_end_quarantine_of_all(heap, shard, i);
+            bin_remove_empty_slabs(heap, shard, i);
         }
         heap_lock_release(&heap->shard_locks[shard]);
     }
@@ -198,92 +319,95 @@ static void slabs_give_empty_back(struct pkeyguard_heap *heap)
 
 /* ---- small objects ---- */
 
-/* A thread's state, the same for all heaps. */
-struct heap_thread {
-    unsigned shard_number; /* of the shard that it allocates from, + 1; 0: it has none yet */
-};
-static __thread struct heap_thread own_thread __attribute__((tls_model("initial-exec")));
-
 static unsigned own_shard(void)
 {
-    if (own_thread.shard_number == 0)
-        own_thread.shard_number = atomic_fetch_add(&heap_directory.threads, 1) % SHARD_COUNT + 1;
-    return own_thread.shard_number - 1;
+    return (heap_thread_number() - 1) % SHARD_COUNT;
 }
 
-static void *slabs_alloc_in(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class)
+/* Takes a slot of the bin. -ENOMEM: there is no room for one more slab. */
+static inline int slabs_alloc_in(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class,
+                                 void **ret_object)
 {
-    void *object = NULL;
+    int error = heap_lock_acquire(&heap->shard_locks[shard]);
 
-    heap_lock_acquire(&heap->shard_locks[shard]);
-    if (*slab_list(heap, shard, size_class) != 0 || slab_add(heap, shard, size_class))
-        object = slot_take(heap, shard, size_class);
+    if (error != 0)
+        return error;
+    *ret_object = bin_take_quarantined(heap, shard, size_class);
+    if (*ret_object == NULL) {
+        if (bin_of(heap, shard, size_class)->slabs == 0)
+            error = slab_add(heap, shard, size_class);
+        if (error == 0)
+            *ret_object = slab_take_slot(heap, shard, size_class);
+    }
     heap_lock_release(&heap->shard_locks[shard]);
-    return object;
+    return error;
 }
 
-/* For when the shard has no slab with a free slot: makes one, there or in another shard. */
-static __attribute__((noinline)) void *slabs_alloc_anywhere(struct pkeyguard_heap *heap,
-                                                            unsigned shard, unsigned size_class)
-{
-    void *object = slabs_alloc_in(heap, shard, size_class);
-
-    if (object == NULL)
-        slabs_give_empty_back(heap);
-    for (unsigned i = 0; i < SHARD_COUNT && object == NULL; i++)
-        object = slabs_alloc_in(heap, i, size_class);
-    return object;
-}
-
-/* NULL: there is no room. */
-static inline void *slabs_alloc(struct pkeyguard_heap *heap, unsigned size_class)
+/* For when there is no room: takes a slot out of quarantine, then of any shard. */
+static __attribute__((noinline)) int slabs_alloc_anywhere(struct pkeyguard_heap *heap,
+                                                          unsigned size_class, void **ret_object)
 {
     unsigned shard = own_shard();
-    void *object;
+    int error = heap_lock_acquire(&heap->shard_locks[shard]);
 
-    heap_lock_acquire(&heap->shard_locks[shard]);
-    if (*slab_list(heap, shard, size_class) == 0) {
-        heap_lock_release(&heap->shard_locks[shard]);
-        return slabs_alloc_anywhere(heap, shard, size_class);
-    }
-    object = slot_take(heap, shard, size_class);
+    if (error != 0)
+        return error;
+    bin_end_quarantine_of_all(heap, shard, size_class);
     heap_lock_release(&heap->shard_locks[shard]);
-    return object;
+    error = slabs_alloc_in(heap, shard, size_class, ret_object);
+    if (error != -ENOMEM)
+        return error;
+    blocks_end_quarantine(heap);
+    slabs_give_empty_back(heap);
+    for (unsigned i = 0; i < SHARD_COUNT && error != 0; i++)
+        error = slabs_alloc_in(heap, i, size_class, ret_object);
+    return error == 0 ? 0 : -ENOMEM;
+}
+
+static inline int slabs_alloc(struct pkeyguard_heap *heap, unsigned size_class, void **ret_object)
+{
+    int error = slabs_alloc_in(heap, own_shard(), size_class, ret_object);
+
+    return error == -ENOMEM ? slabs_alloc_anywhere(heap, size_class, ret_object) : error;
 }
 
 /* Wipes and frees the object at the place, which is address. -EINVAL: there is none. */
 static inline int slabs_free(struct pkeyguard_heap *heap, struct place place, void *address)
 {
     unsigned shard = role_shard(place.role), size_class = role_class(place.role), slot;
-    struct block *block = place.block;
+    struct bin *bin = bin_of(heap, shard, size_class);
+    int error = heap_lock_acquire(&heap->shard_locks[shard]);
 
-    heap_lock_acquire(&heap->shard_locks[shard]);
-    if (!slot_is_live(heap, shard, &place, &slot)) {
+    if (error != 0)
+        return error;
+    if (!slot_is_live(&place, &slot)) {
         heap_lock_release(&heap->shard_locks[shard]);
         return -EINVAL;
     }
-    slot_wipe(address, size_classes[size_class].size);
-    block->free[slot / 64] |= UINT64_C(1) << slot % 64;
-    if (++block->available == 1)
-        spans_list_insert(&heap->spans, slab_list(heap, shard, size_class), place.number);
-    /* Keep an empty slab that is the list's only one: otherwise a program that allocates and frees
-     * one object again and again would create and remove a slab each time. */
-    if (block->available == size_classes[size_class].slots && (block->next | block->previous) != 0)
-        slab_remove(heap, shard, size_class, place.number);
+    *map_word(place.block->live, slot) &= ~map_bit(slot);
+    wipe_small(address, size_classes[size_class].size);
+    bin_end_quarantine(heap, shard, size_class, quarantine_next(bin));
+    *quarantine_next(bin) = slot_entry(address, slot);
+    bin->freed++;
     heap_lock_release(&heap->shard_locks[shard]);
     return 0;
 }
 
-/* The usable size of the object at the place, in bytes; 0: there is none. */
-static inline size_t slabs_live_size(struct pkeyguard_heap *heap, const struct place *place)
+/* The usable size of the object at the place, in bytes. -EINVAL: there is none. */
+static inline int slabs_live_size(struct pkeyguard_heap *heap, const struct place *place,
+                                  size_t *ret_size)
 {
     unsigned shard = role_shard(place->role), slot;
-    size_t size;
+    int error = heap_lock_acquire(&heap->shard_locks[shard]);
 
-    heap_lock_acquire(&heap->shard_locks[shard]);
-    size = slot_is_live(heap, shard, place, &slot) ? size_classes[role_class(place->role)].size : 0;
+    if (error != 0)
+        return error;
+    if (slot_is_live(place, &slot))
+        *ret_size = size_classes[role_class(place->role)].size;
+    else
+        error = -EINVAL;
     heap_lock_release(&heap->shard_locks[shard]);
-    return size;
+    return error;
 }
 
 #endif

@@ -37,12 +37,16 @@ struct block {
     atomic_uint role; /* its kind; a slab's also has the size class and shard: see blocks.h */
     uint32_t count;   /* blocks of the span */
     uint32_t next, previous; /* numbers + 1 of the span's neighbours in its list; 0: none */
-    uint32_t available;      /* how many of the slab's slots are free */
-    uint32_t unused;
-    uint64_t free[4]; /* which slots are: bits, from the lowest of free[0] */
-    uint64_t unused_too;
+
+    /* Of a slab. A slot is live, free or in quarantine. Maps have a bit for each, from the lowest
+     * of the first word on. */
+    uint32_t available; /* how many are free */
+    uint32_t fresh;     /* the slots from this one on were never handed out */
+    uint64_t live[4];   /* which are live */
+    uint64_t free[4];   /* which are free */
+    uint64_t unused[5];
 };
-_Static_assert(sizeof(struct block) == 64, "threads that use different slabs share no cache line");
+_Static_assert(sizeof(struct block) == 128, "threads that use different slabs share no cache line");
 
 /* The free spans, under spans_lock: in one list for each length below EXACT_LISTS, then in one for
  * the lengths from each power of two to the next. */

@@ -40,7 +40,8 @@ pkeyguard_suite(region CHECKS 149 IN sanitizers valgrind guest-6.1 guest-mprotec
 pkeyguard_suite(guard CHECKS 108 IN sanitizers valgrind guest-mprotect reach
     FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c)
 pkeyguard_suite(heap CHECKS 93 IN sanitizers valgrind reach
-    FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c threads.c)
+    FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c quarantine.c
+        threads.c fork.c)
 pkeyguard_suite(thread CHECKS 59 IN sanitizers valgrind guest-6.1 reach
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
 pkeyguard_suite(fault CHECKS 76 IN sanitizers valgrind guest-6.1 reach
@@ -66,6 +67,8 @@ pkeyguard_suite(unload CHECKS 7
 # Not with sanitizers or valgrind, which replace malloc, as jemalloc does.
 pkeyguard_suite(jemalloc CHECKS 4
     FILES test_jemalloc.c)
+pkeyguard_suite(malloc CHECKS 6
+    FILES test_malloc.c)
 
 # Calls of these functions go through support/failing.c.
 set(wrapped calloc mmap mremap munmap mprotect madvise mlock ftruncate fopen syscall

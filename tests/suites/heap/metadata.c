@@ -21,7 +21,7 @@ static void use_heap_with_random_metadata(struct pkeyguard_heap *heap, unsigned 
         for (int i = 0; i < 200; i += 3)
             pkeyguard_heap_free(heap, objects[i]);
         for (unsigned i = 0; i <= seed % 40; i++) {
-            uint32_t offset = METADATA_START + random_number() % (MIB / 64 + 3000) / 4 * 4;
+            uint32_t offset = METADATA_START + random_number() % (MIB / 32 + 28000) / 4 * 4;
             uint32_t value = seed % 3 == 0   ? random_number()
                              : seed % 3 == 1 ? random_number() % 600
                                              : 1u << random_number() % 32;
@@ -97,8 +97,8 @@ START_TEST(overwritten_metadata_aborts)
 END_TEST
 
 /*
- * Overwrites the slab's map, and the count before it, to say that there are more slots than the
- * heap has room for.
+ * Overwrites the slab's map of free slots, and the count before the map of live ones, to say that
+ * there are more slots than the heap has room for.
  */
 static void use_slots_beyond_the_heap(void *heap)
 {
@@ -109,7 +109,7 @@ static void use_slots_beyond_the_heap(void *heap)
         while (*map != UINT64_MAX - 1)
             map++;
         memset(map, 0xff, 4 * sizeof(*map));
-        map[-1] = 4 * 64;
+        map[-5] = 4 * 64;
         for (int i = 0; i < 200; i++)
             expect(pkeyguard_heap_alloc(heap, 48) < (void *)(heap_start(heap) + PAGE_BYTES));
     }

@@ -81,10 +81,9 @@ END_TEST
 /*
  * The heap hands out slots of slabs of one block, slots of slabs of two blocks, and whole blocks.
  */
-static const size_t size_of_each_class[] = {1, 32, 300, 1024, 1100, 2048, 2049, 12288, 100000};
-enum { SIZE_CLASSES = sizeof(size_of_each_class) / sizeof(*size_of_each_class) };
+const size_t size_of_each_class[SIZE_CLASSES] = {1, 32, 300, 1024, 1100, 2048, 2049, 12288, 100000};
 
-START_TEST(freed_memory_is_wiped_and_used_again)
+START_TEST(freed_memory_is_wiped)
 {
     struct pkeyguard_key *key = key_of_kind(PLAIN);
     struct pkeyguard_heap *heap = new_heap(key, MIB);
@@ -100,7 +99,7 @@ START_TEST(freed_memory_is_wiped_and_used_again)
     expect(pkeyguard_heap_free(heap, object) == 0);
     expect(errno == 0);
     assert_bytes(heap, object, usable, 0);
-    expect(pkeyguard_heap_calloc(heap, 1, size) == object);
+    object = pkeyguard_heap_calloc(heap, 1, size);
     assert_bytes(heap, object, usable, 0);
     assert_bytes(heap, before, usable, 'b');
     assert_bytes(heap, after, usable, 'a');
@@ -355,7 +354,7 @@ void add_objects(Suite *suite)
 
     tcase_add_loop_test(tests, objects_are_zero_aligned_and_disjoint, 0, KINDS);
     tcase_add_test(tests, aligned_alloc_aligns);
-    tcase_add_loop_test(tests, freed_memory_is_wiped_and_used_again, 0, SIZE_CLASSES);
+    tcase_add_loop_test(tests, freed_memory_is_wiped, 0, SIZE_CLASSES);
     tcase_add_loop_test(tests, bad_pointers_are_refused, 0, SIZE_CLASSES);
     tcase_add_test(tests, slab_has_as_many_slots_as_fit);
     tcase_add_test(tests, realloc_keeps_the_content);

@@ -11,6 +11,8 @@ int main(void)
     add_heaps(suite);
     add_failures(suite);
     add_metadata(suite);
+    add_quarantine(suite);
     add_threads(suite);
+    add_fork(suite);
     return run_suite(suite);
 }

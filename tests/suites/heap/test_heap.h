@@ -31,6 +31,10 @@ struct pkeyguard_heap *new_heap(struct pkeyguard_key *key, size_t capacity);
 void destroy_heap(struct pkeyguard_heap *heap, struct pkeyguard_key *key);
 void *new_object(struct pkeyguard_heap *heap, size_t size);
 
+/* Sizes of each kind of object: small ones before the first large one. */
+enum { SIZE_CLASSES = 9, SMALL_CLASSES = 6 };
+extern const size_t size_of_each_class[SIZE_CLASSES];
+
 /* The first byte that the heap can hand out. */
 char *heap_start(const struct pkeyguard_heap *heap);
 
@@ -56,6 +60,8 @@ void add_objects(Suite *suite);
 void add_heaps(Suite *suite);
 void add_failures(Suite *suite);
 void add_metadata(Suite *suite);
+void add_quarantine(Suite *suite);
 void add_threads(Suite *suite);
+void add_fork(Suite *suite);
 
 #endif
