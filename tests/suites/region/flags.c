@@ -441,7 +441,7 @@ void add_flags(Suite *suite)
     tcase_add_loop_test(tests, kernel_reaches_all_but_secret_memory, 0, flags);
     tcase_add_loop_test(tests, fork_child_has_regions_as_their_flags_say, 0, flags);
     add_test_if(secret_memory, NO_SECRET_MEMORY, tests, secret_region_leaves_no_descriptor_open);
-    add_test_if(secret_memory && can_hibernate(), "this machine cannot hibernate", tests,
+    add_test_if(secret_memory && can_hibernate(), "the kernel has no hibernation", tests,
                 secret_region_turns_hibernation_off);
     tcase_add_test(tests, secret_region_is_refused_without_kernel_support);
 }
