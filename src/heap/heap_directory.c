@@ -55,7 +55,8 @@ void heaps_forget_parent(void)
 {
     struct pkeyguard_heap *heap;
 
-    /* Each change of the registry is one store. */
+    /* A fork in a signal handler may have interrupted a change of the registry. At worst one record
+     * is lost by that. */
     if (heap_lock_is_lost(&heap_directory.lock))
         heap_lock_reset(&heap_directory.lock);
     for_each_heap(heap)
