@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fork.c - what fork means for each module
+ * fork.c - the work of each module at a fork
  *
- * A fork child has the forking thread alone. Of the library's state it keeps what belongs to that
- * thread. fork(3) runs the handlers here; a child of _Fork(3) or clone(2) runs none, and notices in
- * its first call that takes the library's lock (lock.h).
+ * A fork child has only the thread that forked. It keeps the library's state that belongs to this
+ * thread. fork(3) runs the handlers below. A child of _Fork(3) or clone(2) runs no handlers; it
+ * notices in its first call that takes the library's lock that it is a new process (lock.h).
  *
- * The handlers are registered when the library is loaded, so before those of nearly every program:
- * then fork takes the library's locks after the program's, and gives them back first. A program may
- * so hold its own locks while it calls the library, and use the library in its fork handlers.
+ * The handlers are registered when the library is loaded, before those of nearly every program. So
+ * fork(3) takes the library's locks after the program's locks and releases them before the
+ * program's. For this reason a program may hold its own locks while it calls the library, and may
+ * call the library in its fork handlers.
  */
 #include <pthread.h>
 #include <stddef.h>
@@ -21,7 +22,7 @@
 #include "pkey/thread_records.h"
 #include "region/region_record.h"
 
-/* In this order. Each changes nothing where its module was never used. */
+/* Called in this order. A function does nothing if its module was never used. */
 void (*const fork_child_forget[])(void) = {
     thread_records_forget_others, /* other threads' records, with their pins */
     signal_round_forget,          /* threads that a signal has stopped */

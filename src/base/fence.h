@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* fence.h - order between a thread and the signal handlers that interrupt it */
+/* fence.h - orders a thread's memory accesses for the signal handlers that interrupt it */
 #ifndef FENCE_H
 #define FENCE_H
 
 /*
- * The compiler moves no memory access across it. It emits no instruction: another thread may still
- * see the accesses in another order, unless that thread makes this one pass a barrier
+ * The compiler moves no memory access across this call. The call emits no instruction, so another
+ * thread may still see the accesses in another order, unless it makes this thread pass a barrier
  * (membarrier(2)).
  */
 static inline void compiler_fence(void)

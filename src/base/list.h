@@ -2,8 +2,8 @@
 /*
  * list.h - a doubly linked list whose links are members of its elements
  *
- * The head is a link, too: an empty list's head points to itself. Not <sys/queue.h>, which musl
- * does not have.
+ * The head is a link too. The head of an empty list points to itself. musl has no <sys/queue.h>, so
+ * the library does not use it.
  */
 #ifndef LIST_H
 #define LIST_H
@@ -12,7 +12,7 @@
 #include <stddef.h>
 
 struct list {
-    struct list *next, *previous; /* never NULL once initialised */
+    struct list *next, *previous; /* never NULL after list_init() */
 };
 
 #define LIST_INIT(head)  \
@@ -20,10 +20,10 @@ struct list {
         &(head), &(head) \
     }
 
-/* The element of this type whose member the link is. */
+/* Returns the element, of this type, whose member the link is. */
 #define list_entry(link, type, member) ((type *)(void *)((char *)(link)-offsetof(type, member)))
 
-/* The loop may not remove the link that it is at. */
+/* The loop body may not remove the current link. */
 #define list_for_each(link, head) \
     for (struct list *link = (head)->next; link != (head); link = link->next)
 
@@ -37,7 +37,7 @@ static inline bool list_empty(const struct list *head)
     return head->next == head;
 }
 
-/* At the front. */
+/* Inserts the link at the front. */
 static inline void list_insert(struct list *head, struct list *link)
 {
     link->next = head->next;
@@ -46,7 +46,7 @@ static inline void list_insert(struct list *head, struct list *link)
     head->next = link;
 }
 
-/* The link's own pointers stay as they are. */
+/* Removes the link. Its own pointers do not change. */
 static inline void list_remove(struct list *link)
 {
     link->previous->next = link->next;

@@ -14,19 +14,20 @@ enum lock_state { FREE, HELD, HELD_AND_WAITED_FOR };
 
 struct library_mutex {
     atomic_uint state; /* an enum lock_state, which waiting threads watch (futex(2)) */
-    uint64_t signals;  /* the ones that were blocked in the holder before it took the lock */
+    uint64_t signals;  /* the signals that the holder had blocked before it took the lock */
 };
 
 struct library_mutex library_mutex;
 
-/* Written by its own thread. */
+/* Written only by the thread itself. */
 static __thread struct lock_of_thread {
-    volatile bool inside;    /* it has the lock */
+    volatile bool inside;    /* true while the thread has the lock */
     const void *taken_below; /* the frame of library_lock(), while inside */
 
     /*
-     * Forks while it has the lock: from a fork handler of the program that runs inside fork(3)
-     * after this library's, or from the handler of a signal that an instruction raised.
+     * How many times the thread has forked while it had the lock. Such a fork comes from a fork
+     * handler of the program that runs inside fork(3) after this library's handler, or from the
+     * handler of a signal that an instruction raised.
      */
     unsigned forks_inside;
 } own_lock __attribute__((tls_model("initial-exec")));
@@ -42,7 +43,7 @@ static bool try_lock(void)
 {
     unsigned free = FREE;
 
-    /* In a fork child the lock may be held by a thread that is not there. */
+    /* In a fork child a thread that does not exist there may hold the lock. */
     if (process_is_new()) {
         library_mutex.state = HELD;
         forget_parent();
@@ -52,7 +53,7 @@ static bool try_lock(void)
                                                    memory_order_acquire, memory_order_relaxed);
 }
 
-/* Not for long: a handler may fork here, and then no thread of the child gives the lock back. */
+/* Limit the sleep: if a handler forks here, no thread of the child releases the lock. */
 static void wait_until_free(void)
 {
     unsigned held = HELD;
@@ -101,11 +102,11 @@ LOCK_ANALYSIS(no_thread_safety_analysis) void library_unlock(void)
 {
     uint64_t signals = library_mutex.signals;
 
-    /* The code that had the lock may have been interrupted by a handler that forked. */
+    /* A handler may have interrupted the code that had the lock, and forked. */
     if (process_is_new())
         forget_parent();
     own_lock.inside = false;
-    /* All of them: one that is woken may leave by siglongjmp and not pass it on. */
+    /* Wake all: a single woken thread may leave by siglongjmp and not take the lock. */
     if (atomic_exchange_explicit(&library_mutex.state, FREE, memory_order_release) ==
         HELD_AND_WAITED_FOR)
         os_wake(&library_mutex.state);
@@ -128,7 +129,10 @@ LOCK_ANALYSIS(no_thread_safety_analysis) void library_unlock_in_parent(void)
         library_unlock();
 }
 
-/* A nested fork's child forgets later: when the code that has the lock gives it back. */
+/*
+ * If the fork was nested, the child forgets the other threads later, when the code that has the
+ * lock releases it.
+ */
 void library_unlock_in_child(void)
 {
     library_unlock_in_parent();

@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Debian 12's headers are older than these. The numbers are the same on every architecture. */
+/* Debian 12's headers do not have these. The numbers are the same on every architecture. */
 #ifndef SYS_memfd_secret
 #define SYS_memfd_secret 447
 #endif
@@ -89,7 +89,7 @@ int os_reserve_uncommitted(size_t length, void **ret_address)
     return map_anonymous(length, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, ret_address);
 }
 
-/* Beyond the limit ftruncate(2) does not only fail: it raises SIGXFSZ. */
+/* Beyond the limit ftruncate(2) raises SIGXFSZ, which can kill the process. */
 static bool exceeds_file_size_limit(size_t length)
 {
     struct rlimit limit;
@@ -142,7 +142,10 @@ int os_grow_pages(size_t length, size_t grown, void **address)
 
 bool os_is_mapped(const void *address, size_t length)
 {
-    /* It writes nothing back: the memory is anonymous, or written back later in any case. */
+    /*
+     * MS_ASYNC writes nothing: the memory is anonymous, or the kernel writes it back later in any
+     * case.
+     */
     return msync((void *)(uintptr_t)address, length, MS_ASYNC) == 0 || errno != ENOMEM;
 }
 
@@ -177,13 +180,13 @@ bool os_peek(const void *address, void *buffer, size_t length)
     struct iovec to = {.iov_base = buffer, .iov_len = length};
     struct iovec from = {.iov_base = (void *)(uintptr_t)address, .iov_len = length};
 
-    /* Not the process id: that is the first thread's, which may have ended. */
+    /* The thread id, because the process id belongs to the first thread, which may have ended. */
     return process_vm_readv(os_thread_id(), &to, 1, &from, 1, 0) == (ssize_t)length;
 }
 
 /* ---- page rights and pkeys ---- */
 
-/* A sandbox's filter may answer anything; it has changed nothing then. */
+/* A sandbox's filter may return any error. The call has then changed nothing. */
 static int protect_error(void)
 {
     return errno == ENOMEM ? -ENOMEM : -EACCES;
@@ -204,7 +207,10 @@ int os_pkey_alloc(void)
 {
     long pkey;
 
-    /* The kernel returns pkey 0 only after the program freed it. All ordinary pages carry it. */
+    /*
+     * The kernel returns pkey 0 only if the program has freed it. All ordinary pages have pkey 0,
+     * so no key may get it.
+     */
     do {
         pkey = syscall(SYS_pkey_alloc, 0UL, 0UL);
     } while (pkey == 0);
@@ -264,8 +270,10 @@ int os_touch(void *address, size_t length)
     size_t page = os_page_size();
 
     for (char *start = address; start < (char *)address + length; start += page) {
-        /* getcpu(2) does nothing but write to memory. Where that faults in the kernel it returns an
-         * error, and no signal is raised. */
+        /*
+         * getcpu(2) only writes to memory. If the kernel cannot write there it returns an error and
+         * raises no signal.
+         */
         if (syscall(SYS_getcpu, start, NULL, NULL) != 0)
             return -ENOMEM;
         memset(start, 0, sizeof(unsigned));
@@ -307,7 +315,7 @@ void os_wipe(void *address, size_t length)
         done += count;
     }
     os_close_file(file);
-    /* The end of a page that is not whole, and everything that the kernel does not tell about. */
+    /* The rest: the part of the last page, and every page of which the kernel says nothing. */
     explicit_bzero((char *)address + done * page, length - done * page);
 }
 
@@ -364,7 +372,10 @@ bool os_changes_robust_list(void)
 
 bool os_is_only_thread(void)
 {
-    /* With this flag unshare(2) does nothing, and succeeds only in a process with one thread. */
+    /*
+     * With this flag alone unshare(2) changes nothing. It succeeds only in a process with one
+     * thread.
+     */
     return syscall(SYS_unshare, CLONE_THREAD) == 0;
 }
 
@@ -439,8 +450,10 @@ ssize_t os_read_file(int file, void *buffer, size_t size)
 
 bool os_stat_file(int file, struct stat *ret_status)
 {
-    /* Raw system call: glibc's fstat(3) calls newfstatat with an empty path, which takes eight
-     * times as long. */
+    /*
+     * Raw system call: glibc's fstat(3) calls newfstatat with an empty path, which takes eight
+     * times longer.
+     */
     return syscall(SYS_fstat, file, ret_status) == 0;
 }
 
@@ -486,7 +499,7 @@ void os_set_signal_mask(uint64_t mask)
 
 void os_signal_self(int signal)
 {
-    /* Not raise(3): the C library may remember the parent's thread id in such a child. */
+    /* Not raise(3): in such a child the C library may still have the parent's thread id. */
     syscall(SYS_tgkill, syscall(SYS_getpid), os_thread_id(), signal);
 }
 
@@ -536,10 +549,13 @@ bool os_on_signal_stack(void)
 
 int os_fork_quietly(pid_t *ret_child)
 {
-    /* No flags, no exit signal. Architectures order clone's arguments differently: all are 0. */
+    /*
+     * No flags and no exit signal. The order of clone's arguments depends on the architecture; here
+     * all are 0.
+     */
     long child = syscall(SYS_clone, 0UL, 0UL, 0UL, 0UL, 0UL);
 
-    /* QEMU's user emulation knows no clone without SIGCHLD. */
+    /* QEMU's user emulation refuses clone without SIGCHLD. */
     if (child < 0 && errno == EINVAL)
         child = syscall(SYS_clone, (unsigned long)SIGCHLD, 0UL, 0UL, 0UL, 0UL);
     if (child < 0)
@@ -550,7 +566,7 @@ int os_fork_quietly(pid_t *ret_child)
 
 void os_reap(pid_t child)
 {
-    /* Raw system call: waitpid(3) is a cancellation point. It may be interrupted. */
+    /* Raw system call: waitpid(3) is a cancellation point. */
     while (syscall(SYS_wait4, child, NULL, __WALL, NULL) < 0 && errno == EINTR)
         ;
 }
@@ -567,7 +583,7 @@ static void print_line(const struct iovec *pieces, int count)
     /* Raw system calls: writev(3) and write(3) are cancellation points. */
     if (syscall(SYS_writev, STDERR_FILENO, pieces, count) >= 0)
         return;
-    /* A sandbox that knows write(2) only. */
+    /* A sandbox may allow write(2) and refuse writev(2). */
     for (int i = 0; i < count; i++)
         syscall(SYS_write, STDERR_FILENO, pieces[i].iov_base, pieces[i].iov_len);
 }

@@ -29,11 +29,13 @@ size_t os_page_size(void);
 int os_reserve(size_t length, void **ret_address);
 int os_reserve_uncommitted(size_t length, void **ret_address);
 
-/* Replaces a reservation by memory that the kernel itself cannot read, PROT_NONE (memfd_secret).
- * -ENOTSUP: the kernel has none; -ENOMEM, also where RLIMIT_MEMLOCK is reached. */
+/*
+ * Replaces a reservation by PROT_NONE memory that the kernel cannot read (memfd_secret(2)).
+ * -ENOTSUP: the kernel does not have it. -ENOMEM: no memory, or RLIMIT_MEMLOCK is reached.
+ */
 int os_reserve_secret(void *address, size_t length);
 
-/* -ENOMEM: nothing was unmapped. */
+/* Unmaps memory. On -ENOMEM nothing was unmapped. */
 int os_unmap(void *address, size_t length);
 
 /* The library's own memory, zeroed, readable and writable. Shared pages stay common to this process
@@ -47,7 +49,7 @@ int os_grow_pages(size_t length, size_t grown, void **address);
 
 void os_free_pages(void *address, size_t length);
 
-/* True if no page of it is without a mapping. */
+/* True if every page of the range is mapped. */
 bool os_is_mapped(const void *address, size_t length);
 
 /*
@@ -62,30 +64,37 @@ struct os_mapping {
 };
 int os_query_mapping(int maps, uintptr_t address, struct os_mapping *ret_mapping);
 
-/* Names anonymous memory in /proc/PID/maps, where the kernel can. */
+/* Gives anonymous memory a name in /proc/PID/maps, if the kernel can. */
 void os_name(void *address, size_t length, const char *name);
 
-/* Copies own memory that may be unmapped or closed, from any address. False: some of it could not
- * be read. */
+/*
+ * Copies this process's memory from any address, even if it is unmapped or closed. Returns false if
+ * some of it cannot be read.
+ */
 bool os_peek(const void *address, void *buffer, size_t length);
 
 /* ---- page rights and pkeys ---- */
 
-/* Change page rights. With a pkey the pages carry that one afterwards, 0 for none; without, they
- * keep theirs. -EACCES: a security policy or the file behind forbids it; -ENOMEM. On failure some
- * of the pages may have changed. */
+/*
+ * Change page rights. os_protect_with_pkey() also sets the pages' pkey; 0 removes it. -EACCES: a
+ * security policy or the mapped file forbids it. -ENOMEM. On failure some of the pages may have
+ * changed.
+ */
 int os_protect(void *address, size_t length, int prot);
 int os_protect_with_pkey(void *address, size_t length, int prot, int pkey);
 
 /* Returns a pkey from 1 to 15, open for the calling thread; or the kernel's own -errno. */
 int os_pkey_alloc(void);
 
-/* Gives the pkey back to the kernel. No page may carry it: the next owner would get those, too. */
+/*
+ * Gives the pkey back to the kernel. No page may have it, because its next owner would control that
+ * page.
+ */
 void os_pkey_free(int pkey);
 
 /* ---- memory in core dumps, in fork children, in swap; changes of a mapping ---- */
 
-/* Leaves the memory out of core dumps. -ENOMEM; -EACCES: a sandbox refuses the call. */
+/* Excludes the memory from core dumps. -ENOMEM. */
 int os_exclude_from_dumps(void *address, size_t length);
 
 /* Keeps the kernel from sharing equal pages of it with others (KSM). -ENOMEM, -EACCES. */
@@ -107,81 +116,89 @@ int os_unmap_on_fork(void *address, size_t length);
 int os_lock(void *address, size_t length);
 
 /*
- * Brings writable pages into memory: writes to the first bytes of each, then zeroes them. -ENOMEM:
- * there is no memory for a page. A plain write would raise SIGBUS there: some kernels count secret
- * memory against RLIMIT_MEMLOCK page by page.
+ * Brings writable pages into memory, by writing to the first bytes of each page and zeroing them.
+ * -ENOMEM: there is no memory for a page. (A plain write would raise SIGBUS, because some kernels
+ * count secret memory against RLIMIT_MEMLOCK page by page.)
  */
 int os_touch(void *address, size_t length);
 
-/* Overwrites memory with zeros. Pages that were never used are left as they are: they hold none. */
+/* Overwrites memory with zeros. Skips pages that were never used. */
 void os_wipe(void *address, size_t length);
 
 /* Forbids every later change of the mapping (mseal, Linux 6.10). -ENOMEM, -ENOTSUP. */
 int os_seal(void *address, size_t length);
 
-/* True if no page can become executable that is not (PR_SET_MDWE, Linux 6.3). */
+/* True if the process can make no further page executable (PR_SET_MDWE, Linux 6.3). */
 bool os_forbids_new_code(void);
 
 /* Makes pages inaccessible within their mapping (MADV_GUARD_INSTALL, Linux 6.13). -ENOTSUP,
  * -ENOMEM. */
 int os_install_guard(void *address, size_t length);
 
-/* True if the kernel knows MADV_GUARD_INSTALL. */
+/* True if os_install_guard() works here. */
 bool os_has_guards(void);
 
 /* ---- threads ---- */
 
-/* From the kernel: not numbers that the C library remembers. */
+/* These ask the kernel. The C library's remembered numbers may be wrong after clone(2). */
 pid_t os_process_id(void);
 pid_t os_thread_id(void);
 
 /* True if the calling thread is certainly the only one of this process. */
 bool os_is_only_thread(void);
 
-/* True if the calling thread is changing its list of robust mutexes: for its signal handlers. */
+/*
+ * True if the calling thread is changing its list of robust mutexes. Called from its signal
+ * handlers.
+ */
 bool os_changes_robust_list(void);
 
 /* An address in the main thread's stack that is above all of its frames. */
 const void *os_main_stack_end(void);
 
 /*
- * os_barrier() makes every running thread of this process execute a full memory barrier
- * (membarrier(2), private expedited), and returns afterwards. os_barrier_prepare() has to come
- * first, once in each process; a fork child calls it again.
- *
- * os_barrier_prepare: -ENOTSUP. os_barrier: -ENOMEM: there was no barrier. Lack of memory is the
- * kernel's only reason; a system call filter that the program installed later is not told apart.
+ * os_barrier() makes every running thread of this process pass a full memory barrier
+ * (membarrier(2), private expedited) before it returns. Each process, and each fork child, must
+ * call os_barrier_prepare() once before. os_barrier_prepare: -ENOTSUP. os_barrier: -ENOMEM, there
+ * was no barrier. A system call filter that the program installed after os_barrier_prepare() also
+ * gives -ENOMEM.
  */
 int os_barrier_prepare(void);
 int os_barrier(void);
 
-/* Sleeps while *word is value, for at most so many milliseconds. It may return early for no reason:
- * callers look again. os_wake() wakes every thread of this process that sleeps on word. */
+/*
+ * Sleeps while *word is value, for at most this many milliseconds. It may return early, so callers
+ * check again. os_wake() wakes every thread of this process that sleeps on word.
+ */
 void os_wait(const atomic_uint *word, unsigned value, unsigned milliseconds);
 void os_wake(const atomic_uint *word);
 
-/* Sleeps for 50 microseconds, less if a signal handler runs. */
+/* Sleeps for 50 microseconds, or until a signal handler has run. */
 void os_sleep_briefly(void);
 
-/* Milliseconds of a clock that only goes forward. */
+/* Returns the monotonic clock in milliseconds. */
 uint64_t os_milliseconds(void);
 
 /* ---- files and directories, read only ---- */
 
-/* Opens path, relative to an open directory or AT_FDCWD, with these flags of open(2) added.
- * Returns a file descriptor, or -1 whatever the reason. Closing -1 does nothing. */
+/*
+ * Opens path, relative to an open directory or AT_FDCWD. `flags` are added to O_RDONLY and
+ * O_CLOEXEC (open(2)). Returns a file descriptor, or -1 on any failure. os_close_file() ignores -1.
+ */
 int os_open_file_at(int directory, const char *path, int flags);
 void os_close_file(int file);
 
 /* Reads up to size bytes. Returns their number; 0 at the end; -1 on failure. */
 ssize_t os_read_file(int file, void *buffer, size_t size);
 
-/* The file's status; in struct stat, for which <sys/stat.h> is needed. False on failure. */
+/* Gets the file's status. Returns false on failure. The caller includes <sys/stat.h>. */
 struct stat;
 bool os_stat_file(int file, struct stat *ret_status);
 
-/* Reads directory entries, one behind the other, each `length` bytes long; the buffer is aligned as
- * they are. Returns the number of bytes; 0 at the end; -1 on failure. */
+/*
+ * Reads directory entries, each `length` bytes long, one after the other. The buffer has the
+ * alignment of an entry. Returns the number of bytes; 0 at the end; -1 on failure.
+ */
 struct os_directory_entry { /* the kernel's linux_dirent64 */
     uint64_t inode, offset;
     uint16_t length;
@@ -199,24 +216,28 @@ void os_rewind_directory(int directory);
 void os_handle_signal(int signal, const struct sigaction *action, struct sigaction *ret_before);
 
 /*
- * Blocks the calling thread's signals, also those that the C library keeps for itself. But not
- * those that an instruction raises: the kernel kills a process that has such a signal blocked, and
- * seccomp(2) filters and debuggers work by them. A mask has a bit for each signal, from bit 0 on.
+ * Blocks the calling thread's signals, including those that the C library keeps for itself. Does
+ * not block the signals that an instruction raises: the kernel kills a process that has such a
+ * signal blocked, and seccomp(2) filters and debuggers depend on them. A mask has a bit for each
+ * signal; bit 0 is signal 1.
  */
 void os_block_signals(uint64_t *ret_before);
 void os_set_signal_mask(uint64_t mask);
 
-/* Sends the calling thread a signal; also in a child of os_fork_quietly(). */
+/* Sends the calling thread a signal. Works also in a child of os_fork_quietly(). */
 void os_signal_self(int signal);
 
-/* Sends the calling thread a signal that it received, with the same siginfo, once more. */
+/* Sends the calling thread a signal that it has received, once more and with the same siginfo. */
 void os_signal_self_as(const siginfo_t *info);
 
 /* Sends another thread of this process a signal. -ESRCH: it has ended; -EAGAIN: too many signals
  * are pending. */
 int os_signal_thread(pid_t thread, int signal);
 
-/* Gives the calling thread an alternate signal stack if it has none. It is never freed. -ENOMEM. */
+/*
+ * Gives the calling thread an alternate signal stack if it has none. The stack is never freed.
+ * -ENOMEM.
+ */
 int os_ensure_signal_stack(void);
 
 /* True if the calling thread runs on its alternate signal stack. */
@@ -224,9 +245,11 @@ bool os_on_signal_stack(void);
 
 /* ---- child processes ---- */
 
-/* As fork(2), but no fork handler runs and, except under QEMU's user emulation, no SIGCHLD is sent.
- * As other threads may hold locks of the C library, the child may only make async-signal-safe
- * calls. -EAGAIN, -ENOMEM. */
+/*
+ * Like fork(2), but runs no fork handlers and sends no SIGCHLD (except under QEMU's user
+ * emulation). The child may make only async-signal-safe calls, because other threads may hold locks
+ * of the C library. -EAGAIN, -ENOMEM.
+ */
 int os_fork_quietly(pid_t *ret_child);
 
 /* Waits until such a child has ended. */

@@ -10,20 +10,26 @@
 enum mark { WIPED, BEING_ADOPTED, KNOWN };
 
 static struct process {
-    /* An enum mark, in a page that the kernel wipes on fork. Written by the thread that adopts. */
+    /*
+     * An enum mark. The kernel wipes its page on fork. Written by the thread that calls
+     * process_adopted().
+     */
     atomic_uint *mark;
 
     /*
-     * Stands in for that page before the library is loaded, and where the kernel cannot wipe one
-     * (before Linux 4.14). There a change of the process id wipes it.
+     * Used before the library is loaded, and where the kernel cannot wipe a page on fork (before
+     * Linux 4.14). There the library clears it when the process id changes.
      */
     atomic_uint mark_in_data;
-    _Atomic pid_t pid; /* 0: the kernel wipes the mark */
+    _Atomic pid_t pid; /* 0: the kernel clears the mark */
 
-    unsigned number; /* written by the thread that adopts */
+    unsigned number; /* written by the thread that calls process_adopted() */
 } process = {.mark = &process.mark_in_data, .mark_in_data = KNOWN, .number = 1};
 
-/* Runs before any code of the program that could fork: lower priorities come first. */
+/*
+ * Runs before any code of the program that could fork, because constructors with lower priorities
+ * run first.
+ */
 __attribute__((constructor(101))) static void make_mark(void)
 {
     void *page;

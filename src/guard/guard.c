@@ -32,7 +32,7 @@ static bool request_valid(const struct guard_request *request)
                               request->offset <= region->head.size - request->size);
 }
 
-/* True if such a guard changes nothing and has nothing to remember for its release. */
+/* True if such a guard changes nothing, so that its release has nothing to undo. */
 static bool is_empty_guard(const struct pkeyguard_key *key, enum pkeyguard_rights rights,
                            enum guard_mode mode, bool checked)
 {

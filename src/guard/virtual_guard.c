@@ -28,7 +28,7 @@ void virtual_guard_close(struct pkeyguard_key *key)
     pkru_bits bits = key->pkey_bits;
     uint32_t *counter = pin_counter(record, bits);
 
-    /* A pkey that this thread does not pin is not open in it, either. */
+    /* A thread never has a pkey of the pool open without a pin. */
     if (*counter == 0)
         return;
     pkeyguard_pkru_set_bits(bits);

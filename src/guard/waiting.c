@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards that wait for a pkey: several at once, and with a limit of time. */
+/* Guards that wait for a pkey: on several regions at once, or with a deadline. */
 #include <pkeyguard/guard.h>
 
 #include <errno.h>

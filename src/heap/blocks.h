@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * blocks.h - a heap's blocks: takes and gives back spans of them, finds the block of an address
+ * blocks.h - takes spans of a heap's blocks, frees them, and finds the block of an address
  *
- * Part of heap.c, which alone includes it: so the compiler inlines an allocation as a whole. The
- * heap's key is open for reading and writing in every function that is given a heap. Functions that
- * take a lock return -EDEADLK if they may not have it (heap_lock.h); nothing has changed then.
+ * Only heap.c includes this file, so that the compiler inlines a whole allocation. Every function
+ * that is given a heap expects the heap's key to be open for reading and writing.
  */
 #ifndef BLOCKS_H
 #define BLOCKS_H
@@ -14,7 +13,7 @@
 #include "heap/heap.h"
 #include "region/annexed_region.h"
 
-/* A block's role: its kind; in a slab's first block also the slab's size class and shard. */
+/* Returns the role of a slab's first block: its kind, size class and shard. */
 static unsigned slab_role(unsigned shard, unsigned size_class)
 {
     return BLOCK_SLAB | size_class << 8 | shard << 16;
@@ -45,8 +44,10 @@ static void store_role(struct block *block, unsigned role)
     atomic_store_explicit(&block->role, role, memory_order_relaxed);
 }
 
-/* The address at this offset from a block's start. Aborts if not all size bytes there are in the
- * heap. */
+/*
+ * Returns the address at this offset from a block's start. Aborts unless all `size` bytes are in
+ * the heap.
+ */
 static inline void *block_address(const struct pkeyguard_heap *heap, uint32_t number, size_t offset,
                                   size_t size)
 {
@@ -57,8 +58,10 @@ static inline void *block_address(const struct pkeyguard_heap *heap, uint32_t nu
     return heap->start + start;
 }
 
-/* Tells the region that all blocks before this one may hold content. False: the region is a locked
- * one, and no more memory may be locked. */
+/*
+ * Tells the region that all blocks before `end` may hold content. Returns false if the region is
+ * locked and no more memory can be locked.
+ */
 static bool blocks_use(struct pkeyguard_heap *heap, uint32_t end)
     LOCK_ANALYSIS(requires_capability(heap->spans_lock))
 {
@@ -72,9 +75,8 @@ static bool blocks_use(struct pkeyguard_heap *heap, uint32_t end)
 }
 
 /*
- * Takes a span of count blocks, whose address is a multiple of alignment blocks, and gives its
- * first block the role. *ret_used is how many of the span's blocks, from the first on, may have
- * been in use before: the others are zero. -ENOMEM: there is no room.
+ * Takes a span of `count` blocks, whose address is a multiple of `alignment` blocks, and gives its
+ * first block the role. Returns false if there is no room.
  */
 static int blocks_take(struct pkeyguard_heap *heap, uint32_t count, uintptr_t alignment,
                        unsigned role, uint32_t *ret_number, uint32_t *ret_used)
@@ -138,16 +140,18 @@ static void blocks_end_quarantine(struct pkeyguard_heap *heap)
 
 /* ---- the block of an address ---- */
 
-/* The place of an address in a heap. The block is the one that the address is in, or the first
- * block if that one is a slab's second. */
+/*
+ * The place of an address in a heap. If the address is in the second block of a slab, the place is
+ * given by the slab's first block.
+ */
 struct place {
-    uint32_t number;     /* the block's */
+    uint32_t number;     /* the block's number */
     struct block *block; /* its description */
-    unsigned role;       /* its role, read without a lock: it may have changed since */
+    unsigned role;       /* its role, read without a lock, so it may have changed since */
     unsigned offset;     /* bytes from the block's start */
 };
 
-/* False: the address is outside the heap. */
+/* Finds the place. Returns false if the address is outside the heap. */
 static inline bool blocks_locate(const struct pkeyguard_heap *heap, const void *address,
                                  struct place *ret_place)
 {

@@ -2,7 +2,7 @@
 /*
  * heap.c - heaps, their large objects, and the functions of <pkeyguard/heap.h> for all objects
  *
- * slabs.h and blocks.h belong to this unit, so that an allocation is one piece of machine code.
+ * slabs.h and blocks.h are parts of this file, so that the compiler inlines a whole allocation.
  */
 #include <pkeyguard/heap.h>
 
@@ -27,7 +27,7 @@ int pkeyguard_heap_create(struct pkeyguard_key *key, size_t capacity, unsigned r
     struct pkeyguard_heap *heap;
     int error;
 
-    /* FORK_WIPE would wipe the metadata, too. */
+    /* FORK_WIPE would also wipe the metadata in a fork child. */
     if (region_flags & PKEYGUARD_REGION_FORK_WIPE || capacity == 0 ||
         __builtin_add_overflow(capacity, os_page_size() - 1, &size))
         return -EINVAL;
@@ -67,7 +67,7 @@ int pkeyguard_heap_destroy(struct pkeyguard_heap *heap)
     error = region_check_unused(heap->region);
     if (error != 0)
         return error;
-    /* First, because once they are unmapped the addresses may be reused. */
+    /* Withdraw the heap first: once it is unmapped, other memory may get its addresses. */
     error = heap_directory_withdraw(heap);
     if (error != 0)
         return error;
@@ -126,7 +126,10 @@ static __attribute__((noinline)) int alloc_large(struct pkeyguard_heap *heap, si
     return 0;
 }
 
-/* How many blocks the live object has that begins here; 0: none does. */
+/*
+ * Returns the number of blocks of the live object that begins at this block, or 0 if none begins
+ * here.
+ */
 static uint32_t large_block_count(const struct pkeyguard_heap *heap, uint32_t number,
                                   unsigned offset)
     LOCK_ANALYSIS(requires_capability(heap->spans_lock))
@@ -145,7 +148,7 @@ static __attribute__((noinline)) int free_large(struct pkeyguard_heap *heap, uin
     if (error != 0)
         return error;
     count = large_block_count(heap, number, offset);
-    /* Wiped without the lock. Meanwhile the blocks are of no kind: neither live nor free. */
+    /* Wipe without the lock. Meanwhile the blocks are neither live nor free (BLOCK_OTHER). */
     if (count != 0)
         store_role(spans_block(&heap->spans, number), BLOCK_OTHER);
     heap_lock_release(&heap->spans_lock);
@@ -185,7 +188,7 @@ static inline int free_object(struct pkeyguard_heap *heap, void *address)
     return free_large(heap, place.number, place.offset, address);
 }
 
-/* An object's usable size in bytes. -EINVAL: there is no live object at address. */
+/* Returns an object's usable size in bytes, or 0 if no live object begins at the address. */
 static int live_object_size(struct pkeyguard_heap *heap, const void *address, size_t *ret_size)
 {
     struct place place;

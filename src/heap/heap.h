@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * heap.h - what a heap consists of
+ * heap.h - the parts of a heap
  *
- * Its objects lie in one region, which is divided into blocks (spans.h). Small objects share a slab
- * with others of their size class (slabs.h); a large object has blocks of its own (heap.c). The
- * metadata, which describes the blocks, lies in the region's annex: under the same key, out of the
- * objects' reach.
+ * All objects are in one region, which is divided into blocks (spans.h). Small objects share a slab
+ * with others of their size class (slabs.h). A large object has blocks of its own (heap.c). The
+ * metadata, which describes the blocks, is in the region's annex. It has the same key, and a guard
+ * page separates it from the objects.
  */
 #ifndef HEAP_H
 #define HEAP_H
@@ -34,13 +34,15 @@ struct bin {
     uint32_t slabs; /* those that have a free slot: the first one's block number + 1; 0: none */
 };
 
-/* Slabs of every size class. Each thread allocates from one shard, so that threads seldom wait for
- * each other. An object goes back to the shard of its slab. */
+/*
+ * A shard has slabs of every size class. Each thread allocates from one shard, so threads seldom
+ * wait for each other. A freed object goes back to the shard of its slab.
+ */
 struct shard {
     _Alignas(64) struct bin bins[CLASS_COUNT];
 };
 
-/* All zero in a heap without objects. */
+/* All zeros in a heap without objects. */
 struct metadata {
     struct shard shards[SHARD_COUNT]; /* each under its lock in shard_locks */
 
@@ -49,15 +51,15 @@ struct metadata {
     uint32_t quarantine[LARGE_IN_QUARANTINE]; /* a ring of large objects: block number + 1, or 0 */
     uint32_t freed; /* large objects ever freed; modulo the ring's size, the place for the next */
 
-    /* Those of a slab under its shard's lock, others under spans_lock. */
+    /* The blocks of a slab are under its shard's lock, all others under spans_lock. */
     _Alignas(64) struct block blocks[];
 };
 
 struct pkeyguard_heap {
     /* Constant while the heap exists. */
     struct pkeyguard_region *region;
-    char *start; /* of the objects */
-    size_t size; /* bytes for objects: the region's, whole pages */
+    char *start; /* the first byte for objects */
+    size_t size; /* bytes for objects, whole pages */
     struct metadata *metadata;
     struct spans spans;
 

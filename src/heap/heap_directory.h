@@ -6,17 +6,15 @@
 #include "base/registry.h"
 #include "heap/heap.h"
 
-/* Returns memory for a heap, all zero. -ENOMEM; -EDEADLK: in a handler that interrupted one of
- * these functions or fork(3). */
+/* Returns zeroed memory for a heap, or NULL. */
 int heap_directory_take(struct pkeyguard_heap **ret_heap);
 
-/* Takes that memory back, of a heap that is published or not. */
+/* Frees this memory. Withdraws the heap first if it is published. */
 void heap_directory_give_back(struct pkeyguard_heap *heap);
 
 /*
- * From now on pkeyguard_heap_of() finds the heap by start and size, and a fork waits for its locks.
- * Withdrawing ends that, unless it fails with -EDEADLK, as above; a fork child withdraws the heaps
- * that it does not have by itself.
+ * After publishing, pkeyguard_heap_of() finds the heap by `start` and `size`, and a fork waits for
+ * its locks. Withdrawing ends both. A fork child withdraws the heaps whose memory it did not get.
  */
 void heap_directory_publish(struct pkeyguard_heap *heap);
 int heap_directory_withdraw(struct pkeyguard_heap *heap);

@@ -1,17 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * heap_lock.h - a spin lock: the heaps' own, for data that no signal handler needs
+ * heap_lock.h - the heaps' spin lock, for data that no signal handler needs
  *
- * It is held for a few instructions, or while one small object is wiped; seldom longer: for
- * mlock(2) of new blocks, a search for empty slabs, a fork. Waiters spin, then sleep; the lock is
- * unfair. It may be taken while other heap locks are held, in this order: the directory's, shards',
- * a heap's spans_lock; and before the library's lock. Who has the library's lock never waits for a
- * heap lock.
- *
- * The lock names its holder. So a thread that has it already is refused instead of waiting for
- * itself: a signal handler that interrupted heap code, and a fork handler of the program that runs
- * while fork(3) has the locks. In a fork child the holder may be a thread that is not there. Then
- * the lock is lost, and everybody is refused.
+ * A thread holds it for a few instructions or while it wipes one small object. Three cases take
+ * longer: mlock(2) of new blocks, a search for empty slabs, and a fork. Waiters spin first and then
+ * sleep. The lock is unfair. A thread that takes it twice waits forever.
  */
 #ifndef HEAP_LOCK_H
 #define HEAP_LOCK_H
@@ -45,7 +38,7 @@ static inline unsigned heap_thread_number(void)
 struct LOCK_ANALYSIS(capability("heap lock")) heap_lock {
     atomic_uint holder; /* a thread's number; 0: free */
     unsigned fork;      /* which of its holder's forks took it, counted from 1; 0: none did */
-    char padding[56];   /* keeps two locks out of one cache line */
+    char padding[56];   /* keeps two locks off one cache line */
 };
 
 /* Takes a lock that is not free: waits for it. -EDEADLK as below. Keeps errno. */

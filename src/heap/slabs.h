@@ -2,11 +2,11 @@
 /*
  * slabs.h - small objects
  *
- * A slab is one block or two, divided into slots of one size. Each holds an object. The first
- * block's description is the slab's.
+ * A slab is one block or two, divided into slots of one size. A slot holds one object. The
+ * description of a slab is in its first block.
  *
- * Part of heap.c, which alone includes it; see blocks.h, which says what holds of every function
- * here, too.
+ * Only heap.c includes this file (see blocks.h). Every function that is given a heap expects the
+ * heap's key to be open for reading and writing.
  */
 #ifndef SLABS_H
 #define SLABS_H
@@ -24,7 +24,7 @@ struct size_class {
                          exact for the offset of a slot, a multiple */
 };
 
-/* With these sizes a slab has at least 4 slots, and leaves at most an eighth of itself unused. */
+/* With these sizes a slab has at least 4 slots, and at most an eighth of a slab is unused. */
 enum { ONE_BLOCK_SLAB_MAX = 1024 };
 #define SLAB_BLOCKS(size) ((size) <= ONE_BLOCK_SLAB_MAX ? 1u : 2u)
 #define CLASS(size)                                                            \
@@ -41,7 +41,10 @@ static const struct size_class size_classes[] = {
 enum { SMALL_MAX = 2048, ALIGNMENT = 16 };
 _Static_assert(sizeof(size_classes) / sizeof(size_classes[0]) == CLASS_COUNT, "in heap.h");
 
-/* The class of a size from 1 to SMALL_MAX: 8 steps of 16, then 4 steps in each power of two. */
+/*
+ * Returns the class of a size from 1 to SMALL_MAX. There are 8 classes in steps of 16, then 4
+ * classes in each power of two.
+ */
 static unsigned class_of_size(size_t size)
 {
     unsigned last = (unsigned)size - 1, log2;
@@ -53,9 +56,9 @@ static unsigned class_of_size(size_t size)
 }
 
 /*
- * The smallest class for this size whose slots are multiples of alignment, which is a power of two
- * up to SMALL_MAX. Slabs begin at a block, so a slot is aligned as its size is; in the last class
- * that is SMALL_MAX.
+ * Returns the smallest class for this size whose slots are multiples of `alignment`, a power of two
+ * up to SMALL_MAX. A slab begins at a block, so a slot is aligned if its size is a multiple of the
+ * alignment; the last class has slots of SMALL_MAX bytes.
  */
 static unsigned class_of_aligned_size(size_t size, size_t alignment)
 {
@@ -128,7 +131,7 @@ static inline void require_zero(const struct pkeyguard_heap *heap, const char *o
 
 /* ---- slabs: under the lock of the slab's shard ---- */
 
-/* Makes a slab with all slots free. */
+/* Makes a slab with all slots free. Returns false if there is no room. */
 static __attribute__((noinline)) int slab_add(struct pkeyguard_heap *heap, unsigned shard,
                                               unsigned size_class)
     LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
@@ -211,8 +214,10 @@ static inline void slab_give_slot_back(struct pkeyguard_heap *heap, unsigned sha
     *map_word(block->free, slot) |= map_bit(slot);
     if (++block->available == 1)
         spans_list_insert(&heap->spans, &bin_of(heap, shard, size_class)->slabs, place->number);
-    /* Keep an empty slab that is the list's only one: otherwise a program that allocates and frees
-     * one object again and again would create and remove a slab each time. */
+    /*
+     * Keep an empty slab if its list has no other slab. Otherwise a program that allocates and
+     * frees one object again and again would make and free a slab each time.
+     */
     if (block->available == size_classes[size_class].slots && (block->next | block->previous) != 0)
         slab_remove(heap, shard, size_class, place->number);
 }
@@ -289,7 +294,7 @@ static void bin_end_quarantine_of_all(struct pkeyguard_heap *heap, unsigned shar
                            &bin_of(heap, shard, size_class)->quarantine[i]);
 }
 
-/* Gives back the blocks of every slab whose slots are all free. */
+/* Frees the blocks of every slab without objects, for other sizes and shards. */
 static void bin_remove_empty_slabs(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class)
     LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
 {
@@ -324,7 +329,7 @@ static unsigned own_shard(void)
     return (heap_thread_number() - 1) % SHARD_COUNT;
 }
 
-/* Takes a slot of the bin. -ENOMEM: there is no room for one more slab. */
+/* Takes a free slot of the list's first slab, which has one. */
 static inline int slabs_alloc_in(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class,
                                  void **ret_object)
 {
@@ -371,7 +376,10 @@ static inline int slabs_alloc(struct pkeyguard_heap *heap, unsigned size_class, 
     return error == -ENOMEM ? slabs_alloc_anywhere(heap, size_class, ret_object) : error;
 }
 
-/* Wipes and frees the object at the place, which is address. -EINVAL: there is none. */
+/*
+ * Wipes and frees the object at `address`, which is the place. -EINVAL: no live object begins
+ * there.
+ */
 static inline int slabs_free(struct pkeyguard_heap *heap, struct place place, void *address)
 {
     unsigned shard = role_shard(place.role), size_class = role_class(place.role), slot;
@@ -393,7 +401,9 @@ static inline int slabs_free(struct pkeyguard_heap *heap, struct place place, vo
     return 0;
 }
 
-/* The usable size of the object at the place, in bytes. -EINVAL: there is none. */
+/*
+ * Returns the usable size in bytes of the object at the place, or 0 if no live object begins there.
+ */
 static inline int slabs_live_size(struct pkeyguard_heap *heap, const struct place *place,
                                   size_t *ret_size)
 {

@@ -40,7 +40,7 @@ void spans_list_remove(const struct spans *spans, uint32_t *head, uint32_t numbe
         spans_block(spans, block->next - 1)->previous = block->previous;
 }
 
-/* The number of the list that has the spans of this length. */
+/* Returns the number of the list for spans of this length. */
 static unsigned list_of_length(uint32_t count)
 {
     unsigned log2 = 31 - (unsigned)__builtin_clz(count);
@@ -97,7 +97,7 @@ static void remove_free_span(const struct spans *spans, uint32_t number, uint32_
     mark_span_other(spans, number, count);
 }
 
-/* The first list from this one on that is not empty; SPAN_LISTS: there is none. */
+/* Returns the first list from this one on that is not empty, or SPAN_LISTS. */
 static unsigned next_filled_list(const struct spans *spans, unsigned list)
 {
     for (unsigned word = list / 64; word < 2; word++) {
@@ -112,8 +112,8 @@ static unsigned next_filled_list(const struct spans *spans, unsigned list)
 }
 
 /*
- * Returns the number + 1 of a free span of at least this length; 0: there is none. In the first
- * list that could have one, some spans are too short if it is one of those by powers of two.
+ * Returns the number + 1 of a free span of at least this length, or 0. A list for a range of
+ * lengths may have spans that are too short; the lists after it have none.
  */
 static uint32_t find_free_span(const struct spans *spans, uint32_t count)
 {
@@ -132,7 +132,7 @@ static uint32_t find_free_span(const struct spans *spans, uint32_t count)
     return list < SPAN_LISTS ? *free_list_head(spans, list) : 0;
 }
 
-/* The first block from this one on whose address is a multiple of alignment blocks. */
+/* Returns the first block from this one on whose address is a multiple of `alignment` blocks. */
 static uintptr_t next_aligned(const struct spans *spans, uint32_t number, uintptr_t alignment)
 {
     return number + (-(spans->base + number) & (alignment - 1));
@@ -143,7 +143,7 @@ static bool take_free_span(const struct spans *spans, uint32_t count, uintptr_t 
 {
     uint32_t link, number, length, start;
 
-    /* A span that is longer by alignment - 1 has an aligned one in it, wherever it begins. */
+    /* A span that is longer by alignment - 1 blocks always contains an aligned span. */
     if (alignment > spans->count || alignment - 1 > spans->count - count)
         return false;
     link = find_free_span(spans, count + (uint32_t)alignment - 1);

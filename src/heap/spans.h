@@ -2,12 +2,12 @@
 /*
  * spans.h - divides a heap's memory into spans of whole blocks
  *
- * Its data is in the heap's metadata, where zeros mean that nothing was taken yet. The metadata is
- * not trusted: a number read from it is checked against the bounds in struct spans, and the library
- * aborts if it is outside.
+ * Its data is in the heap's metadata, where all zeros mean that no span was taken yet. The library
+ * does not trust the metadata. It checks each number from there against the bounds in struct spans,
+ * and aborts if the number is outside.
  *
- * The heap's key is open in every function. Taking and giving back spans needs the heap's
- * spans_lock; changing a list needs the lock that its head is under.
+ * Every function expects the heap's key to be open. Taking and freeing spans needs the heap's
+ * spans_lock. Changing a list needs the lock of its head.
  */
 #ifndef SPANS_H
 #define SPANS_H
@@ -21,22 +21,24 @@
 enum { BLOCK_SHIFT = 12, BLOCK_SIZE = 1 << BLOCK_SHIFT };
 
 enum block_kind {
-    BLOCK_OTHER, /* in no span, within one, or the first of a large object that is being wiped */
-    BLOCK_FREE,  /* the first or last of a free span */
-    BLOCK_SLAB,  /* the first of a slab */
-    BLOCK_SLAB_SECOND, /* the second of a slab of two */
-    BLOCK_LARGE        /* the first of a large object */
+    /* in no span, inside one, or the first block of a large object that is being wiped */
+    BLOCK_OTHER,
+    BLOCK_FREE,        /* the first or last block of a free span */
+    BLOCK_SLAB,        /* the first block of a slab */
+    BLOCK_SLAB_SECOND, /* the second block of a slab */
+    BLOCK_LARGE        /* the first block of a large object */
 };
 
 /*
- * The description of a block; for its span if it is the first of one, or the last of a free one. It
- * is written under the lock of whoever has the span: the shard's lock for a slab, spans_lock for
- * large objects and free spans. Only `role` is also read without.
+ * The description of a block. It describes the whole span if the block is the first of a span, or
+ * the last of a free span. The shard's lock protects the description of a slab; spans_lock protects
+ * the others. Only `role` is also read without a lock.
  */
 struct block {
-    atomic_uint role; /* its kind; a slab's also has the size class and shard: see blocks.h */
-    uint32_t count;   /* blocks of the span */
-    uint32_t next, previous; /* numbers + 1 of the span's neighbours in its list; 0: none */
+    /* the block's kind; a slab's role also has the size class and the shard (blocks.h) */
+    atomic_uint role;
+    uint32_t count;          /* the number of blocks in the span */
+    uint32_t next, previous; /* the neighbours in the span's list, as block number + 1; 0: none */
 
     /* Of a slab. A slot is live, free or in quarantine. Maps have a bit for each, from the lowest
      * of the first word on. */
@@ -48,20 +50,23 @@ struct block {
 };
 _Static_assert(sizeof(struct block) == 128, "threads that use different slabs share no cache line");
 
-/* The free spans, under spans_lock: in one list for each length below EXACT_LISTS, then in one for
- * the lengths from each power of two to the next. */
+/*
+ * The free spans, under spans_lock. Each length below EXACT_LISTS has a list. Above that, the
+ * lengths from one power of two to the next share a list.
+ */
 enum { EXACT_LISTS = 64, SPAN_LISTS = EXACT_LISTS + 26 };
 struct free_spans {
     uint32_t frontier;          /* blocks from this one on are in no span */
-    uint32_t first[SPAN_LISTS]; /* each list's head: the first span's number + 1; 0: it is empty */
-    uint64_t filled[2];         /* which lists are not empty: bits, from the lowest of filled[0] */
+    uint32_t first[SPAN_LISTS]; /* the first span of each list, as block number + 1; 0: empty */
+    /* a bit for each list that is not empty; list 0 is the lowest bit of filled[0] */
+    uint64_t filled[2];
 };
 
-/* The bounds; outside the metadata, and constant while the heap exists. */
+/* The bounds. They are outside the metadata, and constant while the heap exists. */
 struct spans {
     struct block *blocks;    /* in the metadata */
     struct free_spans *free; /* in the metadata */
-    uint32_t count;          /* of blocks */
+    uint32_t count;          /* the number of blocks */
     uintptr_t base;          /* the first block's address, divided by BLOCK_SIZE */
 };
 
@@ -76,16 +81,23 @@ static inline struct block *spans_block(const struct spans *spans, uint32_t numb
     return &spans->blocks[number];
 }
 
-/* The length in blocks of the span that begins at this one. Aborts if it exceeds the heap. */
+/*
+ * Returns the length, in blocks, of the span that begins at this block. Aborts if the span would
+ * end beyond the heap.
+ */
 uint32_t spans_length(const struct spans *spans, uint32_t number);
 
-/* Takes count blocks in a row, the first at an address that is a multiple of alignment blocks, a
- * power of two. False: there is no room. */
+/*
+ * Takes `count` adjacent blocks. The address of the first is a multiple of `alignment` blocks, a
+ * power of two. Returns false if there is no room.
+ */
 bool spans_take(const struct spans *spans, uint32_t count, uintptr_t alignment,
                 uint32_t *ret_number);
 void spans_give_back(const struct spans *spans, uint32_t number, uint32_t count);
 
-/* A list of spans, linked through their first blocks. *head is the first span's number + 1. */
+/*
+ * A list of spans, linked through their first blocks. *head is the first span's block number + 1.
+ */
 void spans_list_insert(const struct spans *spans, uint32_t *head, uint32_t number);
 void spans_list_remove(const struct spans *spans, uint32_t *head, uint32_t number);
 

@@ -25,7 +25,7 @@ enum { PKEYS = 16 };
 /* False if this CPU has no pkeys, so that every page has pkey 0. */
 bool pages_can_carry_pkeys(void);
 
-typedef uint32_t pkru_bits;   /* bits of PKRU, at their pkeys' places */
+typedef uint32_t pkru_bits;   /* bits of PKRU, in their positions */
 typedef uint32_t pkey_bitset; /* bit k stands for pkey k */
 
 #define PKEY_AD(pkey)   (1u << (2 * (pkey)))
@@ -33,7 +33,10 @@ typedef uint32_t pkey_bitset; /* bit k stands for pkey k */
 #define PKEY_BITS(pkey) (PKEY_AD(pkey) | PKEY_WD(pkey))
 #define EVERY_AD        0x55555555u
 
-/* The deny bits of one pkey as if it were pkey 0: for a guard whose pkey may change meanwhile. */
+/*
+ * The deny bits of one pkey, shifted to the position of pkey 0. A guard stores these if its pkey
+ * may change meanwhile.
+ */
 enum { RELATIVE_AD = 1, RELATIVE_WD = 2, RELATIVE_BITS = 3 };
 
 static inline pkru_bits pkru_to_relative(int pkey, pkru_bits pkru)
@@ -46,17 +49,17 @@ static inline pkru_bits pkru_from_relative(int pkey, pkru_bits relative)
     return relative << (2 * pkey);
 }
 
-/* The first pkey that has a bit here. */
+/* Returns the lowest pkey that has a bit set here. */
 static inline int pkru_first_pkey(pkru_bits bits)
 {
     return __builtin_ctz(bits) / 2;
 }
 
-/* Goes through the pkeys that have bits here; pkru_first_pkey(left) is the current one. */
+/* Iterates over the pkeys that have bits set; pkru_first_pkey(left) is the current one. */
 #define for_each_pkey_left(left, bits) \
     for (pkru_bits left = (bits); left != 0; left &= ~PKEY_BITS(pkru_first_pkey(left)))
 
-/* The deny bits of every pkey of a set: each bit becomes two. */
+/* Returns both deny bits of each pkey of the set. */
 static inline pkru_bits pkru_of_set(pkey_bitset set)
 {
     pkru_bits bits = set;
@@ -68,7 +71,7 @@ static inline pkru_bits pkru_of_set(pkey_bitset set)
     return bits * 3;
 }
 
-/* The deny bits that stand for rights. */
+/* Returns the deny bits for these rights. */
 static inline pkru_bits pkru_deny(int pkey, enum pkeyguard_rights rights)
 {
     switch (rights) {
@@ -77,12 +80,12 @@ static inline pkru_bits pkru_deny(int pkey, enum pkeyguard_rights rights)
     case PKEYGUARD_READ_ONLY:
         return PKEY_WD(pkey);
     default:
-        /* Both: a guard that opens for reading finds WD set already. */
+        /* Both bits, so that a read guard only has to clear AD. */
         return PKEY_BITS(pkey);
     }
 }
 
-/* The rights that deny bits stand for. */
+/* Returns the rights that these deny bits leave. */
 static inline enum pkeyguard_rights pkru_rights(int pkey, pkru_bits pkru)
 {
     if (pkru & PKEY_AD(pkey))
@@ -91,20 +94,20 @@ static inline enum pkeyguard_rights pkru_rights(int pkey, pkru_bits pkru)
 }
 
 /*
- * The deny bits of a pkey after a guard has widened it to at least these rights, READ_ONLY or
- * READ_WRITE. @denied: what it denies now; @ad: its AD bit.
+ * Returns the deny bits of a pkey after a guard has widened it to at least these rights, READ_ONLY
+ * or READ_WRITE. @denied: the bits now; @ad: the pkey's AD bit.
  */
 static inline pkru_bits pkru_widened(pkru_bits denied, pkru_bits ad, enum pkeyguard_rights rights)
 {
     if (rights == PKEYGUARD_READ_WRITE)
         return 0;
-    /* From AD alone, too, reading is all that a read guard gives. */
+    /* A read guard gives only reading, even if AD alone was set. */
     return denied & ad ? 2 * ad : denied;
 }
 
 /*
- * A set of bits as pins (pin.h) find the counter of their pkey: twice the pkey's number, in one
- * instruction. The bits of no pkey, UNBOUND, are pkey 0's AD bit, which this library never sets.
+ * Returns twice the number of the pkey that has these bits, in one instruction. Pins (pin.h) find
+ * their counter with it. For UNBOUND it returns 0, because UNBOUND is pkey 0's AD bit.
  */
 static inline uint64_t pkru_twice_first_pkey(pkru_bits bits)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* pkru_aarch64.c - how an interrupted access was made; all else of aarch64 is in pkru_none.c */
+/*
+ * pkru_aarch64.c - finds out how an interrupted access was made; pkru_none.c has the other
+ * functions
+ */
 #include "pkru/signal_frame.h"
 
 #ifdef __aarch64__
@@ -8,21 +11,24 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-/* As in the kernel's asm/sigcontext.h and asm/esr.h, which not every libc comes with. */
+/*
+ * Copies of definitions in the kernel's asm/sigcontext.h and asm/esr.h, which some C libraries
+ * lack.
+ */
 struct frame_record {
-    uint32_t magic; /* says what follows */
+    uint32_t magic; /* the type of the record */
     uint32_t size;  /* bytes, this head included */
 };
 enum {
-    SYNDROME_RECORD = 0x45535201, /* holds ESR_EL1, the exception syndrome register */
+    SYNDROME_RECORD = 0x45535201, /* a record with ESR_EL1, the exception syndrome register */
     CLASS_SHIFT = 26,             /* of the exception class, 6 bits */
     INSTRUCTION_ABORT = 0x20,
     DATA_ABORT = 0x24,
-    CACHE_MAINTENANCE = 1 << 8, /* reads memory, but sets WRITE_FAULT as well */
+    CACHE_MAINTENANCE = 1 << 8, /* a cache instruction: it reads, but WRITE_FAULT is set too */
     WRITE_FAULT = 1 << 6
 };
 
-/* Finds ESR_EL1 among the frame's records, of which the last is empty. */
+/* Finds ESR_EL1 among the frame's records. The last record is empty. */
 static bool syndrome_in_frame(const void *ucontext, uint64_t *ret_syndrome)
 {
     const ucontext_t *context = ucontext;

@@ -19,8 +19,8 @@ enum { OSPKE = 1 << 4 }; /* in CPUID.(7,0):ECX */
 enum { WRITE_FAULT = 1 << 1, FETCH_FAULT = 1 << 4 };
 
 /*
- * A signal frame stores the registers as XSAVE does (SDM vol. 1, ch. 13). Linux writes a struct
- * _fpx_sw_bytes into an area that XSAVE leaves to software (asm/sigcontext.h).
+ * A signal frame stores the registers in XSAVE's format (SDM vol. 1, ch. 13). Linux writes a struct
+ * _fpx_sw_bytes into the bytes that XSAVE leaves to software (asm/sigcontext.h).
  */
 enum {
     PKRU_COMPONENT = 9, /* CPUID.(0xD,9):EBX is the component's offset */
@@ -42,7 +42,7 @@ bool pages_can_carry_pkeys(void)
     return pkeyguard_pkru_supported();
 }
 
-/* The place of PKRU in the frame; NULL: it has none. */
+/* Returns the address of PKRU in the frame, or NULL if the frame has none. */
 static char *pkru_slot(const void *ucontext)
 {
     const ucontext_t *context = ucontext;
@@ -85,8 +85,10 @@ const void *stack_in_frame(const void *ucontext)
     return (const void *)context->uc_mcontext.gregs[REG_RSP];
 }
 
-/* How many bytes to look at on each side. tests/machine_code checks that in the library a WRPKRU is
- * no farther from its RDPKRU. */
+/*
+ * How many bytes to search before and after the interrupted instruction. tests/machine_code checks
+ * that RDPKRU and WRPKRU are never farther apart in the library.
+ */
 enum { REACH = 64 };
 
 /* RDPKRU is 0f 01 ee, WRPKRU is 0f 01 ef. */
@@ -103,7 +105,7 @@ bool pkru_write_pending(const void *ucontext)
     unsigned char code[2 * REACH];
     int before = REACH - LENGTH, after = REACH;
 
-    /* Code that cannot be read could be any. */
+    /* If the code cannot be read, assume that a write is pending. */
     if (!os_peek(next - REACH, code, sizeof(code)))
         return true;
     while (before >= 0 && !is_pkru_instruction(code + before, RDPKRU) &&
@@ -132,7 +134,7 @@ bool access_in_frame(const void *ucontext, int *ret_prot)
  * 64, so they are the same in every frame. */
 enum { MAGIC_AT = SW_RESERVED % XSAVE_ALIGNMENT, COMPONENTS_AT = MAGIC_AT + 8 };
 
-/* True if these 64 bytes are the part of a frame that has the struct, of a frame with PKRU. */
+/* True if these 64 bytes contain the struct _fpx_sw_bytes of a signal frame that has PKRU. */
 static bool is_part_of_frame(const char *block)
 {
     uint32_t magic;
@@ -143,7 +145,7 @@ static bool is_part_of_frame(const char *block)
     return magic == XSTATE_MAGIC && (components & 1u << PKRU_COMPONENT);
 }
 
-/* The PKRU that a return to this frame gives; @area is where its registers begin. */
+/* Gets the PKRU that a return to this frame restores. @area: where the frame's registers begin. */
 static bool pkru_of_area(const char *area, uint32_t *ret_pkru)
 {
     unsigned eax, ebx, ecx, edx;
@@ -154,7 +156,7 @@ static bool pkru_of_area(const char *area, uint32_t *ret_pkru)
         return false;
     if (stored & 1u << PKRU_COMPONENT)
         return os_peek(area + ebx, ret_pkru, sizeof(*ret_pkru));
-    *ret_pkru = 0; /* its initial state */
+    *ret_pkru = 0; /* the frame has PKRU's initial state */
     return true;
 }
 

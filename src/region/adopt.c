@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory that somebody else mapped. It is tagged, and never written or unmapped. */
+/*
+ * Adopted memory: the program mapped it. The library gives it a pkey and page rights; it never
+ * writes to it and never unmaps it.
+ */
 #include <pkeyguard/region.h>
 
 #include <errno.h>
@@ -28,7 +31,7 @@ static NEEDS_LIBRARY_LOCK int record_adopted(struct pkeyguard_key *key, void *ad
     region->pages.prot = prot;
     region->pages.applied = prot_before;
     list_init(&region->pages.of_key);
-    /* A guard page counts as its region's. */
+    /* True if the memory overlaps a region or the guard pages of one. */
     error = registry_any(&region_registry, address, size) ? -EBUSY : region_join(region, key);
     if (error != 0) {
         registry_give_back(&region_registry, region);
@@ -48,7 +51,7 @@ static bool whole_pages_given(const void *address, size_t size)
            !__builtin_add_overflow((uintptr_t)address, size, &end);
 }
 
-/* Such a key takes PROT_EXEC away and gives it again: MDWE forbids the latter. */
+/* True if a key of this kind would remove PROT_EXEC and later set it again, which MDWE forbids. */
 static bool would_lose_code(const struct pkeyguard_key *key, int prot)
 {
     return prot & PROT_EXEC && (key == NULL || !key->enforcement->owns_pkey) &&

@@ -7,8 +7,8 @@
 #include "base/os.h"
 
 /*
- * Secret memory cannot be locked and need not be: nothing takes it away once it is there. A region
- * with an annex is locked as it comes into use.
+ * Secret memory needs no mlock(2), and cannot have it: the kernel never swaps it. A region with an
+ * annex locks its memory as it comes into use.
  */
 static int populate(const struct pkeyguard_region *region)
 {

@@ -8,9 +8,9 @@
 #include "base/process.h"
 
 /*
- * With these flags guard pages get mappings of their own. Inside the region's mapping the kernel
- * drops them in a child whose memory it wipes, lets them be removed from a sealed mapping, and has
- * none in locked or secret memory.
+ * With these flags guard pages are separate mappings. A guard inside the mapping
+ * (MADV_GUARD_INSTALL) would not do: the kernel drops it in a child whose memory it wipes, lets the
+ * program remove it from a sealed mapping, and refuses it in locked and secret memory.
  */
 enum {
     GUARDS_APART = PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_FORK_WIPE |
@@ -18,8 +18,8 @@ enum {
 };
 
 /*
- * If the kernel has no such pages for this mapping after all, ordinary pages serve: those reserved
- * around the region, and the one before its annex, never get rights.
+ * If the kernel refuses such guards for this mapping, ordinary pages without page rights serve
+ * instead: those reserved around the region, and the page before its annex.
  */
 static int install_guards(struct pkeyguard_region *region)
 {
@@ -37,7 +37,7 @@ static int install_guards(struct pkeyguard_region *region)
     return error == -ENOTSUP ? 0 : error;
 }
 
-/* Does what the flags ask of the kernel, while no thread can reach the memory yet. */
+/* Does what the flags ask, before any thread can reach the memory. */
 static int apply_flags(struct pkeyguard_region *region, unsigned flags, bool guards_inside)
 {
     struct pages *pages = &region->pages;
@@ -71,7 +71,7 @@ static bool round_to_pages(size_t size, size_t *ret_length)
     return true;
 }
 
-/* Finds where each part begins, counted from the first page. False: a size does not fit. */
+/* Computes the offset of each part from the first page. Returns false if a size is too large. */
 static bool lay_out(struct pkeyguard_region *region, size_t size, size_t annex_size)
 {
     size_t page = os_page_size(), annex_length;
@@ -95,7 +95,7 @@ int mapping_create(struct pkeyguard_region *region, size_t size, size_t annex_si
 {
     bool guarded = !(flags & PKEYGUARD_REGION_NO_GUARD_PAGES);
     bool guards_inside = guarded && !(flags & GUARDS_APART) && os_has_guards();
-    size_t apart = guards_inside ? os_page_size() : 0; /* unmapped behind the region */
+    size_t apart = guards_inside ? os_page_size() : 0; /* an unmapped page after the region */
     size_t reserved;
     void *address;
     int error;

@@ -5,9 +5,9 @@
  *     guard page | pages ............................................ | guard page
  *     guard page | pages ... | inaccessible page | annex ............ | guard page
  *
- * With guard pages inside the mapping (MADV_GUARD_INSTALL) a region is one mapping, not three. Two
- * such mappings side by side could become one, which each change of page rights would split and
- * merge again: so a page between them is unmapped.
+ * With guard pages inside the mapping (MADV_GUARD_INSTALL) a region is one mapping instead of
+ * three. The kernel might merge two such regions that are adjacent, and then split and merge them
+ * at each change of page rights. An unmapped page between them prevents that.
  */
 #ifndef MAPPING_H
 #define MAPPING_H
@@ -15,22 +15,22 @@
 #include "region/region_record.h"
 
 /*
- * Maps the region as flags ask, PROT_NONE; on error nothing stays mapped. -EINVAL: size 0, or too
- * large to be rounded; -ENOMEM; -ENOTSUP: the kernel has no secret memory.
+ * Maps the region as the flags ask, without page rights. On error nothing stays mapped. -EINVAL:
+ * size is 0, or too large to round up; -ENOMEM; -ENOTSUP: the kernel has no secret memory.
  */
 int mapping_create(struct pkeyguard_region *region, size_t size, size_t annex_size, unsigned flags);
 
-/* Seals it (mseal(2)). -ENOMEM, -ENOTSUP: nothing has changed. */
+/* Seals the mapping (mseal(2)). On -ENOMEM and -ENOTSUP nothing has changed. */
 int mapping_seal(const struct pkeyguard_region *region);
 
 /*
- * Gives the memory up: unmaps it; or gives adopted memory back to its owner, as it came; or nothing
- * where a fork child does not have it. -ENOMEM, -EACCES: nothing has changed. -ESTALE: given up,
- * but the owner of adopted memory has unmapped some of it.
+ * Unmaps the memory. Adopted memory instead gets back the page rights it had before. Does nothing
+ * if a fork child did not get the memory. -ENOMEM, -EACCES: nothing has changed. -ESTALE: done, but
+ * the owner had unmapped part of the adopted memory.
  */
 int mapping_give_up(struct pkeyguard_region *region) NEEDS_LIBRARY_LOCK;
 
-/* With the guard pages. */
+/* The first byte, including the guard pages. */
 static inline char *mapping_start(const struct pkeyguard_region *region)
 {
     return region->pages.address - region->guard_size;

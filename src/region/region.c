@@ -24,13 +24,13 @@ static int check_flags(unsigned flags, const struct pkeyguard_key *key)
         return -EINVAL;
     if (flags & PKEYGUARD_REGION_SECRET && flags & PKEYGUARD_REGION_DUMPABLE)
         return -EINVAL;
-    /* Every other key closes its regions by changing their mappings. */
+    /* Keys of other kinds close their regions by changing the mappings, which sealing forbids. */
     if (flags & PKEYGUARD_REGION_SEALED && (key == NULL || !key->enforcement->owns_pkey))
         return -ENOTSUP;
     return 0;
 }
 
-/* A region without content. On failure there is none. */
+/* Makes a region without content. On failure nothing is left. */
 static NEEDS_LIBRARY_LOCK int map_and_join(struct pkeyguard_key *key, size_t size,
                                            size_t annex_size, int prot, unsigned flags,
                                            struct pkeyguard_region **ret_region)
@@ -58,7 +58,10 @@ static NEEDS_LIBRARY_LOCK int map_and_join(struct pkeyguard_key *key, size_t siz
     return 0;
 }
 
-/* Ends a region that is empty or wiped. On failure it stands, closed; but see -ESTALE. */
+/*
+ * Ends a region that is empty or wiped. On failure the region still exists and is closed, except
+ * with -ESTALE (mapping.h).
+ */
 static int end_region(struct pkeyguard_region *region, bool still_open)
 {
     int error = library_lock();
@@ -83,7 +86,7 @@ static void require_ended(int error)
         os_abort("a region can be neither created nor unmapped", NULL);
 }
 
-/* Completes a region that has its memory and its key. On failure it is gone. */
+/* Completes a region that has its memory and its key. On failure the region is destroyed. */
 static int finish_region(struct pkeyguard_region *region, const void *content, bool filled,
                          int prot)
 {

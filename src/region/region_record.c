@@ -14,7 +14,7 @@ int region_check_prot(int prot, const struct pkeyguard_key *key)
     if ((prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) != 0)
         return -EINVAL;
     /*
-     * For PROT_EXEC alone the kernel takes a pkey by itself, unless it is told one. Code of a
+     * For PROT_EXEC alone the kernel chooses a pkey by itself, unless the call names one. Code of a
      * virtual key could not run while the key has no pkey.
      */
     return prot == PROT_EXEC && (key == NULL || !key->enforcement->owns_pkey) ? -ENOTSUP : 0;
@@ -75,7 +75,7 @@ int region_check_unused(const struct pkeyguard_region *region)
     return error;
 }
 
-/* The addresses may belong to something else by now. */
+/* These addresses may belong to other memory by now. */
 void region_forget_unmapped(void)
 {
     struct registry_cursor cursor = registry_begin(&region_registry);

@@ -18,20 +18,21 @@
 enum { REGION_NAME_SIZE = 64 };
 
 /*
- * `pages` says what its members need. The rest is set when the region is made, and changes after
- * that only where the caller rules out every other use: associate, name, destroy.
+ * The members of `pages` state their own rules. The others are set when the region is made. Later
+ * they change only in calls during which the caller promises no other use of the region: associate,
+ * name, destroy.
  */
 struct pkeyguard_region {
     struct pkeyguard_region_head head;
     struct pages pages;
-    size_t guard_size;       /* bytes reserved on each side */
-    size_t annex;            /* the offset of the annex, past an inaccessible page; 0: none */
-    size_t used, annex_used; /* of each part, from its start: what may hold content */
+    size_t guard_size;       /* bytes of guard pages on each side */
+    size_t annex;            /* the offset of the annex, behind an inaccessible page; 0: no annex */
+    size_t used, annex_used; /* how many bytes of each part, from its start, may hold content */
     unsigned flags;
     bool sealed;
-    bool adopted;                     /* the memory stays its owner's */
-    int prot_before;                  /* its page rights when it was adopted */
-    struct pkeyguard_key private_key; /* in use while head.key points to it */
+    bool adopted;                     /* true if the program mapped the memory */
+    int prot_before;                  /* the page rights of the memory when it was adopted */
+    struct pkeyguard_key private_key; /* used while head.key points to it */
     char name[REGION_NAME_SIZE];      /* empty: none */
 };
 _Static_assert(sizeof(struct pkeyguard_region_head) == 3 * sizeof(void *) &&
@@ -45,24 +46,27 @@ _Static_assert(sizeof(struct pkeyguard_region_head) == 3 * sizeof(void *) &&
 extern struct registry region_registry;
 
 /*
- * The region joins a key, NULL for its private one, and leaves the key that it had, if any. On
- * failure nothing has changed.
+ * Moves the region to a key, or to its private key if the key is NULL. On failure nothing has
+ * changed.
  */
 int region_join(struct pkeyguard_region *region, struct pkeyguard_key *key) NEEDS_LIBRARY_LOCK;
 
 /* From now on the region is found by its addresses. It has its memory and its key. */
 void region_publish(struct pkeyguard_region *region) NEEDS_LIBRARY_LOCK;
 
-/* Ends a region whose memory is unmapped, or its owner's again: it leaves its key. */
+/*
+ * Removes a region from its key and frees its record. Its memory is unmapped, or belongs to its
+ * owner again.
+ */
 void region_end_record(struct pkeyguard_region *region) NEEDS_LIBRARY_LOCK;
 
-/* -EBUSY: a software guard on the region alone is open. Takes the lock. */
+/* Returns 0, or -EBUSY if a software guard on the region alone is open. Takes the lock. */
 int region_check_unused(const struct pkeyguard_region *region);
 
-/* -EINVAL: not page rights; -ENOTSUP: page rights that no region of this key can have. */
+/* Returns 0; -EINVAL: not page rights; -ENOTSUP: a region of this key cannot have them. */
 int region_check_prot(int prot, const struct pkeyguard_key *key);
 
-/* In a fork child: a region that fork did not copy is found by no address any more. */
+/* Runs in a fork child: withdraws the regions that fork did not copy. */
 void region_forget_unmapped(void) NEEDS_LIBRARY_LOCK;
 
 #endif

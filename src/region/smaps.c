@@ -15,7 +15,10 @@ static int prot_of(const char *permissions)
            (permissions[2] == 'x' ? PROT_EXEC : 0);
 }
 
-/* Each mapping is a line that starts with its addresses, then lines of "Name: value". */
+/*
+ * In smaps each mapping is a line that starts with its addresses, and then lines of the form "Name:
+ * value".
+ */
 static int inspect(FILE *smaps, uintptr_t start, uintptr_t end, int *ret_prot)
 {
     uintptr_t seen = start;
@@ -60,7 +63,7 @@ int smaps_inspect(const void *address, size_t length, int *ret_prot)
     int error, cancellation;
     FILE *smaps;
 
-    /* Reading files is a cancellation point. */
+    /* Reading a file is a cancellation point. */
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellation);
     smaps = fopen("/proc/self/smaps", "re");
     if (smaps == NULL) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* smaps.h - what the kernel tells of this process's mappings, in /proc/self/smaps */
+/* smaps.h - what /proc/self/smaps says about this process's mappings */
 #ifndef SMAPS_H
 #define SMAPS_H
 
