@@ -12,9 +12,10 @@
 #ifdef __GLIBC__
 
 /*
- * Weak: a static program is not linked with the loader because of it, and before glibc 2.34 it is
- * in libdl, which each program has that loads plugins. dlopen(3) itself is looked up: a static
- * program with any reference to it draws a warning from the linker.
+ * The reference is weak, so that a static program is not linked with the loader because of it.
+ * Before glibc 2.34 dlsym is in libdl, which every program that loads plugins has. dlopen(3) itself
+ * is looked up by name, because any reference to it in a static program draws a warning from the
+ * linker.
  */
 #pragma weak dlsym
 
@@ -35,7 +36,7 @@ static int find_own_object(struct dl_phdr_info *object, size_t size, void *ret_o
     return 0;
 }
 
-/* A loaded object is found by its name, and only marked. */
+/* dlopen(3) finds the loaded object by its name and only marks it. */
 static bool mark_undeletable(const char *name)
 {
     void *(*open)(const char *name, int flags) = NULL;

@@ -12,7 +12,7 @@
 #include "pkru/signal_frame.h"
 #include "region/region_record.h"
 
-/* If the frame does not tell, it is a write where the pages could be read. */
+/* If the frame does not say, a fault on readable pages is a write. */
 static enum pkeyguard_access access_at_fault(const void *ucontext, const struct pages *pages)
 {
     int needed;
@@ -24,13 +24,16 @@ static enum pkeyguard_access access_at_fault(const void *ucontext, const struct 
     return needed == PROT_EXEC ? PKEYGUARD_EXECUTE_ACCESS : PKEYGUARD_READ_ACCESS;
 }
 
-/* True if one key owns the pkey: it is not one that virtual keys share, nor pkey 0. */
+/* True if a dedicated key owns the pkey. False for pkey 0 and for pkeys that virtual keys share. */
 static bool has_dedicated_key(int pkey)
 {
     return pkeys_bits(pkeys_snapshot()) & PKEY_AD(pkey);
 }
 
-/* PROT_EXEC alone needs a dedicated key, so x86, where each of the three lets reads pass. */
+/*
+ * PROT_EXEC alone needs a dedicated key, so an x86 CPU. There each of the three page rights allows
+ * reading.
+ */
 static bool page_rights_permit(int prot, enum pkeyguard_access access)
 {
     static const int needed[] = {[PKEYGUARD_READ_ACCESS] = PROT_READ | PROT_WRITE | PROT_EXEC,
@@ -41,9 +44,9 @@ static bool page_rights_permit(int prot, enum pkeyguard_access access)
 }
 
 /*
- * The pkey that the pages carried when the fault happened; -1: none. A guard of another thread may
- * have bound their virtual key since. It shows in that the access was stopped by page rights,
- * although the region's own permit it: pages of a virtual key without a pkey are PROT_NONE.
+ * Returns the pkey that the pages had when the fault happened, or -1. Another thread's guard may
+ * have bound their virtual key since then. In that case page rights stopped the access although the
+ * region's own page rights permit it, because pages of a virtual key without a pkey are PROT_NONE.
  */
 static int pkey_at_fault(const siginfo_t *info, const struct pages *pages,
                          const struct pkeyguard_fault *fault)
@@ -58,8 +61,10 @@ static int pkey_at_fault(const siginfo_t *info, const struct pages *pages,
     return pkey > 0 ? pkey : -1;
 }
 
-/* Fills in the rights on the region: the faulting thread's if the pages carried a pkey, else
- * everyone's. A virtual key has no default rights that a thread could lack. */
+/*
+ * Sets the rights on the region: those of the faulting thread if the pages had a pkey, else those
+ * of all threads. A virtual key has no default rights that a thread could lack.
+ */
 static void fill_in_rights(const void *ucontext, const struct pages *pages,
                            struct pkeyguard_fault *fault)
 {
@@ -72,18 +77,20 @@ static void fill_in_rights(const void *ucontext, const struct pages *pages,
         fault->initial_rights = has_dedicated_key(fault->key_number) &&
                                 (pkru & PKEY_BITS(fault->key_number)) == PKEY_AD(fault->key_number);
     } else {
-        /* A frame has no PKRU if it was 0, its initial state (XSAVE): that forbids nothing. */
+        /* The frame has no PKRU if PKRU was 0, its initial state (XSAVE), which forbids nothing. */
         fault->rights = PKEYGUARD_READ_WRITE;
     }
 }
 
-/* True for the pages before and after a region, and the one between a heap's objects and its
- * metadata. */
+/*
+ * True for the guard pages around a region, and for the one between a heap's objects and its
+ * metadata.
+ */
 static bool is_guard_page(const struct pkeyguard_region *region, ptrdiff_t offset)
 {
     if (offset < 0 || (size_t)offset >= region->pages.length)
         return true;
-    /* The objects are whole pages. 0: there is no annex. */
+    /* The objects fill whole pages. annex is 0 if there is no annex. */
     return (size_t)offset >= region->head.size && (size_t)offset < region->annex;
 }
 
@@ -125,7 +132,10 @@ int pkeyguard_fault_decode(const siginfo_t *info, const void *ucontext,
     if (region == NULL)
         return -ENOENT;
     fault = describe_fault(info, ucontext, region);
-    /* Other codes are not about rights. A guard page may give SEGV_MAPERR (MADV_GUARD_INSTALL). */
+    /*
+     * Other si_codes have nothing to do with rights. A guard page may give SEGV_MAPERR
+     * (MADV_GUARD_INSTALL).
+     */
     if (fault.kind != PKEYGUARD_FAULT_GUARD_PAGE && info->si_code != SEGV_PKUERR &&
         info->si_code != SEGV_ACCERR)
         return -ENOENT;

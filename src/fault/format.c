@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* format.c - puts a fault into words. Signal handlers need that, and snprintf(3) is not for them.
+/*
+ * format.c - describes a fault in words. Signal handlers call it, so it does not use snprintf(3).
  */
 #include <pkeyguard/fault.h>
 
@@ -8,7 +9,7 @@
 struct text {
     char *buffer;  /* the caller's */
     size_t size;   /* of the buffer, in bytes */
-    size_t length; /* of the text, in bytes, also of what did not fit */
+    size_t length; /* bytes of the text, including what did not fit */
 };
 
 static void append_string(struct text *text, const char *string)
@@ -81,7 +82,7 @@ static bool forbidden_by_page_rights(const struct pkeyguard_fault *fault)
              fault->rights >= (writes ? PKEYGUARD_READ_WRITE : PKEYGUARD_READ_ONLY)));
 }
 
-/* What the rights lack, which a scope would give. */
+/* Returns the words for the missing rights, which a scope would give. */
 static const char *lacking_rights(const struct pkeyguard_fault *fault)
 {
     bool by_key = fault->kind == PKEYGUARD_FAULT_BY_KEY;
@@ -90,7 +91,7 @@ static const char *lacking_rights(const struct pkeyguard_fault *fault)
         return "this thread has no access: it is older than the key, or in a signal handler";
     if (fault->rights == PKEYGUARD_NO_ACCESS)
         return by_key ? "this thread has no access" : "no guard has it open";
-    /* The key's default rights may be what opens it. */
+    /* The key may be open by its default rights, without a guard. */
     return by_key ? "this thread has it read-only" : "no guard has it open for writing";
 }
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* recovery.h - points in a thread to which the reporter jumps when a fault ends what follows them
- */
+/* recovery.h - the points to which the reporter jumps when a fault ends a call */
 #ifndef RECOVERY_H
 #define RECOVERY_H
 
@@ -12,10 +11,10 @@
 struct recovery_point {
     sigjmp_buf back;
     struct recovery_point *outer;
-    struct pkeyguard_fault fault; /* that led back here */
+    struct pkeyguard_fault fault; /* the fault that ended the call */
 };
 
-/* The calling thread's innermost point; NULL: it has none. Its signal handlers read it. */
+/* The calling thread's innermost point, or NULL. Its signal handlers read it. */
 extern __thread struct recovery_point *own_recovery_point
     __attribute__((tls_model("initial-exec"), visibility("hidden")));
 

@@ -17,7 +17,7 @@
 static struct fault_reporter {
     bool installed;              /* under the library's lock */
     atomic_uint flags;           /* written under the library's lock, read by the handler */
-    struct sigaction previous;   /* what was there before; constant once the handler is installed */
+    struct sigaction previous;   /* the action before; constant once the handler is installed */
     atomic_flag previous_called; /* previous has SA_RESETHAND and was called; set by the handler */
 } reporter = {.previous_called = ATOMIC_FLAG_INIT};
 
@@ -31,9 +31,9 @@ static bool has_default_or_initial(uint32_t pkru, uint32_t pkey)
 }
 
 /*
- * True if this thread gave up some of the default rights, and code may still run that did: the code
- * that faulted may be a handler, which the kernel starts with initial rights, and have interrupted
- * it.
+ * True if this thread gave up some of the key's default rights, and code that depends on it may
+ * still run. The code that faulted may be a signal handler, which starts with the kernel's initial
+ * rights, and it may have interrupted that code.
  */
 static bool gave_up_rights(int pkey, const void *ucontext)
 {
@@ -43,9 +43,9 @@ static bool gave_up_rights(int pkey, const void *ucontext)
 }
 
 /*
- * Gives the faulting thread the key's default rights if its rights are the kernel's initial ones.
- * False: nothing changed. If the default rights do not allow the access either, it faults again,
- * and is reported.
+ * If the faulting thread has the kernel's initial rights on the key, gives it the default rights.
+ * Returns false if nothing changed. If the default rights do not allow the access either, the
+ * access faults again and is reported.
  */
 static bool grant_default_rights(const struct pkeyguard_fault *fault, void *ucontext)
 {
@@ -68,8 +68,10 @@ static void report_fault(const struct pkeyguard_fault *fault)
     os_print(text);
 }
 
-/* Lets the kernel apply the action. After a fault the access is made again on return; a signal that
- * was sent has to be sent again. */
+/*
+ * Lets the kernel apply the action. After a fault the thread makes the access again when the
+ * handler returns. A signal that was sent is sent once more.
+ */
 static void leave_to_kernel(const siginfo_t *info, const struct sigaction *action)
 {
     bool sent = info->si_code <= 0;
@@ -81,7 +83,7 @@ static void leave_to_kernel(const siginfo_t *info, const struct sigaction *actio
         os_signal_self_as(info);
 }
 
-/* Does what would have happened without the reporter. */
+/* Does what would have happened if the reporter were not installed. */
 static void pass_on(int signal, siginfo_t *info, void *ucontext)
 {
     static const struct sigaction default_action = {.sa_handler = SIG_DFL};
@@ -100,7 +102,7 @@ static void pass_on(int signal, siginfo_t *info, void *ucontext)
 
 __thread struct recovery_point *own_recovery_point;
 
-/* Does not return if the thread has one. */
+/* Jumps to the thread's innermost recovery point. Returns if the thread has none. */
 static void jump_to_recovery_point(const struct pkeyguard_fault *fault)
 {
     struct recovery_point *point = own_recovery_point;
@@ -136,7 +138,10 @@ bool reporter_recovers(void)
     return reporter.installed && reporter.flags & PKEYGUARD_REPORTER_RECOVER;
 }
 
-/* The handler gets the previous one's mask, so that the kernel blocks the same signals for it. */
+/*
+ * The handler gets the previous handler's signal mask, so that the kernel blocks the same signals
+ * during it.
+ */
 static int install_reporter(void)
 {
     struct sigaction action = {.sa_sigaction = reporter_on_fault};

@@ -15,12 +15,14 @@ __thread uint64_t own_holder;
 
 enum { REMEMBERED = 1024 };
 
-/* Any thread reads and writes these. A fork child has its own copy. */
+/* Every thread reads and writes these. A fork child has its own copy. */
 static struct checked_guards {
-    _Atomic uint64_t last_number; /* that a holder or a guard got */
+    _Atomic uint64_t last_number; /* the last number that a holder or a guard got */
 
-    /* The number of a released guard is remembered at its remainder, until a later one takes its
-     * place. */
+    /*
+     * The numbers of released guards. A number is stored at its remainder modulo REMEMBERED, until
+     * a later one takes its place.
+     */
     _Atomic uint64_t released[REMEMBERED];
 } checked_guards;
 
@@ -37,8 +39,8 @@ static uint64_t present_holder(void)
 }
 
 /*
- * @region: NULL: the guard is on a key. @where: the file and line of the wrong call, @acquired_at:
- * those where the guard was acquired, if that is not the wrong call; NULL: not known.
+ * @region: NULL if the guard is on a key. @where: file and line of the wrong call. @acquired_at:
+ * file and line where the guard was acquired, if that is another call. NULL: not known.
  */
 __attribute__((noreturn)) static void abort_misuse(const struct pkeyguard_region *region,
                                                    const char *where, const char *acquired_at,
@@ -59,7 +61,7 @@ __attribute__((noreturn)) static void abort_misuse(const struct pkeyguard_region
              ": ", reason, NULL);
 }
 
-/* @frame: of the function that the program called. */
+/* @frame: the frame of the function that the program called. */
 static void check_lock(const void *frame, const struct pkeyguard_region *region, const char *where,
                        const char *acquired_at)
 {
@@ -69,7 +71,10 @@ static void check_lock(const void *frame, const struct pkeyguard_region *region,
                      "interrupted it");
 }
 
-/* The process's first thread was not created inside a scope. */
+/*
+ * True if the thread inherited open rights from its creator. The process's first thread was not
+ * created inside a scope.
+ */
 static bool inherited_rights(const struct pkeyguard_key *key)
 {
     return key->enforcement->kind == PKEYGUARD_PKU &&
@@ -106,7 +111,7 @@ static struct pkeyguard_key *key_to_close(const struct pkeyguard_guard *guard)
     return guard->undo & UNDO_OF_KEY ? address : ((struct pkeyguard_region *)address)->head.key;
 }
 
-/* 0: a region's private key, which lives as long as its region. */
+/* Returns 0 for a region's private key, which lives as long as its region. */
 static unsigned generation_of_key(const struct pkeyguard_guard *guard)
 {
     const struct pkeyguard_key *key = key_to_close(guard);
@@ -121,8 +126,9 @@ static bool released_before(const struct pkeyguard_guard *guard)
 }
 
 /*
- * What a guard changed in own_pkru.expected, as undo.h has what it changed in PKRU. A handler's
- * guard opens what the interrupted code may have open already.
+ * A guard's expected_change says what the guard changed in own_pkru.expected, as `undo` says what
+ * it changed in PKRU. They differ in a handler, whose guard opens what the interrupted code may
+ * have open already.
  */
 enum { EXPECTED_SET_SHIFT = 2 };
 
@@ -131,7 +137,7 @@ static void note_expected_bits(int pkey, pkru_bits relative)
     own_pkru.expected = (own_pkru.expected & ~PKEY_BITS(pkey)) | pkru_from_relative(pkey, relative);
 }
 
-/* @expected_before: before the guard was opened. */
+/* @expected_before: own_pkru.expected before the guard was opened. */
 static void note_opened(struct pkeyguard_guard *guard, pkru_bits expected_before)
 {
     struct pkru_change change = undo_change(guard->undo);

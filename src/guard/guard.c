@@ -41,7 +41,7 @@ static bool is_empty_guard(const struct pkeyguard_key *key, enum pkeyguard_right
     return key->enforcement->kind == PKEYGUARD_UNENFORCED && !checked;
 }
 
-/* Only mprotect enforcement opens a region alone. */
+/* Only under mprotect does a guard open its region alone; elsewhere it opens the key. */
 static uint64_t undo_of(struct pkeyguard_key *key, struct pkeyguard_region *region,
                         enum pkeyguard_rights rights, enum guard_mode mode,
                         const struct pkru_change *change)
@@ -80,7 +80,7 @@ int guard_enter(const struct guard_request *request, bool checked, uint64_t *ret
     return error;
 }
 
-/* An error has fewer causes in a scope. */
+/* In a scope an error has fewer causes than error_text() names. */
 static const char *scope_error_text(const struct pkeyguard_region *region, int error)
 {
     switch (error) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* guard_core.h - opens and closes for guards of every kind; checked or not (checked_guard.c) */
+/* guard_core.h - what guards of every kind share: checked guards (checked_guard.c) and others */
 #ifndef GUARD_CORE_H
 #define GUARD_CORE_H
 
@@ -15,7 +15,7 @@ struct guard_request {
     const char *where;
 };
 
-/* NULL: the request is for a whole key. */
+/* Returns NULL if the request is for a whole key. */
 static inline struct pkeyguard_region *request_region(const struct guard_request *request)
 {
     return request->flags & PKEYGUARD_GUARD_OF_KEY ? NULL
@@ -23,15 +23,17 @@ static inline struct pkeyguard_region *request_region(const struct guard_request
 }
 
 /*
- * Opens once and says how to undo it. Returns 0, or -errno as pkeyguard_acquire(), with *ret_undo
- * 0. @checked: the guard gets UNDO_CHECKED if there is anything to undo.
+ * Tries once to open, and reports how to undo it. Returns 0, or -errno as pkeyguard_acquire() with
+ * *ret_undo 0. @checked: sets UNDO_CHECKED if there is anything to undo.
  */
 int guard_enter(const struct guard_request *request, bool checked, uint64_t *ret_undo);
 
-/* Undoes it; `undo` is of no fast path. On failure returns -errno, and it is open as before. */
+/* Undoes an open that took no fast path. On failure returns -errno, and the guard stays open. */
 int guard_leave(uint64_t undo);
 
-/* Opens as often as the form of the guard asks for, and returns what the form returns. */
+/*
+ * Opens, and waits and retries if the form of the guard asks for it. Returns what the form returns.
+ */
 void *guard_open(const struct guard_request *request, bool checked, uint64_t *ret_undo);
 
 __attribute__((noreturn)) void guard_abort_unreleased(int error);

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * holder.h - the thread or coroutine that the rights of this moment belong to
+ * holder.h - the thread or coroutine that owns the current rights
  *
- * Guards that are acquired with PKEYGUARD_DEBUG note it. It is no id of the kernel's: the child of
- * a fork goes on as the same holder, and pkeyguard_thread_switch() takes a coroutine's holder along
- * to the thread where the coroutine goes on.
+ * Guards that are acquired with PKEYGUARD_DEBUG note their holder. It is not a thread id. The child
+ * of a fork has the same holder as the thread that forked. pkeyguard_thread_switch() moves a
+ * coroutine's holder to the thread where the coroutine continues.
  */
 #ifndef HOLDER_H
 #define HOLDER_H
 
 #include <stdint.h>
 
-/* 0: a holder that has acquired no such guard yet. Written by its own thread. */
+/* 0: this holder has acquired no such guard yet. Written only by its own thread. */
 extern __thread uint64_t own_holder
     __attribute__((tls_model("initial-exec"), visibility("hidden")));
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * undo.h - all that a guard has to undo, in one word: struct pkeyguard_guard's member undo
+ * undo.h - everything that a guard has to undo, in one word: struct pkeyguard_guard's member undo
  *
  *     63..62  deny bits that it set        as relative bits (bits.h)
  *     61..60  deny bits that it cleared

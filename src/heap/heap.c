@@ -92,7 +92,10 @@ struct pkeyguard_region *pkeyguard_heap_region(const struct pkeyguard_heap *heap
 
 /* ---- large objects: whole blocks; the heap's key is open ---- */
 
-/* As blocks_take(); if there is no room, once more with what is in quarantine, or empty. */
+/*
+ * Like blocks_take(). If there is no room, tries once more with the blocks that are in quarantine
+ * or in empty slabs.
+ */
 static int take_large(struct pkeyguard_heap *heap, uint32_t count, uintptr_t alignment,
                       uint32_t *ret_number, uint32_t *ret_used)
 {
@@ -155,7 +158,10 @@ static __attribute__((noinline)) int free_large(struct pkeyguard_heap *heap, uin
     if (count == 0)
         return -EINVAL;
     wipe_large(address, (size_t)count << BLOCK_SHIFT);
-    /* Refused only in a fork child whose fork came in between. Then the blocks stay as they are. */
+    /*
+     * The lock is refused only in a fork child whose fork came in between. Then the blocks stay as
+     * they are.
+     */
     if (heap_lock_acquire(&heap->spans_lock) == 0) {
         blocks_quarantine(heap, number);
         heap_lock_release(&heap->spans_lock);

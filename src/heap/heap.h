@@ -21,8 +21,8 @@
 enum { SHARD_COUNT = 16, CLASS_COUNT = 24 };
 
 /*
- * What was freed is kept in quarantine, and not handed out again before so much more was freed: so
- * many slots of the same bin, or large objects.
+ * Freed memory is kept in quarantine. It is handed out again only after this many more slots of the
+ * same bin, or large objects, were freed.
  */
 enum { SLOTS_IN_QUARANTINE = 8, LARGE_IN_QUARANTINE = 4 };
 
@@ -30,8 +30,9 @@ enum { SLOTS_IN_QUARANTINE = 8, LARGE_IN_QUARANTINE = 4 };
 struct bin {
     uint64_t
         quarantine[SLOTS_IN_QUARANTINE]; /* a ring of slots, as slot_entry() writes them, or 0 */
-    uint32_t freed; /* slots ever freed; modulo the ring's size, the place for the next one */
-    uint32_t slabs; /* those that have a free slot: the first one's block number + 1; 0: none */
+    /* the number of slots ever freed; modulo the ring's size, the place for the next one */
+    uint32_t freed;
+    uint32_t slabs; /* the slabs with a free slot: the first one's block number + 1; 0: none */
 };
 
 /*
@@ -49,7 +50,8 @@ struct metadata {
     /* Under spans_lock. */
     struct free_spans spans;
     uint32_t quarantine[LARGE_IN_QUARANTINE]; /* a ring of large objects: block number + 1, or 0 */
-    uint32_t freed; /* large objects ever freed; modulo the ring's size, the place for the next */
+    /* the number of large objects ever freed; modulo the ring's size, the place for the next one */
+    uint32_t freed;
 
     /* The blocks of a slab are under its shard's lock, all others under spans_lock. */
     _Alignas(64) struct block blocks[];

@@ -81,7 +81,7 @@ int heap_directory_take(struct pkeyguard_heap **ret_heap)
     return *ret_heap == NULL ? -ENOMEM : 0;
 }
 
-/* For a thread that had the lock before and gave it back: it is not refused. */
+/* Takes the lock again in a thread that has just released it. That cannot be refused. */
 static void lock_directory_again(void) LOCK_ANALYSIS(acquire_capability(heap_directory.lock))
 {
     if (heap_lock_acquire(&heap_directory.lock) != 0)

@@ -20,14 +20,16 @@ void heap_directory_publish(struct pkeyguard_heap *heap);
 int heap_directory_withdraw(struct pkeyguard_heap *heap);
 
 /*
- * For fork(3), which waits until no other thread is changing a heap: the child would have the
- * half-changed heap, but not the thread that is to finish.
+ * fork(3) waits until no other thread is changing a heap. Otherwise the child would get a
+ * half-changed heap without the thread that finishes the change.
  */
 void heaps_lock_for_fork(void);
 void heaps_unlock_after_fork(void);
 
-/* In a fork child: gives up the heaps that a thread which is not there was changing, and withdraws
- * those that fork did not copy, for other memory may come to lie at their addresses. */
+/*
+ * Runs in a fork child: makes the heaps unusable that a thread of the parent was changing, and
+ * withdraws the heaps that fork did not copy, because other memory may get their addresses.
+ */
 void heaps_forget_parent(void) NEEDS_LIBRARY_LOCK;
 
 #endif

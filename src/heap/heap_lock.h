@@ -4,7 +4,7 @@
  *
  * A thread holds it for a few instructions or while it wipes one small object. Three cases take
  * longer: mlock(2) of new blocks, a search for empty slabs, and a fork. Waiters spin first and then
- * sleep. The lock is unfair. A thread that takes it twice waits forever.
+ * sleep. The lock is unfair. A thread that takes it twice gets -EDEADLK.
  */
 #ifndef HEAP_LOCK_H
 #define HEAP_LOCK_H
@@ -14,15 +14,15 @@
 
 #include "base/lock.h"
 
-/* A thread, as heaps know it. All zero in a new one. */
+/* What the heaps' locks know of a thread. All zeros in a new thread. */
 struct heap_thread {
-    unsigned number; /* counted from 1, never given twice, kept across fork; 0: not given yet */
-    unsigned forks;  /* how many forks the thread is in: a handler may interrupt one and fork */
+    unsigned number; /* unique and kept across fork, from 1; 0: not given yet */
+    unsigned forks;  /* how many forks the thread is in; a handler may interrupt a fork and fork */
 };
 extern __thread struct heap_thread own_heap_thread
     __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
-/* For a thread without a number: gives it one, and returns that. */
+/* Gives the calling thread a number and returns it. */
 __attribute__((cold)) unsigned heap_thread_give_number(void);
 
 static inline unsigned heap_thread_number(void)
@@ -32,20 +32,22 @@ static inline unsigned heap_thread_number(void)
     return __builtin_expect(number == 0, 0) ? heap_thread_give_number() : number;
 }
 
-/* Instead of a thread's number, in the lock of a heap whose locks are lost. */
+/* The holder of a lock that no thread can ever take again. */
 #define HEAP_LOCK_LOST (~0u)
 
 struct LOCK_ANALYSIS(capability("heap lock")) heap_lock {
     atomic_uint holder; /* a thread's number; 0: free */
-    unsigned fork;      /* which of its holder's forks took it, counted from 1; 0: none did */
+    unsigned fork;      /* which of its holder's forks took it, from 1; 0: no fork took it */
     char padding[56];   /* keeps two locks off one cache line */
 };
 
-/* Takes a lock that is not free: waits for it. -EDEADLK as below. Keeps errno. */
+/* Waits for a lock that is not free, and takes it. Fails as heap_lock_acquire(). Keeps errno. */
 __attribute__((noinline, cold)) int heap_lock_wait(struct heap_lock *lock);
 
-/* Waits until the lock is free, and takes it. Returns 0; -EDEADLK: the calling thread has it
- * already, or it is lost. */
+/*
+ * Waits until the lock is free, and takes it. Returns 0, or -EDEADLK: the calling thread already
+ * has it, or no thread can ever take it again.
+ */
 static inline int heap_lock_acquire(struct heap_lock *lock)
     LOCK_ANALYSIS(try_acquire_capability(0, lock)) LOCK_ANALYSIS(no_thread_safety_analysis)
 {
@@ -65,12 +67,15 @@ static inline void heap_lock_release(struct heap_lock *lock) LOCK_ANALYSIS(relea
     atomic_store_explicit(&lock->holder, 0, memory_order_release);
 }
 
-/* For fork(3): takes the lock, unless it is the calling thread's already or lost; and gives back
- * what the innermost fork of this thread took. own_heap_thread.forks counts that fork. */
+/*
+ * heap_lock_take_for_fork() takes the lock unless the calling thread already has it or it is lost.
+ * heap_lock_release_after_fork() releases what the innermost fork of this thread took. The caller
+ * counts that fork in own_heap_thread.forks.
+ */
 void heap_lock_take_for_fork(struct heap_lock *lock);
 void heap_lock_release_after_fork(struct heap_lock *lock);
 
-/* In a fork child: true if the holder is a thread that is not there. */
+/* Runs in a fork child: true if the holder is a thread that does not exist there. */
 bool heap_lock_is_lost(const struct heap_lock *lock);
 
 /* In a fork child: nobody can take the lock any more, but the calling thread keeps it if it has it;

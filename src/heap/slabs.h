@@ -77,7 +77,7 @@ static inline struct bin *bin_of(const struct pkeyguard_heap *heap, unsigned sha
     return &heap->metadata->shards[shard].bins[size_class];
 }
 
-/* A word of a map, and a slot's bit in it. */
+/* The word of a bit map that has the slot's bit, and that bit. */
 static inline uint64_t *map_word(uint64_t map[4], unsigned slot)
 {
     return &map[slot / 64];
@@ -89,8 +89,9 @@ static inline uint64_t map_bit(unsigned slot)
 }
 
 /*
- * True if a slot of the slab begins at the place. While an object in it is live its block keeps its
- * role: if the role has changed since it was read without the lock, none is.
+ * True if a slot of the slab begins at the place. A block keeps its role while the slab holds a
+ * live object. So if the role has changed since it was read without the lock, no object there is
+ * live.
  */
 static inline bool slot_at(const struct place *place, unsigned *ret_slot)
 {
@@ -113,7 +114,7 @@ static inline void mark_slot_live(struct block *block, unsigned slot)
     *map_word(block->live, slot) |= map_bit(slot);
 }
 
-/* A freed object is not handed out if the program has written to it. */
+/* The program has written to freed memory, so the memory is not handed out. */
 static __attribute__((noreturn, cold)) void abort_written_to(const struct pkeyguard_heap *heap)
 {
     const char *name = heap->region->name;
@@ -159,7 +160,7 @@ static __attribute__((noinline)) int slab_add(struct pkeyguard_heap *heap, unsig
     return 0;
 }
 
-/* For a slab whose slots are all free. It stays if spans_lock is refused. */
+/* Frees the blocks of a slab whose slots are all free. Keeps the slab if spans_lock is refused. */
 static __attribute__((noinline)) void slab_remove(struct pkeyguard_heap *heap, unsigned shard,
                                                   unsigned size_class, uint32_t number)
     LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
@@ -203,7 +204,7 @@ static inline void *slab_take_slot(struct pkeyguard_heap *heap, unsigned shard, 
     return object;
 }
 
-/* The slot becomes free, which was in quarantine. */
+/* Makes a slot free that was in quarantine. */
 static inline void slab_give_slot_back(struct pkeyguard_heap *heap, unsigned shard,
                                        unsigned size_class, const struct place *place,
                                        unsigned slot)
@@ -224,13 +225,13 @@ static inline void slab_give_slot_back(struct pkeyguard_heap *heap, unsigned sha
 
 /* ---- the quarantine of slots: under the lock of the slab's shard ---- */
 
-/* A slot as it stands in quarantine. Never 0. An address has at most 56 bits. */
+/* The form in which a ring holds a slot. Never 0. An address has at most 56 bits. */
 static inline uint64_t slot_entry(const void *address, unsigned slot)
 {
     return (uint64_t)(uintptr_t)address << 8 | slot;
 }
 
-/* The slot that an entry stands for. Aborts if it is not one of the bin's. */
+/* Returns the slot of an entry. Aborts if it is not a slot of this bin. */
 static inline char *slot_of_entry(const struct pkeyguard_heap *heap, unsigned shard,
                                   unsigned size_class, uint64_t entry, struct place *ret_place,
                                   unsigned *ret_slot)
@@ -243,14 +244,16 @@ static inline char *slot_of_entry(const struct pkeyguard_heap *heap, unsigned sh
     return block_address(heap, ret_place->number, ret_place->offset, size_classes[size_class].size);
 }
 
-/* The place for the slot that is freed next. If the ring is full, the slot that was freed longest
- * ago stands there. */
+/*
+ * The place in the ring for the slot that is freed next. If the ring is full, the slot that was
+ * freed first is there.
+ */
 static inline uint64_t *quarantine_next(struct bin *bin)
 {
     return &bin->quarantine[bin->freed % SLOTS_IN_QUARANTINE];
 }
 
-/* Takes the slot that was freed longest ago. NULL: the ring is not full. */
+/* Takes the slot that was freed first, or returns NULL if the ring is not full. */
 static inline void *bin_take_quarantined(struct pkeyguard_heap *heap, unsigned shard,
                                          unsigned size_class)
     LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
@@ -269,7 +272,7 @@ static inline void *bin_take_quarantined(struct pkeyguard_heap *heap, unsigned s
     return object;
 }
 
-/* Makes the slot free that stands at this place of the ring. */
+/* Makes the slot at this place of the ring free. */
 static inline void bin_end_quarantine(struct pkeyguard_heap *heap, unsigned shard,
                                       unsigned size_class, uint64_t *entry)
     LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
@@ -307,8 +310,10 @@ static void bin_remove_empty_slabs(struct pkeyguard_heap *heap, unsigned shard, 
     }
 }
 
-/* For when there is no room: gives back every block without objects, for other sizes and shards to
- * use. Nothing is in quarantine then, unless a lock is refused. */
+/*
+ * Frees every block that holds no object, for other sizes and shards. Ends the quarantine, unless a
+ * lock is refused. Called when there is no room.
+ */
 static void slabs_give_empty_back(struct pkeyguard_heap *heap)
 {
     for (unsigned shard = 0; shard < SHARD_COUNT; shard++) {
@@ -348,7 +353,7 @@ static inline int slabs_alloc_in(struct pkeyguard_heap *heap, unsigned shard, un
     return error;
 }
 
-/* For when there is no room: takes a slot out of quarantine, then of any shard. */
+/* Takes a slot from quarantine, or else from any shard. Called when there is no room. */
 static __attribute__((noinline)) int slabs_alloc_anywhere(struct pkeyguard_heap *heap,
                                                           unsigned size_class, void **ret_object)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * wipe.h - wipes memory, and looks whether memory that was wiped has been written to since
+ * wipe.h - wipes memory, and checks that wiped memory has not been written to
  *
- * Addresses and sizes are multiples of 16. A look costs about a quarter of a wipe.
+ * Addresses and sizes are multiples of 16. A check costs about a quarter of a wipe.
  */
 #ifndef WIPE_H
 #define WIPE_H
@@ -14,7 +14,7 @@
 
 enum { WIPE_STEP = 16, WIPE_STORED_MAX = 128 };
 
-/* Little memory: by plain stores, which are cheaper than a call. */
+/* Wipes little memory with plain stores, which cost less than a call. */
 static inline void wipe_small(char *start, size_t size)
 {
     const char *end = start + size;
@@ -25,14 +25,16 @@ static inline void wipe_small(char *start, size_t size)
     }
     do {
         memset(start, 0, WIPE_STEP);
-        __asm__ volatile("" : : "r"(start) : "memory"); /* the compiler must keep the stores */
+        /* stops the compiler from removing the stores */
+        __asm__ volatile("" : : "r"(start) : "memory");
         start += WIPE_STEP;
     } while (start != end);
 }
 
 /*
- * Whole blocks: in pieces. Above 2 KiB glibc fills by REP STOS, which is slower to start than its
- * loop of vector stores, and catches up only when the memory is in no cache near the CPU.
+ * Whole blocks are wiped in pieces. Above 2 KiB glibc's memset uses REP STOS, which starts more
+ * slowly than its loop of vector stores. It is faster in the end only if the memory is in no cache
+ * near the CPU.
  */
 enum { WIPE_PIECE = 2048, WIPE_PIECES_MAX = 16384 };
 
@@ -56,7 +58,7 @@ static inline bool is_zero(const char *start, size_t size)
     return (any[0] | any[1]) == 0;
 }
 
-/* Wipes whole blocks again where they have been written to. */
+/* Wipes those whole blocks again that have been written to. */
 static inline void wipe_written(char *start, size_t size)
 {
     for (size_t done = 0; done < size; done += WIPE_PIECE) {

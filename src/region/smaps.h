@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-/* As inspect_memory(). It reads about all mappings at lower addresses, too. */
+/* Like inspect_memory(), but reads the entries of all mappings at lower addresses first. */
 int smaps_inspect(const void *address, size_t length, int *ret_prot);
 
 #endif

@@ -39,7 +39,7 @@ pkeyguard_suite(region CHECKS 149 IN sanitizers valgrind guest-6.1 guest-mprotec
         adoption.c lookup.c)
 pkeyguard_suite(guard CHECKS 108 IN sanitizers valgrind guest-mprotect reach
     FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c)
-pkeyguard_suite(heap CHECKS 93 IN sanitizers valgrind reach
+pkeyguard_suite(heap CHECKS 151 IN sanitizers valgrind reach
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c quarantine.c
         threads.c fork.c)
 pkeyguard_suite(thread CHECKS 59 IN sanitizers valgrind guest-6.1 reach
