@@ -26,9 +26,9 @@
 void (*const fork_child_forget[])(void) = {
     thread_records_forget_others, /* other threads' records, with their pins */
     signal_round_forget,          /* threads that a signal has stopped */
-    virtual_pool_forget_barrier,  /* membarrier(2)'s registration, which is the parent's */
+    virtual_pool_forget_parent,   /* membarrier(2)'s registration, which is the parent's */
     mprotect_forget_others,       /* software guards of other threads */
-    region_forget_unmapped,       /* regions that fork did not copy */
+    region_forget_unmapped,       /* regions that fork did not copy, or another thread changed */
     heaps_forget_parent,          /* heaps that another thread was changing, or fork did not copy */
     NULL,
 };

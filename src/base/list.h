@@ -37,20 +37,40 @@ static inline bool list_empty(const struct list *head)
     return head->next == head;
 }
 
-/* Inserts the link at the front. */
+/*
+ * Inserts the link at the front. The last store puts it into the list. So if a fork copies the list
+ * in the middle of another thread's change, the child has every link with the right `next`, and
+ * list_mend() repairs `previous`.
+ */
 static inline void list_insert(struct list *head, struct list *link)
 {
     link->next = head->next;
     link->previous = head;
     head->next->previous = link;
-    head->next = link;
+    __atomic_store_n(&head->next, link, __ATOMIC_RELEASE);
 }
 
 /* Removes the link. Its own pointers do not change. */
 static inline void list_remove(struct list *link)
 {
-    link->previous->next = link->next;
+    __atomic_store_n(&link->previous->next, link->next, __ATOMIC_RELEASE);
     link->next->previous = link->previous;
+}
+
+/* The same for one link or head, and for a whole list. */
+static inline void list_mend_link(struct list *link)
+{
+    link->next->previous = link;
+}
+
+static inline void list_mend(struct list *head)
+{
+    struct list *link = head;
+
+    do {
+        list_mend_link(link);
+        link = link->next;
+    } while (link != head);
 }
 
 #endif

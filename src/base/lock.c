@@ -21,7 +21,7 @@ struct library_mutex library_mutex;
 
 /* Written only by the thread itself. */
 static __thread struct lock_of_thread {
-    volatile bool inside;    /* true while the thread has the lock */
+    volatile bool inside; /* true from before the thread takes the lock until it has released it */
     const void *taken_below; /* the frame of library_lock(), while inside */
 
     /*
@@ -70,12 +70,15 @@ LOCK_ANALYSIS(no_thread_safety_analysis) int library_lock(void)
     if (own_lock.inside)
         return -EDEADLK;
     os_block_signals(&signals);
+    /* First: the handler of a signal that an instruction raises would wait for its own thread. */
+    own_lock.inside = true;
     while (!try_lock()) {
+        own_lock.inside = false;
         os_set_signal_mask(signals);
         wait_until_free();
         os_block_signals(&signals);
+        own_lock.inside = true;
     }
-    own_lock.inside = true;
     own_lock.taken_below = __builtin_frame_address(0);
     library_mutex.signals = signals;
     return 0;
@@ -105,11 +108,11 @@ LOCK_ANALYSIS(no_thread_safety_analysis) void library_unlock(void)
     /* A handler may have interrupted the code that had the lock, and forked. */
     if (process_is_new())
         forget_parent();
-    own_lock.inside = false;
     /* Wake all: a single woken thread may leave by siglongjmp and not take the lock. */
     if (atomic_exchange_explicit(&library_mutex.state, FREE, memory_order_release) ==
         HELD_AND_WAITED_FOR)
         os_wake(&library_mutex.state);
+    own_lock.inside = false;
     os_set_signal_mask(signals);
 }
 

@@ -373,10 +373,18 @@ bool os_changes_robust_list(void)
 bool os_is_only_thread(void)
 {
     /*
-     * With this flag alone unshare(2) changes nothing. It succeeds only in a process with one
-     * thread.
+     * With this flag unshare(2) changes nothing here. It succeeds only if no other thread runs in
+     * this memory: none of this process, and no parent after vfork(2).
      */
-    return syscall(SYS_unshare, CLONE_THREAD) == 0;
+    return syscall(SYS_unshare, CLONE_VM) == 0;
+}
+
+const char *os_robust_list(pid_t thread)
+{
+    size_t length;
+    void *list;
+
+    return syscall(SYS_get_robust_list, thread, &list, &length) == 0 ? list : NULL;
 }
 
 const void *os_main_stack_end(void)

@@ -144,7 +144,7 @@ bool os_has_guards(void);
 pid_t os_process_id(void);
 pid_t os_thread_id(void);
 
-/* True if the calling thread is certainly the only one of this process. */
+/* True if the calling thread is certainly the only one that runs in this process's memory. */
 bool os_is_only_thread(void);
 
 /*
@@ -152,6 +152,12 @@ bool os_is_only_thread(void);
  * handlers.
  */
 bool os_changes_robust_list(void);
+
+/*
+ * Where a thread of this process keeps its list of robust mutexes: the C library has it at the same
+ * place in each thread's own memory. NULL: it has none, or the kernel does not tell.
+ */
+const char *os_robust_list(pid_t thread);
 
 /* An address in the main thread's stack that is above all of its frames. */
 const void *os_main_stack_end(void);

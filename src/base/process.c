@@ -23,7 +23,11 @@ static struct process {
     atomic_uint mark_in_data;
     _Atomic pid_t pid; /* 0: the kernel clears the mark */
 
-    unsigned number; /* written by the thread that calls process_adopted() */
+    /* Written by the thread that calls process_adopted(). */
+    atomic_uint number;
+    pid_t id;
+    bool forking_thread_known;
+    ptrdiff_t to_forking_thread; /* from the adopting thread's thread-local memory, in bytes */
 } process = {.mark = &process.mark_in_data, .mark_in_data = KNOWN, .number = 1};
 
 /*
@@ -34,6 +38,7 @@ __attribute__((constructor(101))) static void make_mark(void)
 {
     void *page;
 
+    process.id = os_process_id();
     if (os_allocate_pages(os_page_size(), &page) == 0) {
         if (os_wipe_on_fork(page, os_page_size()) == 0) {
             atomic_init((atomic_uint *)page, KNOWN);
@@ -42,7 +47,7 @@ __attribute__((constructor(101))) static void make_mark(void)
         }
         os_free_pages(page, os_page_size());
     }
-    process.pid = os_process_id();
+    process.pid = process.id;
 }
 
 static unsigned read_mark(void)
@@ -67,6 +72,29 @@ bool process_is_unnoticed(void)
     return read_mark() != KNOWN;
 }
 
+/* A fork child's first thread is the one that forked: its id is the process's. */
+static void find_forking_thread(void)
+{
+    pid_t own = os_thread_id();
+    const char *own_list, *list;
+
+    process.id = os_process_id();
+    process.to_forking_thread = 0;
+    process.forking_thread_known = own == process.id;
+    if (process.forking_thread_known)
+        return;
+    own_list = os_robust_list(own);
+    list = os_robust_list(process.id);
+    process.forking_thread_known = own_list != NULL && list != NULL;
+    if (process.forking_thread_known)
+        process.to_forking_thread = list - own_list;
+}
+
+void *process_in_forking_thread(void *own)
+{
+    return process.forking_thread_known ? (char *)own + process.to_forking_thread : NULL;
+}
+
 bool process_is_new(void)
 {
     for (;;) {
@@ -76,6 +104,7 @@ bool process_is_new(void)
             return false;
         if (mark == WIPED && atomic_compare_exchange_strong(process.mark, &mark, BEING_ADOPTED)) {
             process.number++;
+            find_forking_thread();
             return true;
         }
         os_wait(process.mark, BEING_ADOPTED, 10);

@@ -28,4 +28,11 @@ bool process_is_unnoticed(void);
 bool process_is_new(void);
 void process_adopted(void);
 
+/*
+ * In a fork child, between those two: where the thread that forked has the thread-local variable
+ * that the calling thread has at `own`. It may be another thread, for the child may create threads
+ * before its first call. NULL: not known.
+ */
+void *process_in_forking_thread(void *own);
+
 #endif

@@ -87,23 +87,52 @@ static NEEDS_LIBRARY_LOCK int apply_counts(struct pkeyguard_key *key, struct pag
     return pages != NULL ? mprotect_apply(key, pages) : apply_to_key(key);
 }
 
+/* True if the kernel may allow more than these pages should, after it has refused a change. */
+static NEEDS_LIBRARY_LOCK bool too_open(const struct pkeyguard_key *key, const struct pages *pages)
+{
+    int prot = allowed_prot(pages->prot, allowed_rights(key, pages));
+
+    return (pages->applied & ~prot) != 0;
+}
+
+/*
+ * All of the key's pages, whatever the kernel refuses. True: none is more open than it should be.
+ * One that is less open becomes right with the next change.
+ */
+static NEEDS_LIBRARY_LOCK bool narrow_key(struct pkeyguard_key *key)
+{
+    bool narrow = true;
+
+    key->open = wider(key->base, guard_counts_widest(&key->guards));
+    list_for_each(link, &key->pages)
+    {
+        struct pages *pages = list_entry(link, struct pages, of_key);
+
+        if (mprotect_apply(key, pages) != 0 && too_open(key, pages))
+            narrow = false;
+    }
+    return narrow;
+}
+
 /* Restores the pages after a failure. The caller has restored base and counts. */
 static NEEDS_LIBRARY_LOCK void restore_key(struct pkeyguard_key *key)
 {
-    if (apply_to_key(key) != 0)
+    if (!narrow_key(key))
         pages_abort_unrestored();
 }
 
 void mprotect_forget_others(void)
 {
+    list_mend(&software_keys.keys);
     list_for_each(link, &software_keys.keys)
     {
         struct pkeyguard_key *key = list_entry(link, struct pkeyguard_key, of_process);
 
-        guard_counts_keep_own(&key->guards);
-        list_for_each(link_of_key, &key->pages)
-            guard_counts_keep_own(&list_entry(link_of_key, struct pages, of_key)->guards);
-        if (apply_to_key(key) != 0)
+        list_mend(&key->pages);
+        guard_counts_keep_forking_threads(&key->guards);
+        list_for_each(link_of_key, &key->pages) guard_counts_keep_forking_threads(
+            &list_entry(link_of_key, struct pages, of_key)->guards);
+        if (!narrow_key(key))
             os_abort("a fork child cannot close what other threads had open", NULL);
     }
 }

@@ -26,6 +26,22 @@ void eviction_remove(int pkey)
     list_remove(&eviction.places[pkey]);
 }
 
+void eviction_mend(void)
+{
+    struct list *place = eviction.order.next;
+    pkru_bits missing = pkeys_pool();
+
+    list_init(&eviction.order);
+    while (missing & PKEY_BITS(eviction_pkey_at(place))) {
+        int pkey = eviction_pkey_at(place);
+
+        place = place->next;
+        missing &= ~PKEY_BITS(pkey);
+        eviction_add(pkey);
+    }
+    for_each_pkey_left(left, missing) eviction_add(pkru_first_pkey(left));
+}
+
 /* Puts the pkey behind those with the same score, which were used less recently. */
 static NEEDS_LIBRARY_LOCK void put_in_order(int pkey)
 {

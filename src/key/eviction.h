@@ -56,6 +56,10 @@ static inline NEEDS_LIBRARY_LOCK int eviction_next(int pkey)
 void eviction_add(int pkey) NEEDS_LIBRARY_LOCK;
 void eviction_remove(int pkey) NEEDS_LIBRARY_LOCK;
 
+/* In a fork child, where another thread may have been changing the order: every pkey of the pool is
+ * in it once. */
+void eviction_mend(void) NEEDS_LIBRARY_LOCK;
+
 /* A key gets or loses the pkey. */
 void eviction_note_binding(int pkey, const struct eviction_history *key) NEEDS_LIBRARY_LOCK;
 void eviction_note_loss(int pkey, struct eviction_history *ret_key) NEEDS_LIBRARY_LOCK;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/os.h"
+#include "base/process.h"
 
 /* The calling thread's guards on one target that belong to one level. */
 struct own_count {
@@ -141,12 +142,13 @@ int guard_counts_add(const struct guard_target *target, enum pkeyguard_rights ri
 bool guard_counts_remove(struct guard_counts *counts, enum pkeyguard_rights rights,
                          enum guard_mode mode)
 {
-    if (*counter(counts, rights, mode) == 0)
-        return false;
-    --*counter(counts, rights, mode);
+    bool found = *counter(counts, rights, mode) != 0;
+
+    if (found)
+        --*counter(counts, rights, mode);
     /*
      * Remove the newest entry of this thread. A guard that another thread acquired stays in that
-     * thread's entries.
+     * thread's entries. In a fork child the thread may have one whose count was not kept.
      */
     for (size_t i = own_counts.count; i-- > 0;) {
         struct own_count *mine = &own_counts.entries[i];
@@ -154,12 +156,13 @@ bool guard_counts_remove(struct guard_counts *counts, enum pkeyguard_rights righ
         if (mine->target.counts != counts || mine->suspended_for != 0 ||
             *counter(&mine->counts, rights, mode) == 0)
             continue;
+        found = true;
         --*counter(&mine->counts, rights, mode);
         if (counts_none(&mine->counts))
             drop_own(mine);
         break;
     }
-    return true;
+    return found;
 }
 
 static void add_counts(struct guard_counts *to, const struct guard_counts *counts)
@@ -244,18 +247,20 @@ void guard_counts_lower_level(unsigned level, guard_counts_apply *apply)
     own_counts.level = level;
 }
 
-/* Guards that this thread has suspended stay suspended in the child. */
-void guard_counts_keep_own(struct guard_counts *counts)
+/* Guards that the thread has suspended stay suspended in the child. */
+void guard_counts_keep_forking_threads(struct guard_counts *counts)
 {
-    *counts = (struct guard_counts){0};
-    for (size_t i = 0; i < own_counts.count; i++) {
-        const struct own_count *mine = &own_counts.entries[i];
+    const struct own_counts *kept = process_in_forking_thread(&own_counts);
 
-        if (mine->target.counts != counts)
+    *counts = (struct guard_counts){0};
+    for (size_t i = 0; kept != NULL && i < kept->count; i++) {
+        const struct own_count *entry = &kept->entries[i];
+
+        if (entry->target.counts != counts)
             continue;
-        if (mine->suspended_for != 0)
+        if (entry->suspended_for != 0)
             counts->suspended++;
         else
-            add_counts(counts, &mine->counts);
+            add_counts(counts, &entry->counts);
     }
 }

@@ -70,7 +70,10 @@ unsigned guard_counts_raise_level(void) NEEDS_LIBRARY_LOCK;
 void guard_counts_keep_at_level(unsigned level) NEEDS_LIBRARY_LOCK;
 void guard_counts_lower_level(unsigned level, guard_counts_apply *apply) NEEDS_LIBRARY_LOCK;
 
-/* Runs in a fork child: drops all guards that are not this thread's. */
-void guard_counts_keep_own(struct guard_counts *counts) NEEDS_LIBRARY_LOCK;
+/*
+ * Runs in a fork child: drops all guards but those of the thread that forked, or all of them if
+ * that thread is not known.
+ */
+void guard_counts_keep_forking_threads(struct guard_counts *counts) NEEDS_LIBRARY_LOCK;
 
 #endif

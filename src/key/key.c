@@ -160,13 +160,14 @@ int key_set_prot(const struct pkeyguard_key *key, struct pages *pages, int prot)
 
 int key_open_pages(struct pkeyguard_key *key, struct pages *pages, struct pkru_change *ret_change)
 {
-    int before = pages->prot;
-    int error = key_set_prot(key, pages, PROT_READ | PROT_WRITE);
+    int before = pages->prot, error = 0;
 
+    if (before != (PROT_READ | PROT_WRITE))
+        error = key_set_prot(key, pages, PROT_READ | PROT_WRITE);
     if (error != 0)
         return error;
     error = key->enforcement->enter(key, pages, PKEYGUARD_READ_WRITE, GUARD_WIDENS, ret_change);
-    if (error != 0 && key_set_prot(key, pages, before) != 0)
+    if (error != 0 && pages->prot != before && key_set_prot(key, pages, before) != 0)
         pages_abort_unrestored();
     return error;
 }

@@ -37,67 +37,101 @@ static int protect_pages(const struct pages *pages, int prot, int pkey, bool wit
     return 0;
 }
 
+int pages_protect_mapped(const struct pages *pages, int prot, int pkey)
+{
+    size_t page = os_page_size();
+    int first_error = 0;
+
+    for (char *at = pages->address; at < pages->address + pages->length; at += page) {
+        int error = pkey != 0 || pages->pkey != 0 ? os_protect_with_pkey(at, page, prot, pkey)
+                                                  : os_protect(at, page, prot);
+
+        if (error != 0 && first_error == 0 && os_is_mapped(at, page))
+            first_error = error;
+    }
+    return first_error;
+}
+
+static bool all_mapped(const struct pages *pages)
+{
+    return os_is_mapped(pages_start(pages), pages_span(pages));
+}
+
+/* What a hole stops half-way is done page by page. */
+static int take_rights_away(const struct pages *pages, int prot, int pkey, bool with_pkey)
+{
+    int error = protect_pages(pages, prot, pkey, with_pkey);
+
+    return error == -ENOMEM && !all_mapped(pages) ? pages_protect_mapped(pages, prot, pkey) : error;
+}
+
 /*
  * Undoes a change that failed and may have reached some of the pages. If a sandbox refuses this
  * call too, it has also refused the change, so no page has changed. If a page is not mapped, the
  * kernel stops at that page both times.
  */
-static void undo_protect(const struct pages *pages, int prot, int pkey, bool with_pkey)
+static void undo_protect(struct pages *pages, int before, bool more_open, bool with_pkey)
 {
-    bool more_open = (prot & ~pages->applied) != 0 || pkey != pages->pkey;
-
-    if (protect_pages(pages, pages->applied, pages->pkey, with_pkey) == -ENOMEM && more_open &&
-        os_is_mapped(pages_start(pages), pages_span(pages)))
+    if (before != PAGES_CHANGING &&
+        protect_pages(pages, before, pages->pkey, with_pkey) == -ENOMEM && more_open &&
+        all_mapped(pages))
         pages_abort_unrestored();
+    pages->applied = before;
 }
 
 static void note_protect(struct pages *pages, int prot, int pkey)
 {
-    pages->applied = prot;
     pages->pkey = pkey;
     if (prot & PROT_WRITE)
         pages->ever_writable = true;
+    pages->applied = prot;
 }
 
 int pages_protect(struct pages *pages, int prot, int pkey)
 {
     bool with_pkey = pkey != 0 || pages->pkey != 0;
-    int error = protect_pages(pages, prot, pkey, with_pkey);
+    int before = pages->applied, error;
+    bool more_open = (prot & ~before) != 0 || pkey != pages->pkey;
 
+    pages->applied = PAGES_CHANGING;
+    error = more_open && prot != PROT_NONE ? protect_pages(pages, prot, pkey, with_pkey)
+                                           : take_rights_away(pages, prot, pkey, with_pkey);
     if (error == 0)
         note_protect(pages, prot, pkey);
     else
-        undo_protect(pages, prot, pkey, with_pkey);
+        undo_protect(pages, before, more_open, with_pkey);
     return error;
+}
+
+/* True if this error says that nothing has changed: the only call was refused. */
+static bool is_refusal(const struct pages *pages, int error)
+{
+    return error == -EACCES && pages->gap == 0;
 }
 
 int pages_tag(struct pages *pages, int pkey)
 {
-    int error = protect_pages(pages, pages->prot, pkey, true);
+    int before = pages->applied, error;
 
+    pages->applied = PAGES_CHANGING;
     pages->pkey = pkey;
+    error = protect_pages(pages, pages->prot, pkey, true);
     if (error == 0)
         note_protect(pages, pages->prot, pkey);
+    else if (is_refusal(pages, error))
+        pages->applied = before;
     return error;
 }
 
 int pages_close(struct pages *pages)
 {
-    int error = protect_pages(pages, PROT_NONE, 0, pages->pkey != 0);
+    int before = pages->applied, error;
 
+    pages->applied = PAGES_CHANGING;
+    error = take_rights_away(pages, PROT_NONE, 0, pages->pkey != 0);
     if (error == 0)
         note_protect(pages, PROT_NONE, 0);
+    else if (is_refusal(pages, error))
+        pages->applied = before;
     return error;
-}
-
-void pages_give_back_each(const struct pages *pages, int prot)
-{
-    size_t page = os_page_size();
-
-    for (char *at = pages->address; at < pages->address + pages->length; at += page) {
-        if (pages->pkey != 0)
-            (void)os_protect_with_pkey(at, page, prot, 0);
-        else
-            (void)os_protect(at, page, prot);
-    }
 }

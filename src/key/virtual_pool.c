@@ -138,11 +138,29 @@ static NEEDS_LIBRARY_LOCK int grow_pool(void)
     return pkey;
 }
 
-/* If this fails, os_barrier() fails too, and then no pkey changes its owner. */
-void virtual_pool_forget_barrier(void)
+/* What a thread was changing that is not there. */
+static NEEDS_LIBRARY_LOCK void mend_pool(void)
 {
-    if (pool.ready)
-        (void)os_barrier_prepare();
+    list_mend(&pool.keys);
+    pool.key_count = 0;
+    list_for_each(link, &pool.keys) pool.key_count++;
+    eviction_mend();
+    pool.size = 0;
+    for_each_pkey_of_pool(pkey)
+    {
+        pool.size++;
+        if (pool.owners[pkey] != NULL)
+            pool.owners[pkey]->tagged_pkey = pkey;
+    }
+}
+
+/* If the registration fails, os_barrier() fails too, and then no pkey changes its owner. */
+void virtual_pool_forget_parent(void)
+{
+    if (!pool.ready)
+        return;
+    mend_pool();
+    (void)os_barrier_prepare();
 }
 
 static NEEDS_LIBRARY_LOCK int ready_pool(void)

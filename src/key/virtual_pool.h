@@ -66,7 +66,8 @@ uint64_t virtual_pool_serial(int pkey);
  */
 int virtual_pool_pin_serial(uint64_t serial, uint32_t times);
 
-/* Runs in a fork child, which is not registered for membarrier(2) yet. */
-void virtual_pool_forget_barrier(void) NEEDS_LIBRARY_LOCK;
+/* Runs in a fork child, which is not registered for membarrier(2) yet. Another thread of the parent
+ * may have been changing the pool. */
+void virtual_pool_forget_parent(void) NEEDS_LIBRARY_LOCK;
 
 #endif

@@ -87,23 +87,23 @@ static NEEDS_LIBRARY_LOCK long flags_of(const char *thread)
     return field == NULL ? 0 : (long)strtoul(field, NULL, 10);
 }
 
-bool kernel_threads_blocks(pid_t thread, int signal)
-{
-    char number[16], status[2048], *field;
-
-    snprintf(number, sizeof(number), "%d", (int)thread);
-    if (!read_thread_file(number, "status", status, sizeof(status)))
-        return false;
-    field = strstr(status, "\nSigBlk:");
-    return field != NULL && strtoull(field + strlen("\nSigBlk:"), NULL, 16) >> (signal - 1) & 1;
-}
-
 /* True if the thread will run no more code of the program. */
 static NEEDS_LIBRARY_LOCK bool about_to_end(const char *thread)
 {
     long flags = flags_of(thread);
 
     return flags < 0 || flags & PF_EXITING;
+}
+
+bool kernel_threads_blocks(pid_t thread, int signal)
+{
+    char number[16], status[2048], *field;
+
+    snprintf(number, sizeof(number), "%d", (int)thread);
+    if (about_to_end(number) || !read_thread_file(number, "status", status, sizeof(status)))
+        return false;
+    field = strstr(status, "\nSigBlk:");
+    return field != NULL && strtoull(field + strlen("\nSigBlk:"), NULL, 16) >> (signal - 1) & 1;
 }
 
 bool kernel_threads_leader_exited(void)

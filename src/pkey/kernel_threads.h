@@ -26,7 +26,10 @@ unsigned kernel_threads_count(void) NEEDS_LIBRARY_LOCK;
  */
 pid_t kernel_threads_find(bool (*test)(pid_t thread)) NEEDS_LIBRARY_LOCK;
 
-/* True if the thread blocks the signal now. Call it after a count, as above. */
+/*
+ * True if the thread blocks the signal now and is not about to end. Call it after a count, as
+ * above.
+ */
 bool kernel_threads_blocks(pid_t thread, int signal) NEEDS_LIBRARY_LOCK;
 
 /*

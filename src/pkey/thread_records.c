@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/os.h"
+#include "base/process.h"
 #include "pkey/kernel_threads.h"
 #include "pkey/own_pkru.h"
 #include "pkru/signal_frame.h"
@@ -67,8 +68,11 @@ static int hold_exit_mutex(struct thread_record *record)
  */
 static LOCK_ANALYSIS(no_thread_safety_analysis) bool has_exited(struct thread_record *record)
 {
-    if (record == own_record || record->exited ||
-        pthread_mutex_trylock(&record->exit_mutex) != EOWNERDEAD)
+    if (record == own_record || record->exited)
+        return false;
+    if (record->is_leader)
+        return kernel_threads_leader_exited();
+    if (pthread_mutex_trylock(&record->exit_mutex) != EOWNERDEAD)
         return false;
     pthread_mutex_consistent(&record->exit_mutex);
     pthread_mutex_unlock(&record->exit_mutex);
@@ -102,21 +106,47 @@ bool thread_records_drop_exited(void)
     return any;
 }
 
+/*
+ * If it is not known which record the thread that forked has, none is used again: that thread finds
+ * its own without pins, and registers anew.
+ */
+static NEEDS_LIBRARY_LOCK void forget_record(struct thread_record *record, bool is_unused)
+{
+    if (is_unused) {
+        give_record_back(record);
+        return;
+    }
+    list_remove(&record->of_process);
+    memset(record->pins, 0, sizeof(record->pins));
+    record->registered = 0;
+}
+
+static NEEDS_LIBRARY_LOCK void keep_record(struct thread_record *record)
+{
+    record->thread = os_process_id();
+    record->no_waiters = 1;
+    record->is_leader = record != own_record;
+    if (!record->is_leader && hold_exit_mutex(record) != 0)
+        os_abort("a fork child cannot register its thread", NULL);
+}
+
 void thread_records_forget_others(void)
 {
+    struct thread_record *const *of_forking_thread = process_in_forking_thread(&own_record);
+    struct thread_record *kept = of_forking_thread == NULL ? NULL : *of_forking_thread;
+
+    list_mend(&thread_registry.records);
+    list_mend(&thread_registry.unused);
     for (struct list *link = thread_registry.records.next; link != &thread_registry.records;) {
         struct thread_record *record = list_entry(link, struct thread_record, of_process);
 
         link = link->next;
-        if (record != own_record)
-            give_record_back(record);
+        if (record != kept)
+            forget_record(record, kept != NULL);
     }
-    if (own_record->registered) {
-        own_record->thread = os_thread_id();
-        own_record->no_waiters = 1;
-        if (hold_exit_mutex(own_record) != 0)
-            os_abort("a fork child cannot register its thread", NULL);
-    }
+    thread_registry.count = list_empty(&thread_registry.records) ? 0 : 1;
+    if (thread_registry.count == 1)
+        keep_record(kept);
 }
 
 bool thread_records_idle_to_close(void)
@@ -336,8 +366,11 @@ int thread_records_all_registered(void)
  */
 bool thread_marked_outside_handlers(void)
 {
-    pkru_bits closed = pkeyguard_pkru_read() & pkeys_pool();
+    pkru_bits pool = pkeys_pool(), closed;
 
+    if (pool == 0) /* perhaps there is no PKRU */
+        return false;
+    closed = pkeyguard_pkru_read() & pool;
     return closed & closed >> 1 & EVERY_AD;
 }
 

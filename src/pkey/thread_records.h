@@ -36,6 +36,9 @@ struct thread_record {
     /* Under the library's lock. */
     /* true for a first thread that has ended: the kernel counts it until the process ends */
     bool exited;
+    /* true for a fork child's first thread if another one noticed the fork: it does not hold
+     * exit_mutex */
+    bool is_leader;
     pid_t thread;
     struct list of_process;
     pthread_mutex_t exit_mutex; /* robust; held until the thread ends, then EOWNERDEAD */

@@ -137,7 +137,7 @@ static NEEDS_LIBRARY_LOCK int give_back(struct pkeyguard_region *region)
 
     if (error != -ENOMEM || os_is_mapped(pages->address, pages->length))
         return error;
-    pages_give_back_each(pages, region->prot_before);
+    (void)pages_protect_mapped(pages, region->prot_before, 0);
     return -ESTALE;
 }
 

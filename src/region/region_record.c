@@ -75,13 +75,39 @@ int region_check_unused(const struct pkeyguard_region *region)
     return error;
 }
 
+#define for_each_region(region)                                            \
+    for (struct registry_cursor cursor = registry_begin(&region_registry); \
+         ((region) = registry_next(&region_registry, &cursor)) != NULL;)
+
+/*
+ * What a thread was changing that is not there: it may have been moving the region from one key to
+ * another, or calling the kernel for its pages.
+ */
+static NEEDS_LIBRARY_LOCK void finish_change(struct pkeyguard_region *region)
+{
+    struct pages *pages = &region->pages;
+    const struct pkeyguard_key *key = region->head.key;
+
+    if (pages->of_key.previous->next != &pages->of_key)
+        list_insert(&region->head.key->pages, &pages->of_key);
+    if (pages->applied == PAGES_CHANGING)
+        (void)key->enforcement->apply(key, pages);
+}
+
 /* These addresses may belong to other memory by now. */
 void region_forget_unmapped(void)
 {
-    struct registry_cursor cursor = registry_begin(&region_registry);
     struct pkeyguard_region *region;
 
-    while ((region = registry_next(&region_registry, &cursor)) != NULL) {
+    for_each_region(region)
+    {
+        list_mend_link(&region->pages.of_key);
+        list_mend_link(&region->head.key->pages);
+    }
+    for_each_region(region)
+    {
+        finish_change(region);
+        /* Its addresses may belong to something else by now. */
         if (pages_absent(&region->pages))
             registry_withdraw(region);
     }

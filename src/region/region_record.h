@@ -66,7 +66,10 @@ int region_check_unused(const struct pkeyguard_region *region);
 /* Returns 0; -EINVAL: not page rights; -ENOTSUP: a region of this key cannot have them. */
 int region_check_prot(int prot, const struct pkeyguard_key *key);
 
-/* Runs in a fork child: withdraws the regions that fork did not copy. */
+/*
+ * Runs in a fork child: finishes or undoes what another thread was changing in a region, and
+ * withdraws the regions that fork did not copy.
+ */
 void region_forget_unmapped(void) NEEDS_LIBRARY_LOCK;
 
 #endif

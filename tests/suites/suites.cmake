@@ -64,6 +64,12 @@ pkeyguard_suite(revocation CHECKS 47 IN sanitizers guest-6.1 guest-mprotect reac
 # dlclose(3) unloads nothing.
 pkeyguard_suite(unload CHECKS 7
     FILES test_unload.c)
+# Not with sanitizers or valgrind, whose threads and forks are not the kernel's alone.
+pkeyguard_suite(processes CHECKS 26 IN guest-mprotect
+    FILES test_processes.c fixture.c locks.c)
+# Not with sanitizers or valgrind: they have code of their own between the instructions.
+pkeyguard_suite(steps CHECKS 24
+    FILES test_steps.c stepping.c operations.c)
 # Not with sanitizers or valgrind, which replace malloc, as jemalloc does.
 pkeyguard_suite(jemalloc CHECKS 4
     FILES test_jemalloc.c)
@@ -84,7 +90,7 @@ list(TRANSFORM wrapped PREPEND -Wl,--wrap=)
 # `NAME_definitions`, which a suite may have.
 function(pkeyguard_build_suites variant library)
     cmake_parse_arguments(PARSE_ARGV 2 build "" "TOOL" "SUITES;COMPILE;OPTIONS")
-    add_library(support_${variant} OBJECT support/failing.c support/heap_model.c
+    add_library(support_${variant} OBJECT support/children.c support/failing.c support/heap_model.c
         support/one_region.c support/support.c support/worker.c)
     target_include_directories(support_${variant} PUBLIC support)
     target_compile_definitions(support_${variant} PUBLIC _GNU_SOURCE)

@@ -32,6 +32,10 @@ static bool clock_is_set;
 static atomic_uint clock_step;
 static _Atomic uint64_t clock_time;
 
+static enum call followed_call;
+static int calls_to_skip;
+static void (*hook_after)(void *address, unsigned long length);
+
 void fail_call(enum call call, int skip, int error, int times)
 {
     failing_call = call;
@@ -70,6 +74,13 @@ void before_call(enum call call, void (*run)(void *address, unsigned long length
     hook = run;
 }
 
+void after_call(enum call call, int skip, void (*run)(void *address, unsigned long length))
+{
+    followed_call = call;
+    calls_to_skip = skip;
+    hook_after = run;
+}
+
 void wait_without_limit(bool without)
 {
     without_limit = without;
@@ -89,6 +100,17 @@ static void run_hook(enum call call, void *address, unsigned long length)
         return;
     hook = NULL;
     run(address, length);
+}
+
+static long passed(enum call call, void *address, unsigned long length, long result)
+{
+    void (*run)(void *, unsigned long) = hook_after;
+
+    if (run == NULL || call != followed_call || result != 0 || calls_to_skip-- > 0)
+        return result;
+    hook_after = NULL;
+    run(address, length);
+    return result;
 }
 
 static bool fails(enum call call, void *address, unsigned long length)
@@ -150,7 +172,9 @@ int __wrap_munmap(void *address, size_t length)
 int __wrap_mprotect(void *address, size_t length, int prot);
 int __wrap_mprotect(void *address, size_t length, int prot)
 {
-    return fails(CALL_MPROTECT, address, length) ? -1 : __real_mprotect(address, length, prot);
+    if (fails(CALL_MPROTECT, address, length))
+        return -1;
+    return (int)passed(CALL_MPROTECT, address, length, __real_mprotect(address, length, prot));
 }
 
 int __wrap_madvise(void *address, size_t length, int advice);
@@ -273,5 +297,6 @@ __attribute__((no_sanitize_address)) long __wrap_syscall(long number, ...)
         return __real_mprotect((void *)a[0], (size_t)a[1], (int)a[2]);
     if (pretended[call])
         return 0;
-    return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    return passed(call, (void *)a[0], (unsigned long)a[1],
+                  __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]));
 }

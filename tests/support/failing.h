@@ -72,6 +72,12 @@ void before_call(enum call call, void (*run)(void *address, unsigned long length
 void wait_without_limit(bool without);
 
 /*
+ * Runs this function once, after this call has passed `skip` times and then succeeded: MPROTECT or
+ * PKEY_MPROTECT.
+ */
+void after_call(enum call call, int skip, void (*run)(void *address, unsigned long length));
+
+/*
  * From now on the library's clock advances by so many milliseconds whenever the library reads it.
  * With 0 it stands still: the library never gives up.
  */

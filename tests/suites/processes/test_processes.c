@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* Child processes, made with and without fork handlers. */
+#include "test_processes.h"
+
+int main(void)
+{
+    Suite *suite = suite_create("processes");
+
+    add_locks(suite);
+    return run_suite(suite);
+}
