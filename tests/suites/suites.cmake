@@ -68,7 +68,7 @@ pkeyguard_suite(unload CHECKS 7
 pkeyguard_suite(processes CHECKS 26 IN guest-mprotect
     FILES test_processes.c fixture.c locks.c)
 # Not with sanitizers or valgrind: they have code of their own between the instructions.
-pkeyguard_suite(steps CHECKS 24
+pkeyguard_suite(steps CHECKS 16
     FILES test_steps.c stepping.c operations.c)
 # Not with sanitizers or valgrind, which replace malloc, as jemalloc does.
 pkeyguard_suite(jemalloc CHECKS 4
