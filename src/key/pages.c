@@ -58,7 +58,8 @@ static bool all_mapped(const struct pages *pages)
 }
 
 /* What a hole stops half-way is done page by page. */
-static int take_rights_away(const struct pages *pages, int prot, int pkey, bool with_pkey)
+static NEEDS_LIBRARY_LOCK int take_rights_away(const struct pages *pages, int prot, int pkey,
+                                               bool with_pkey)
 {
     int error = protect_pages(pages, prot, pkey, with_pkey);
 
