@@ -144,9 +144,11 @@ void thread_records_forget_others(void)
         if (record != kept)
             forget_record(record, kept != NULL);
     }
-    thread_registry.count = list_empty(&thread_registry.records) ? 0 : 1;
-    if (thread_registry.count == 1)
-        keep_record(kept);
+    thread_registry.count = 0;
+    if (kept == NULL || list_empty(&thread_registry.records))
+        return;
+    thread_registry.count = 1;
+    keep_record(kept);
 }
 
 bool thread_records_idle_to_close(void)
