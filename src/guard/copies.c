@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include <pkeyguard/thread.h>
-
 static bool lies_inside(const struct pkeyguard_region *region, size_t offset, size_t size)
 {
     const struct pkeyguard_region_head *head = (const struct pkeyguard_region_head *)region;
@@ -55,9 +53,4 @@ int pkeyguard_region_write(struct pkeyguard_region *region, size_t offset, const
 size_t pkeyguard_guard_size(void)
 {
     return sizeof(struct pkeyguard_guard);
-}
-
-size_t pkeyguard_thread_rights_size(void)
-{
-    return sizeof(struct pkeyguard_thread_rights);
 }

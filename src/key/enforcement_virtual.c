@@ -35,7 +35,7 @@ static struct pkru_change deny(int pkey, pkru_bits wanted)
  * In a signal handler, guards that are released out of order could leave both bits set, and both
  * bits would mark the thread as outside handlers. So a handler sets AD alone.
  */
-static void undo_change(int pkey, const struct pkru_change *change)
+static void undo_pkru_change(int pkey, const struct pkru_change *change)
 {
     pkru_bits after = (denied_now(pkey) & ~change->set) | change->cleared;
 
@@ -66,8 +66,8 @@ static int pin_or_bind(struct pkeyguard_key *key)
 
 /*
  * Sets both bits of a closed pkey. A pkey that joined the pool after this thread registered has
- * only AD set. So has a pkey that undo_change() closed in a handler. The fast path does not open
- * such a pkey.
+ * only AD set. So has a pkey that undo_pkru_change() closed in a handler. The fast path does not
+ * open such a pkey.
  */
 static void close_by_both_bits(int pkey)
 {
@@ -182,7 +182,7 @@ static int virtual_leave(struct pkeyguard_key *key, struct pages *pages,
      */
     if ((mode == GUARD_RESTRICTS && change->set == 0) || pkey < 0 || !thread_pins(own_record, pkey))
         return 0;
-    undo_change(pkey, change);
+    undo_pkru_change(pkey, change);
     unpin_once(own_record, pin_counter(own_record, key->pkey_bits));
     return 0;
 }

@@ -33,7 +33,7 @@ static inline bool pin_bound(struct thread_record *record, const struct pkeyguar
 
 /*
  * Slow path of an open: undoes the pin that failed, binds the key, and opens it. Returns 1 if it
- * opened the key. Returns 0 if pkeyguard_guard_enter() must open it, because it was bound already
+ * opened the key. Returns 0 if the slow path of guards must open it, because it was bound already
  * or is not virtual. Else returns an error of struct enforcement's enter.
  */
 int virtual_bind_and_open(struct thread_record *record, pkru_bits pinned, struct pkeyguard_key *key,

@@ -121,3 +121,8 @@ int pkeyguard_thread_use_signal(int signal)
     library_unlock();
     return error;
 }
+
+size_t pkeyguard_thread_rights_size(void)
+{
+    return sizeof(struct pkeyguard_thread_rights);
+}
