@@ -161,12 +161,38 @@ void guard_abort_unreleased(int error)
     os_abort("a guard cannot be released: ", error_text(error), NULL);
 }
 
+/* The short way for a virtual key that has a pkey. False: not handled, nothing has changed. */
+static inline bool open_bound_virtual(const struct guard_request *request,
+                                      struct pkeyguard_opened *ret_opened)
+{
+    const struct pkeyguard_region *region = request_region(request);
+    enum pkeyguard_rights rights = request_rights(request);
+    struct pkeyguard_key *key;
+
+    if (!request_valid(request) || rights == PKEYGUARD_NO_ACCESS ||
+        request_mode(request) == GUARD_RESTRICTS)
+        return false;
+    key = region != NULL ? region->head.key : request->target;
+    if (!virtual_guard_open_bound(key, rights))
+        return false;
+    ret_opened->undo = (uintptr_t)key | UNDO_OPENED;
+    if (request->flags & PKEYGUARD_GUARD_BARE)
+        ret_opened->address = NULL;
+    else if (region != NULL)
+        ret_opened->address = region->head.address + request->offset;
+    else
+        ret_opened->address = key;
+    return true;
+}
+
 struct pkeyguard_opened pkeyguard_guard_open(void *target, size_t size, size_t offset,
                                              const char *where, unsigned flags)
 {
     struct guard_request request = {target, size, offset, flags, where};
     struct pkeyguard_opened opened;
 
+    if (open_bound_virtual(&request, &opened))
+        return opened;
     opened.address = guard_open(&request, false, &opened.undo);
     return opened;
 }

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "guard/virtual_guard.h"
 
-#include "key/virtual_open.h"
-
 static bool open_bound(const struct pkeyguard_key *key, pkru_bits bound,
                        enum pkeyguard_rights rights)
 {

@@ -285,8 +285,8 @@ SET_UP_DRAWN(100)
 SET_UP_DRAWN(1000)
 
 static const struct bench_row hit_rows[] = {
-    {"write scope", write_scope, .writes = 2, .at_most = 60},
-    {"read scope", read_scope, .writes = 2, .at_most = 60},
+    {"write scope", write_scope, .writes = 2, .at_most = 130},
+    {"read scope", read_scope, .writes = 2, .at_most = 130},
     {0},
 };
 

@@ -428,8 +428,8 @@ void add_flags(Suite *suite)
     int flags = supported_flags();
 
     tcase_add_loop_test(tests, only_dumpable_regions_are_marked_for_dumps, 0, flags);
-    add_loop_test_if(!tool && merging_is_possible(), "this kernel has no PR_SET_MEMORY_MERGE",
-                     tests, regions_are_never_merged, 0, flags);
+    add_loop_test_if(!tool && merging_is_possible(), "the kernel has no PR_SET_MEMORY_MERGE", tests,
+                     regions_are_never_merged, 0, flags);
     tcase_add_test(tests, region_is_created_where_nothing_is_merged);
     add_loop_test_if(cores_can_be_read() && !tool, "core dumps are not files to be read here",
                      tests, core_dump_has_dumpable_regions_only, 0, flags);

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdint.h>
 
+#include "place.h"
 #include "test_thread.h"
 
 /* A key without flags, a software key and a virtual key (_i). */
@@ -246,7 +247,7 @@ void add_gates(Suite *suite)
     tcase_add_test(tests, region_cannot_be_destroyed_inside_a_gate);
     tcase_add_test(tests, guards_of_other_threads_stay_open);
     tcase_add_test(tests, gates_nest_through_thirty_plugins);
-    tcase_add_loop_test(tests, every_way_out_of_a_gate_leaves_it, 0, 3);
+    add_loop_test_if(HAS_UNWINDING, NO_UNWINDING, tests, every_way_out_of_a_gate_leaves_it, 0, 3);
     /* ThreadSanitizer fails when a jump ends a fault inside a handler. */
     if (!under_tool("tsan"))
         tcase_add_loop_test(tests, gate_in_a_handler_leaves_the_interrupted_scope_alone, 0, 3);
