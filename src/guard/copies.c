@@ -49,8 +49,3 @@ int pkeyguard_region_write(struct pkeyguard_region *region, size_t offset, const
     pkeyguard_release(&guard);
     return 0;
 }
-
-size_t pkeyguard_guard_size(void)
-{
-    return sizeof(struct pkeyguard_guard);
-}

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include <pkeyguard/guard.h>
 #include <pkeyguard/pkru.h>
 
 #include "guard/holder.h"
@@ -125,4 +126,9 @@ int pkeyguard_thread_use_signal(int signal)
 size_t pkeyguard_thread_rights_size(void)
 {
     return sizeof(struct pkeyguard_thread_rights);
+}
+
+size_t pkeyguard_guard_size(void)
+{
+    return sizeof(struct pkeyguard_guard);
 }
