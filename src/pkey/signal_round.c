@@ -4,11 +4,16 @@
  * each thread that the job concerns. The handler does the job, or reports that it cannot do it at
  * this point. In the second case the thread goes on and is asked again.
  *
- * A round cannot deadlock. The initiator takes no lock that a stopped thread may hold, such as
- * malloc's or stdio's. It runs no signal handler, because its signals are blocked. A thread that
- * waits for the library's lock has its signals unblocked, so it answers. A thread does not answer
- * if it blocks the signal, stays in a handler for long, or sleeps where no signal wakes it. The
- * round fails if no further thread has answered "done" for a while. Then all threads go on.
+ * The initiator takes no lock that a stopped thread may hold, such as malloc's or stdio's. It runs
+ * no signal handler, because its signals are blocked. A thread that waits for the library's lock
+ * has its signals unblocked, so it answers. A thread does not answer if it blocks the signal, stays
+ * in a handler for long, or sleeps where no signal wakes it. The round fails if no further thread
+ * has answered "done" for a while. Then all threads go on.
+ *
+ * A thread that blocks the signal may wait for a lock that a stopped thread holds: a thread of
+ * glibc that ends blocks all signals and takes the lock of the cached stacks. So when nobody
+ * answers and such a thread is left, the round releases the stopped threads and asks all threads
+ * again.
  *
  * A handler may run late. It counts itself as running before it checks whether a round is on. The
  * initiator ends the round before it reads that count, and waits until the count is 0.
@@ -32,6 +37,17 @@ enum { THREAD_IDS = 4 << 20 }; /* the kernel's own limit, PID_MAX_LIMIT */
  * round.
  */
 enum { PATIENCE = 500, PATIENCE_IN_ALL = 2000 };
+
+/* How far a round has come. The round may ask all threads several times. */
+struct progress {
+    uint64_t begun, last; /* times in milliseconds; last: when most_done last grew */
+    unsigned most_done;
+    /*
+     * How many times in a row the initiator waits without an answer before it releases the stopped
+     * threads. Doubles each time, so that a thread that never answers costs the others little.
+     */
+    unsigned waits;
+};
 
 enum thread_state { UNASKED, ASKED, DONE };
 
@@ -163,25 +179,41 @@ static bool ask(pid_t thread)
     return false;
 }
 
-static NEEDS_LIBRARY_LOCK int ask_until_complete(void)
+static NEEDS_LIBRARY_LOCK bool is_out_of_time(struct progress *progress, unsigned done)
 {
-    uint64_t begun = os_milliseconds(), progress_at = begun;
-    unsigned seen_done = 0;
+    uint64_t now = os_milliseconds();
+
+    if (done > progress->most_done) {
+        progress->most_done = done;
+        progress->last = now;
+    }
+    return now - progress->last > PATIENCE || now - progress->begun > PATIENCE_IN_ALL;
+}
+
+static NEEDS_LIBRARY_LOCK bool blocks_the_signal(pid_t thread)
+{
+    return has_not_answered(thread) && kernel_threads_blocks(thread, all_rounds.signal);
+}
+
+/* Returns 0; -EAGAIN: the round has failed; -EDEADLK: the stopped threads must go on for a moment.
+ */
+static NEEDS_LIBRARY_LOCK int ask_until_complete(struct progress *progress)
+{
+    unsigned waits = 0; /* in a row, without an answer */
 
     for (;;) {
         unsigned answered = all_rounds.answers, done = all_rounds.threads_done;
-        uint64_t now = os_milliseconds();
 
         if (all_rounds.job->is_complete(done))
             return 0;
-        if (done != seen_done)
-            progress_at = now;
-        seen_done = done;
-        if (kernel_threads_count() == 0 || now - progress_at > PATIENCE ||
-            now - begun > PATIENCE_IN_ALL)
+        if (kernel_threads_count() == 0 || is_out_of_time(progress, done))
             return -EAGAIN;
+        if (waits >= progress->waits && done > 0 && all_rounds.job->waits &&
+            kernel_threads_find(blocks_the_signal))
+            return -EDEADLK;
         kernel_threads_find(ask);
         os_wait(&all_rounds.answers, answered, 1);
+        waits = all_rounds.answers == answered ? waits + 1 : 0;
         /* A thread that cannot do the job now gets time to go on. */
         os_sleep_briefly();
     }
@@ -198,9 +230,28 @@ static void end_round(bool success)
         os_wait(&all_rounds.handlers_running, left, 1000);
 }
 
-int signal_round(const struct round_job *job)
+/* Asks every thread once. Returns as ask_until_complete(). */
+static NEEDS_LIBRARY_LOCK int ask_all(struct progress *progress)
 {
     void *pages;
+    int error;
+
+    if (os_allocate_pages(THREAD_IDS, &pages) != 0)
+        return -EAGAIN;
+    all_rounds.states = pages;
+    all_rounds.threads_done = 0;
+    all_rounds.rounds++;
+    error = ask_until_complete(progress);
+    all_rounds.failed_for = error == 0 ? 0 : kernel_threads_find(has_not_answered);
+    end_round(error == 0);
+    os_free_pages(pages, THREAD_IDS);
+    return error;
+}
+
+int signal_round(const struct round_job *job)
+{
+    uint64_t now = os_milliseconds();
+    struct progress progress = {.begun = now, .last = now, .waits = 1};
     int error;
 
     if (!signal_round_allowed() || kernel_threads_count() == 0)
@@ -212,16 +263,9 @@ int signal_round(const struct round_job *job)
     if (all_rounds.failed_for != 0 &&
         kernel_threads_blocks(all_rounds.failed_for, all_rounds.signal))
         return -EAGAIN;
-    if (os_allocate_pages(THREAD_IDS, &pages) != 0)
-        return -EAGAIN;
-    all_rounds.states = pages;
     all_rounds.job = job;
     all_rounds.initiator = os_thread_id();
-    all_rounds.threads_done = 0;
-    all_rounds.rounds++;
-    error = ask_until_complete();
-    all_rounds.failed_for = error == 0 ? 0 : kernel_threads_find(has_not_answered);
-    end_round(error == 0);
-    os_free_pages(pages, THREAD_IDS);
+    while ((error = ask_all(&progress)) == -EDEADLK)
+        progress.waits *= 2;
     return error;
 }

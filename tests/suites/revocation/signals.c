@@ -114,6 +114,35 @@ START_TEST(thread_that_blocks_the_signal_blocks_the_pkey)
 }
 END_TEST
 
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static void do_hold_the_mutex_until_a_signal(void *unused)
+{
+    pthread_mutex_lock(&mutex);
+    do_sleep_in_nanosleep(unused);
+    pthread_mutex_unlock(&mutex);
+}
+
+static void do_wait_for_the_mutex(void *unused)
+{
+    (void)unused;
+    do_mask((void *)(intptr_t)SIG_BLOCK);
+    pthread_mutex_lock(&mutex);
+    pthread_mutex_unlock(&mutex);
+    do_mask((void *)(intptr_t)SIG_UNBLOCK);
+}
+
+/* The thread that holds the mutex is stopped. The other cannot answer before it has the mutex. */
+START_TEST(thread_that_blocks_the_signal_may_wait_for_a_stopped_one)
+{
+    begin_on(&workers[0], do_hold_the_mutex_until_a_signal, NULL);
+    wait_until_blocked(&workers[0]);
+    begin_on(&workers[1], do_wait_for_the_mutex, NULL);
+    wait_until_blocked(&workers[1]);
+    assert_pkey_reused(2);
+}
+END_TEST
+
 static atomic_int handler_state; /* 1: in the handler; 2: it may return */
 
 static void stay_in_handler(int unused)
@@ -202,6 +231,7 @@ void add_signals(Suite *suite)
     add_pku_test(tests, one_round_of_signals_closes_several_pkeys);
     add_pku_loop_test(tests, signal_reaches_threads_asleep_in_the_kernel, 0, 2);
     add_pku_test(tests, thread_that_blocks_the_signal_blocks_the_pkey);
+    add_pku_test(tests, thread_that_blocks_the_signal_may_wait_for_a_stopped_one);
     add_pku_loop_test(tests, thread_in_another_handler_blocks_the_pkey, 0, 3);
     add_pku_test(tests, revoke_fails_when_threads_cannot_be_listed);
     add_pku_loop_test(tests, revoke_stops_when_the_program_takes_the_signal_back, 0, 3);
