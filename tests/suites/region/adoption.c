@@ -24,6 +24,12 @@
 /* MAP_HUGE_2MB of <linux/mman.h>: log2 of the page size (mmap(2)). */
 enum { TWO_MIB_PAGES = 21 << MAP_HUGE_SHIFT };
 
+/*
+ * Far from the addresses that the kernel chooses: when a test unmaps a page here, no mapping of the
+ * C library takes its place.
+ */
+#define LONELY_ADDRESS ((void *)(UINT64_C(1) << 45))
+
 /* Memory of each kind that a program can have mapped itself: some pages, full of 'm'. */
 enum { ANONYMOUS, SHARED, FILE_BACKED, POSIX_SHM, SYSV_SHM, MEMFD, SECRET_FD, HUGE_PAGES, KINDS };
 struct memory {
@@ -58,7 +64,7 @@ static struct memory map_memory(int kind)
     case ANONYMOUS:
     case SHARED:
     case HUGE_PAGES:
-        memory.address = mmap(NULL, memory.size, PAGE_RW,
+        memory.address = mmap(LONELY_ADDRESS, memory.size, PAGE_RW,
                               MAP_ANONYMOUS | (kind == SHARED ? MAP_SHARED : MAP_PRIVATE) |
                                   (kind == HUGE_PAGES ? MAP_HUGETLB | TWO_MIB_PAGES : 0),
                               -1, 0);
