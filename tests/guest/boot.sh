@@ -15,8 +15,8 @@
 #
 # boot.sh writes, for each job, WORKDIR/results/NAME.log: the job's stdout and stderr; and
 # NAME.status: "exit N", "signal N", "timeout", or "lost" if the guest stopped during the job. It
-# writes the guest's console to WORKDIR/console.log. It succeeds if the guest has run all jobs,
-# however they ended. result.sh shows the result of a job.
+# writes the guest's console, which tells how many seconds each job took, to WORKDIR/console.log. It
+# succeeds if the guest has run all jobs, however they ended. result.sh shows the result of a job.
 #
 # Environment, with defaults in parentheses:
 #

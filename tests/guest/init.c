@@ -38,7 +38,7 @@ struct slot {
     int procs, kill; /* files of the control group that the jobs run in */
     pid_t child;     /* 0: no job runs */
     char name[100];
-    time_t deadline; /* by CLOCK_MONOTONIC */
+    time_t begun, deadline; /* by CLOCK_MONOTONIC */
     bool timed_out;
 };
 
@@ -179,7 +179,8 @@ static void start(struct job *job, struct slot *slot)
 {
     mark(slot->output, "start\t%s", job->name);
     snprintf(slot->name, sizeof(slot->name), "%s", job->name);
-    slot->deadline = now() + job->timeout;
+    slot->begun = now();
+    slot->deadline = slot->begun + job->timeout;
     slot->timed_out = false;
     slot->child = fork();
     if (slot->child < 0)
@@ -199,6 +200,7 @@ static void finish(struct slot *slot, int status)
 {
     kill_job(slot);
     slot->child = 0;
+    dprintf(console, "%4ld s  %s\n", (long)(now() - slot->begun), slot->name);
     if (WIFEXITED(status))
         mark(slot->output, "end\t%s\texit %d", slot->name, WEXITSTATUS(status));
     else if (slot->timed_out && WTERMSIG(status) == SIGKILL)
