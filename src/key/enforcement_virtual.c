@@ -6,8 +6,10 @@
  * A guard on a bound key takes no lock, makes no system call, and writes only to the thread's own
  * record. virtual_pool.c shows why that is safe.
  */
+#include <errno.h>
 #include <sys/mman.h>
 
+#include "base/process.h"
 #include "key/virtual_open.h"
 #include "key/virtual_pool.h"
 #include "pkey/own_pkru.h"
@@ -44,8 +46,22 @@ static void undo_pkru_change(int pkey, const struct pkru_change *change)
     (void)deny(pkey, after);
 }
 
+static int lock_and_pin(struct pkeyguard_key *key)
+{
+    int error = library_lock();
+
+    if (error != 0)
+        return error;
+    error = virtual_pool_register_thread(false);
+    if (error == 0)
+        error = virtual_pool_pin(key);
+    library_unlock();
+    return error;
+}
+
 static int pin_or_bind(struct pkeyguard_key *key)
 {
+    unsigned process = process_number();
     pkru_bits bound;
     int error;
 
@@ -54,13 +70,13 @@ static int pin_or_bind(struct pkeyguard_key *key)
             return 0;
         unpin_once(own_record, pin_counter(own_record, bound));
     }
-    error = library_lock();
-    if (error != 0)
-        return error;
-    error = virtual_pool_register_thread(false);
-    if (error == 0)
-        error = virtual_pool_pin(key);
-    library_unlock();
+    error = lock_and_pin(key);
+    /*
+     * A trap handler may have forked while this thread had the lock. Its child finds the parent's
+     * threads registered, until it unlocks.
+     */
+    if (error == -EAGAIN && process_number() != process)
+        error = lock_and_pin(key);
     return error;
 }
 

@@ -43,9 +43,9 @@ extern volatile int not_as_expected; /* the line where something was not; 0: non
 void open_other_keys(void *unused);
 
 /*
- * Looks whether everything is as before: every key closed in this thread, nothing pinned, each key
- * opens and closes. Returns 0, or a line of operations.c.
+ * Looks whether everything is as before: the first `count` keys are closed in this thread, each of
+ * them opens and closes, and no thread pins a pkey. Returns 0, or a line of operations.c.
  */
-int find_difference(void);
+int find_difference(int count);
 
 #endif
