@@ -62,6 +62,11 @@ bool under_tool(const char *tool)
     return current != NULL && (tool == NULL || strcmp(current, tool) == 0);
 }
 
+bool in_guest(void)
+{
+    return getenv("PKEYGUARD_TEST_GUEST") != NULL;
+}
+
 TCase *add_case(Suite *suite, const char *name, void (*set_up)(void), void (*tear_down)(void))
 {
     TCase *tests = tcase_create(name);

@@ -22,6 +22,9 @@ bool pku(void); /* test_enforcement() is PKEYGUARD_PKU */
 /* True if the suite runs under this tool: "asan", "tsan", "valgrind", or NULL for any of them. */
 bool under_tool(const char *tool);
 
+/* True in a guest, whose emulated CPU is slow. */
+bool in_guest(void);
+
 /*
  * Adds a test case. Each of its tests runs in a process of its own, after set_up and before
  * tear_down, which may be NULL. Five minutes end a test that hangs; none comes near that.
