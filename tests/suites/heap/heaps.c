@@ -41,7 +41,7 @@ static void turn_huge_pages_off(void)
 /* At most 48 bytes for an object of 32, and five mappings for the heap. */
 START_TEST(many_small_objects_take_little_memory)
 {
-    enum { MANY = 100000 };
+    enum { MANY = 30000 };
     struct pkeyguard_key *key = key_of_kind(_i);
     struct resources before = count_resources(), with_heap;
     static char *objects[MANY];
