@@ -186,7 +186,7 @@ int virtual_pool_register_thread(bool outside_handlers)
         return error;
     if (!outside_handlers && !thread_stays_closed(pkeys_to_close()))
         return -EAGAIN;
-    return thread_records_register();
+    return thread_records_register(outside_handlers || thread_outside_handlers());
 }
 
 int virtual_pool_add_key(struct pkeyguard_key *key)

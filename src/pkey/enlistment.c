@@ -35,9 +35,13 @@ static bool enlist_in_handler(void *ucontext)
     pkru_bits to_close = pkeys_to_close();
     uint32_t pkru;
 
-    return closes_for_good(ucontext, to_close) && pkru_in_frame(ucontext, &pkru) &&
-           thread_records_accept_offer() &&
-           pkru_set_in_frame(ucontext, pkru | pkeys_pool() | to_close);
+    if (!closes_for_good(ucontext, to_close) || !pkru_in_frame(ucontext, &pkru) ||
+        !thread_records_accept_offer())
+        return false;
+    /* If the interrupted code is a handler too, both bits would mark it as outside handlers. */
+    if (thread_no_frame_above(stack_in_frame(ucontext)))
+        to_close |= pkeys_pool();
+    return pkru_set_in_frame(ucontext, pkru | to_close);
 }
 
 static NEEDS_LIBRARY_LOCK bool all_registered(unsigned unused)

@@ -95,7 +95,7 @@ static NEEDS_LIBRARY_LOCK int close_and_take_idle(void)
      * If there is no memory for this thread's record, the thread still counts as one that may have
      * the pkeys open.
      */
-    if (pkey == -ENOSPC && pkey_manager.idle != 0 && thread_records_register() == 0)
+    if (pkey == -ENOSPC && pkey_manager.idle != 0 && thread_records_register(true) == 0)
         pkey = take_idle();
     if (pkey == -ENOSPC && pkey_manager.idle != 0 &&
         revoke_everywhere(pkru_of_set(pkey_manager.idle)) == 0) {

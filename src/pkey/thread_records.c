@@ -195,7 +195,7 @@ static NEEDS_LIBRARY_LOCK void add_record(struct thread_record *record)
     thread_registry.count++;
 }
 
-static NEEDS_LIBRARY_LOCK int add_own_record(void)
+static NEEDS_LIBRARY_LOCK int add_own_record(bool outside_handlers)
 {
     struct thread_record *record;
     int error = make_room_for_record();
@@ -209,16 +209,17 @@ static NEEDS_LIBRARY_LOCK int add_own_record(void)
         list_insert(&thread_registry.unused, &record->of_process);
         return error;
     }
-    record->closed_idle = close_idle_and(pkeys_pool());
+    /* In a handler AD alone: both bits would mark the thread as outside handlers. */
+    record->closed_idle = close_idle_and(outside_handlers ? pkeys_pool() : pkeys_pool() & EVERY_AD);
     add_record(record);
     own_record = record;
     return 0;
 }
 
-int thread_records_register(void)
+int thread_records_register(bool outside_handlers)
 {
     if (!own_record->registered)
-        return add_own_record();
+        return add_own_record(outside_handlers);
     thread_records_close_idle();
     return 0;
 }
@@ -363,8 +364,8 @@ int thread_records_all_registered(void)
 
 /*
  * A handler starts with AD alone. In a handler no function of the library sets both bits of a pkey
- * of the pool, unless they are set already. A thread sets both where it registers, and a new thread
- * inherits them.
+ * of the pool, unless they are set already. A thread sets both where it registers outside handlers,
+ * and a new thread inherits them.
  */
 bool thread_marked_outside_handlers(void)
 {

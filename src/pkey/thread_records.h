@@ -76,11 +76,12 @@ extern struct thread_registry thread_registry UNDER_LIBRARY_LOCK
          record = list_entry(record->of_process.next, struct thread_record, of_process))
 
 /*
- * Closes the idle pkeys in the calling thread and notes it. The thread must be outside signal
- * handlers. An unregistered thread also closes the pool and gets a record. -ENOMEM: there is no
- * memory for it.
+ * Closes the idle pkeys in the calling thread and notes it. An unregistered thread also closes the
+ * pool and gets a record. No return from a signal handler may open one of these pkeys again.
+ * @outside_handlers: the thread is in no handler, so the pool is closed by both bits. -ENOMEM:
+ * there is no memory for the record.
  */
-int thread_records_register(void) NEEDS_LIBRARY_LOCK;
+int thread_records_register(bool outside_handlers) NEEDS_LIBRARY_LOCK;
 
 /* Closes the idle pkeys in a registered thread and notes it. Needs no lock. */
 void thread_records_close_idle(void);

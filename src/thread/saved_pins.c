@@ -158,21 +158,17 @@ bool saved_pins_retake(const struct pkeyguard_thread_rights *rights)
     return any;
 }
 
+/* If there is no memory for a record, keys keep their pkeys while this thread lives. That is safe.
+ */
 static void register_if_possible(void)
 {
-    if (!thread_stays_closed(pkeys_to_close())) {
-        own_pkru_change(0, pkeys_pool() & EVERY_AD);
-        return;
-    }
-    own_pkru_change(0, pkeys_pool());
     if (library_lock() == 0) {
-        /*
-         * If there is no memory for a record, keys keep their pkeys while this thread lives. That
-         * is safe.
-         */
-        (void)thread_records_register();
+        /* Under the lock, so that no further pkey becomes idle before it is noted as closed. */
+        if (thread_stays_closed(pkeys_to_close()))
+            (void)thread_records_register(thread_outside_handlers());
         library_unlock();
     }
+    own_pkru_change(0, pkeys_pool() & EVERY_AD);
 }
 
 void saved_pins_reset(void)

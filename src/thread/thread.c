@@ -101,7 +101,7 @@ int pkeyguard_thread_register(void)
 
     if (error != 0)
         return error;
-    error = pkeys_ruled_out() == 0 ? thread_records_register() : 0;
+    error = pkeys_ruled_out() == 0 ? thread_records_register(true) : 0;
     library_unlock();
     return error;
 }

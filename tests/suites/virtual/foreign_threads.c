@@ -151,6 +151,47 @@ START_TEST(foreign_thread_in_a_handler)
 }
 END_TEST
 
+static void stay_in_handler_and_reset(int unused)
+{
+    stay_in_handler(unused);
+    pkeyguard_thread_reset();
+}
+
+static void do_stay_in_handler_and_reset(void *unused)
+{
+    (void)unused;
+    signal(SIGUSR1, stay_in_handler_and_reset);
+    raise(SIGUSR1);
+}
+
+/*
+ * It is registered while it is in a handler. What the handler closes afterwards, its return opens
+ * again: here the key that was destroyed meanwhile.
+ */
+START_TEST(foreign_thread_in_a_handler_is_not_taken_for_outside)
+{
+    struct pkeyguard_key *dedicated = new_key(PKEYGUARD_READ_WRITE, 0);
+    struct pkeyguard_region *region = new_region(dedicated);
+    struct worker worker;
+
+    start_worker(&worker);
+    begin_on(&worker, do_stay_in_handler_and_reset, NULL);
+    while (!in_handler)
+        sched_yield();
+    evict_everything(-1);
+    destroy(region, dedicated);
+    may_return = 1;
+    wait_for(&worker);
+    region = NULL;
+    while (pkeyguard_key_create(PKEYGUARD_READ_WRITE, 0, &dedicated) == 0) {
+        region = new_region(dedicated);
+        ck_assert(!can_read_on(&worker, address_of(region)));
+    }
+    ck_assert_ptr_nonnull(region);
+    end_worker(&worker);
+}
+END_TEST
+
 enum { CHURN = 200 };
 
 static void *live_briefly(void *unused)
@@ -204,5 +245,6 @@ void add_foreign_threads(Suite *suite)
     add_pku_test(tests, foreign_thread_created_inside_a_scope_loses_the_key);
     add_pku_test(tests, foreign_thread_that_blocks_the_signal_blocks_eviction);
     add_pku_loop_test(tests, foreign_thread_in_a_handler, 0, 2);
+    add_pku_test(tests, foreign_thread_in_a_handler_is_not_taken_for_outside);
     add_pku_test(tests, eviction_beside_foreign_thread_churn);
 }

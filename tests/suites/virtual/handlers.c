@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Guards and resets in signal handlers. */
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -214,6 +215,74 @@ START_TEST(thread_older_than_the_pool_registers_in_a_handler)
 }
 END_TEST
 
+static struct worker older;
+static atomic_int handler_has_registered, handler_may_reset;
+
+static void register_and_reset(int unused)
+{
+    (void)unused;
+    if (acquire(0, PKEYGUARD_READ_ONLY) == 0)
+        pkeyguard_release(&guards[0]);
+    handler_has_registered = 1;
+    while (!handler_may_reset)
+        sched_yield();
+    pkeyguard_thread_reset();
+}
+
+static void reset_twice(int unused)
+{
+    (void)unused;
+    pkeyguard_thread_reset();
+    register_and_reset(0);
+}
+
+static void do_register_in_handler(void *by_reset)
+{
+    signal(SIGUSR1, by_reset != NULL ? reset_twice : register_and_reset);
+    raise(SIGUSR1);
+}
+
+/* No key that can be made now is open in the older thread. */
+static void assert_no_new_key_is_open_there(void)
+{
+    struct pkeyguard_key *made[POOL + 1];
+    int count = 0;
+
+    while (pkeyguard_key_create(PKEYGUARD_READ_WRITE, 0, &made[count]) == 0) {
+        struct pkeyguard_region *region = new_region(made[count++]);
+
+        ck_assert(!can_read_on(&older, address_of(region)));
+        destroy(region, NULL);
+    }
+    while (count > 0)
+        destroy(NULL, made[--count]);
+}
+
+/*
+ * A thread registers in a handler. Then a key that the interrupted code has open is destroyed. What
+ * the handler closes after that, its return opens again.
+ */
+START_TEST(registering_in_a_handler_does_not_look_like_outside)
+{
+    struct pkeyguard_key *dedicated = new_key(PKEYGUARD_READ_WRITE, 0);
+    struct pkeyguard_region *region = new_region(dedicated);
+
+    start_worker(&older);
+    ck_assert(can_read_on(&older, address_of(region)));
+    make_keys(2);
+    open_and_close(0);
+    open_and_close(1);
+    begin_on(&older, do_register_in_handler, _i ? "" : NULL);
+    while (!handler_has_registered)
+        sched_yield();
+    destroy(region, dedicated);
+    handler_may_reset = 1;
+    wait_for(&older);
+    assert_no_new_key_is_open_there();
+    end_worker(&older);
+}
+END_TEST
+
 void add_handlers(Suite *suite)
 {
     TCase *tests = add_case(suite, "handlers", set_up_keys, tear_down_keys);
@@ -225,4 +294,5 @@ void add_handlers(Suite *suite)
     add_pku_test(bare, siglongjmp_out_of_a_handler_keeps_the_pins);
     add_pku_test(bare, reset_in_a_handler_unpins_nothing);
     add_pku_loop_test(bare, thread_older_than_the_pool_registers_in_a_handler, 0, 2);
+    add_pku_loop_test(bare, registering_in_a_handler_does_not_look_like_outside, 0, 2);
 }
