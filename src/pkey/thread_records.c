@@ -380,14 +380,13 @@ bool thread_marked_outside_handlers(void)
 bool thread_test_frames_above(const void *stack, bool (*test)(uint32_t pkru, uint32_t),
                               uint32_t argument)
 {
-    enum { STACK_MAX = 8 << 20 }; /* a longer range may be more than one stack */
     const char *here = stack, *local = (const char *)&own_record;
     const char *end = os_main_stack_end();
 
     /* Thread-local memory is above the stack, except in the first thread, where it is below. */
     if (local > here && local < end)
         end = local;
-    return here < end && end - here <= STACK_MAX && pkru_test_frames(here, end, test, argument);
+    return here < end && pkru_test_frames(here, end, test, argument);
 }
 
 static bool no_frame(uint32_t pkru, uint32_t unused)

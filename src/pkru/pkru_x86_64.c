@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <pkeyguard/pkru.h>
 
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -160,25 +161,87 @@ static bool pkru_of_area(const char *area, uint32_t *ret_pkru)
     return true;
 }
 
-bool pkru_test_frames(const void *low, const void *high, bool (*test)(uint32_t pkru, uint32_t),
-                      uint32_t argument)
+/*
+ * Gets the stack pointer of the code that a frame's handler has interrupted. The ucontext is at a
+ * fixed distance before the registers, because the kernel aligns both. False: there is none that
+ * names these registers, so they are what is left of an old frame.
+ */
+static bool stack_of_area(const char *area, const char **ret_stack)
 {
-    enum { BLOCK_OF_STRUCT = SW_RESERVED - MAGIC_AT };
-    const char *end = high;
-    char blocks[16 * XSAVE_ALIGNMENT];
+    enum { UCONTEXT_BEFORE_AREA = 448 };
+    mcontext_t registers;
+
+    if (!os_peek(area - UCONTEXT_BEFORE_AREA + offsetof(ucontext_t, uc_mcontext), &registers,
+                 sizeof(registers)) ||
+        (const char *)registers.fpregs != area)
+        return false;
+    *ret_stack = (const char *)registers.gregs[REG_RSP];
+    return true;
+}
+
+struct frame_search {
+    bool (*test)(uint32_t pkru, uint32_t argument);
+    uint32_t argument;
+    const char *end;    /* of the stack */
+    const char *lowest; /* the lowest address that interrupted code had its stack pointer at */
+};
+
+/* False: the frame fails the test, or it interrupted code on another stack. */
+static bool frame_passes(const char *area, struct frame_search *search)
+{
+    const char *stack;
     uint32_t pkru;
 
-    for (const char *at = (const char *)((uintptr_t)low & -(uintptr_t)XSAVE_ALIGNMENT); at < end;) {
-        size_t left = (size_t)(end - at), length = left < sizeof(blocks) ? left : sizeof(blocks);
+    if (!pkru_of_area(area, &pkru) || !search->test(pkru, search->argument))
+        return false;
+    if (!stack_of_area(area, &stack))
+        return true;
+    if (stack < search->lowest)
+        search->lowest = stack;
+    return stack < search->end;
+}
+
+static bool frames_pass(const char *low, const char *high, struct frame_search *search)
+{
+    enum { BLOCK_OF_STRUCT = SW_RESERVED - MAGIC_AT };
+    char blocks[16 * XSAVE_ALIGNMENT];
+
+    for (const char *at = low; at < high;) {
+        size_t left = (size_t)(high - at), length = left < sizeof(blocks) ? left : sizeof(blocks);
 
         if (!os_peek(at, blocks, length))
             return false;
         for (size_t i = 0; i + XSAVE_ALIGNMENT <= length; i += XSAVE_ALIGNMENT) {
-            if (is_part_of_frame(blocks + i) &&
-                (!pkru_of_area(at + i - BLOCK_OF_STRUCT, &pkru) || !test(pkru, argument)))
+            if (is_part_of_frame(blocks + i) && !frame_passes(at + i - BLOCK_OF_STRUCT, search))
                 return false;
         }
         at += length;
+    }
+    return true;
+}
+
+static const char *aligned_down(const char *address)
+{
+    return (const char *)((uintptr_t)address & -(uintptr_t)XSAVE_ALIGNMENT);
+}
+
+/*
+ * An alternate signal stack may be part of the same stack, above the code that its handler has
+ * interrupted. So the search goes down again to where that code was, and up from there.
+ */
+bool pkru_test_frames(const void *low, const void *high, bool (*test)(uint32_t pkru, uint32_t),
+                      uint32_t argument)
+{
+    enum { STACK_MAX = 8 << 20 }; /* a longer range may be more than one stack */
+    struct frame_search search = {test, argument, .end = high, .lowest = low};
+    const char *searched = high;
+
+    while (aligned_down(search.lowest) < searched) {
+        const char *from = aligned_down(search.lowest);
+
+        if (search.end - from > STACK_MAX || !frames_pass(from, searched, &search))
+            return false;
+        searched = from;
     }
     return true;
 }

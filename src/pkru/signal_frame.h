@@ -42,9 +42,11 @@ bool pkru_write_pending(const void *ucontext);
 bool access_in_frame(const void *ucontext, int *ret_prot);
 
 /*
- * Tests the PKRU of each signal frame between two addresses of a stack. These are the frames of
+ * Tests the PKRU of each signal frame between two addresses of a stack, and below them where a
+ * frame's handler interrupted code that has its stack pointer there. These are the frames of
  * handlers that run, and the remains of frames of handlers that have returned. Returns true if all
- * pass, and false if the memory cannot be read. @argument: the second argument of the test.
+ * pass. Returns false if the memory cannot be read, or may be more than this stack. @argument: the
+ * second argument of the test.
  */
 bool pkru_test_frames(const void *low, const void *high, bool (*test)(uint32_t pkru, uint32_t),
                       uint32_t argument);

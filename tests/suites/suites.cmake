@@ -44,7 +44,7 @@ pkeyguard_suite(heap CHECKS 151 IN sanitizers valgrind reach
         threads.c fork.c)
 pkeyguard_suite(thread CHECKS 59 IN sanitizers valgrind guest-6.1 reach
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
-pkeyguard_suite(fault CHECKS 76 IN sanitizers valgrind guest-6.1 reach
+pkeyguard_suite(fault CHECKS 77 IN sanitizers valgrind guest-6.1 reach
     FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c)
 pkeyguard_suite(pitfalls CHECKS 16 IN sanitizers valgrind guest-6.1 reach
     FILES test_pitfalls.c)
@@ -52,7 +52,7 @@ pkeyguard_suite(debug CHECKS 52 IN sanitizers valgrind guest-mprotect reach
     FILES test_debug.c misuse.c allowed.c unchecked.c)
 pkeyguard_suite(failures CHECKS 48 IN sanitizers reach
     FILES test_failures.c)
-pkeyguard_suite(virtual CHECKS 188 IN sanitizers valgrind reach
+pkeyguard_suite(virtual CHECKS 190 IN sanitizers valgrind reach
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c
         foreign_threads.c
         handlers.c fork.c failures.c)

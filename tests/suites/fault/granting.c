@@ -120,6 +120,44 @@ static void write_in_read_scope(void)
     }
 }
 
+static void write_in_handler(int unused)
+{
+    (void)unused;
+    access_byte(WRITE_BYTE, address_of(newer));
+}
+
+static void raise_in_handler(int unused)
+{
+    (void)unused;
+    raise(SIGUSR1);
+}
+
+static __attribute__((noinline)) void write_restricted_below(void)
+{
+    struct pkeyguard_guard guard;
+
+    exit_unless(pkeyguard_restrict(newer, PKEYGUARD_READ_ONLY, &guard) == 0);
+    raise(SIGUSR2);
+    pkeyguard_release(&guard);
+}
+
+/*
+ * A handler on an alternate stack, which is part of the thread's own stack: the frame with the
+ * restricted rights is below it.
+ */
+static void write_in_nested_handler(void)
+{
+    char stack[65536];
+    stack_t other = {.ss_sp = stack, .ss_size = sizeof(stack)};
+    struct sigaction action = {.sa_handler = write_in_handler, .sa_flags = SA_ONSTACK};
+
+    exit_unless(pkeyguard_key_set_rights(newer_key, PKEYGUARD_READ_WRITE) == 0);
+    exit_unless(sigaltstack(&other, NULL) == 0);
+    sigaction(SIGUSR1, &action, NULL);
+    signal(SIGUSR2, raise_in_handler);
+    write_restricted_below();
+}
+
 enum { GRANT = PKEYGUARD_REPORTER_GRANT_DEFAULTS };
 static struct granting granted[] = {
     {GRANT, PKEYGUARD_READ_ONLY, read_newer},
@@ -146,6 +184,7 @@ static struct granting refused[] = {
     {GRANT, PKEYGUARD_READ_WRITE, read_closed_on_purpose},
     {GRANT, PKEYGUARD_READ_WRITE, write_restricted},
     {GRANT, PKEYGUARD_READ_WRITE, write_in_read_scope},
+    {GRANT, PKEYGUARD_READ_WRITE, write_in_nested_handler},
 };
 enum { REFUSED = sizeof(refused) / sizeof(*refused) };
 

@@ -105,6 +105,68 @@ START_TEST(first_guard_of_a_thread_is_refused_in_a_handler)
 }
 END_TEST
 
+static void handle_on_alternate_stack(int signal)
+{
+    (void)signal;
+    raise(SIGUSR1);
+}
+
+static __attribute__((noinline)) void raise_below(void)
+{
+    raise(SIGUSR2);
+}
+
+/* The second handler's stack is part of the thread's own, above the frame of the first one. */
+static void raise_nested(void *unused)
+{
+    char stack[65536];
+    stack_t other = {.ss_sp = stack, .ss_size = sizeof(stack)};
+    stack_t none = {.ss_flags = SS_DISABLE};
+    struct sigaction action = {.sa_handler = acquire_in_handler, .sa_flags = SA_ONSTACK};
+
+    (void)unused;
+    ck_assert_int_eq(sigaltstack(&other, NULL), 0);
+    sigaction(SIGUSR1, &action, NULL);
+    signal(SIGUSR2, handle_on_alternate_stack);
+    raise_below();
+    ck_assert_int_eq(sigaltstack(&none, NULL), 0);
+}
+
+/* The return from the outer handler opens the key again with which the thread was created. */
+START_TEST(first_guard_of_a_thread_is_refused_in_a_nested_handler)
+{
+    struct worker worker;
+
+    open_and_close(1);
+    ck_assert_int_eq(acquire(0, PKEYGUARD_READ_WRITE), 0);
+    start_worker(&worker);
+    pkeyguard_release(&guards[0]);
+    result_in_handler = 0;
+    run_on(&worker, raise_nested, NULL);
+    ck_assert_int_eq(result_in_handler, -EAGAIN);
+    ck_assert(can_read_on(&worker, address_of(regions[0])));
+    for (int i = 1; i < POOL; i++)
+        open_and_close(i);
+    ck_assert_int_eq(acquire(POOL, PKEYGUARD_READ_ONLY), -EAGAIN);
+    end_worker(&worker);
+}
+END_TEST
+
+/* A thread that is older than the pool has nothing open, in whatever frames. */
+START_TEST(thread_older_than_the_pool_registers_in_a_nested_handler)
+{
+    struct worker worker;
+
+    start_worker(&worker);
+    make_keys(KEYS);
+    result_in_handler = 1;
+    run_on(&worker, raise_nested, NULL);
+    ck_assert_int_eq(result_in_handler, 0);
+    evict_everything(-1);
+    end_worker(&worker);
+}
+END_TEST
+
 static int unbound_result, bound_result;
 
 static void acquire_inside_library(void *address, unsigned long length)
@@ -290,9 +352,11 @@ void add_handlers(Suite *suite)
 
     add_pku_test(tests, handler_opens_and_evicts_keys);
     add_pku_loop_test(tests, first_guard_of_a_thread_is_refused_in_a_handler, 0, 2);
+    add_pku_test(tests, first_guard_of_a_thread_is_refused_in_a_nested_handler);
     add_pku_test(tests, handler_inside_the_library_opens_bound_keys_only);
     add_pku_test(bare, siglongjmp_out_of_a_handler_keeps_the_pins);
     add_pku_test(bare, reset_in_a_handler_unpins_nothing);
     add_pku_loop_test(bare, thread_older_than_the_pool_registers_in_a_handler, 0, 2);
+    add_pku_test(bare, thread_older_than_the_pool_registers_in_a_nested_handler);
     add_pku_loop_test(bare, registering_in_a_handler_does_not_look_like_outside, 0, 2);
 }
