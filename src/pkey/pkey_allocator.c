@@ -133,12 +133,28 @@ static NEEDS_LIBRARY_LOCK bool pages_take_pkeys(int pkey)
 }
 
 /*
+ * Asks the kernel for a pkey. If the program has freed one of this library's, the kernel gives it
+ * out again. Such a pkey keeps its owner, and its rights in this thread, which the kernel has
+ * opened. From then on the kernel counts it as taken again.
+ */
+static NEEDS_LIBRARY_LOCK int alloc_foreign(void)
+{
+    bool any_own = pkeys_own() != 0;
+    pkru_bits pkru = any_own ? pkeyguard_pkru_read() : 0;
+    int pkey;
+
+    while ((pkey = os_pkey_alloc()) > 0 && pkeys_own() & PKEY_BITS(pkey))
+        pkeyguard_pkru_write(pkru);
+    return pkey;
+}
+
+/*
  * Takes a pkey from the kernel. -ENOSPC: the kernel has none left. -ENOTSUP: the kernel has no
  * pkeys, or accepts them for no page.
  */
 static NEEDS_LIBRARY_LOCK int take_from_kernel(void)
 {
-    int pkey = os_pkey_alloc();
+    int pkey = alloc_foreign();
 
     if (pkey > 0 && !pages_take_pkeys(pkey)) {
         os_pkey_free(pkey);
@@ -188,7 +204,7 @@ static NEEDS_LIBRARY_LOCK int take_spare(void)
     int pkey = take_from_kernel(), spare;
 
     if (pkey > 0) {
-        spare = os_pkey_alloc();
+        spare = alloc_foreign();
         os_pkey_free(spare > 0 ? spare : pkey);
         if (spare < 0)
             pkey = -ENOSPC;

@@ -79,6 +79,12 @@ static inline pkru_bits pkeys_pool(void)
     return atomic_load_explicit(&pkey_manager.pool, memory_order_relaxed);
 }
 
+/* Returns the bits of every pkey that is in some state: dedicated, of the pool, or idle. */
+static inline pkru_bits pkeys_own(void)
+{
+    return pkeys_bits(pkeys_snapshot()) | pkeys_pool() | pkru_of_set(pkey_manager.idle);
+}
+
 /*
  * Returns the AD bits of the pkeys that a thread closes when it registers: the pool's and the idle
  * ones. Needs no lock.

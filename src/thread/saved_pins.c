@@ -162,8 +162,9 @@ bool saved_pins_retake(const struct pkeyguard_thread_rights *rights)
  */
 static void register_if_possible(void)
 {
-    if (library_lock() == 0) {
-        /* Under the lock, so that no further pkey becomes idle before it is noted as closed. */
+    /* A thread that a round of signals waits for must not wait for the lock (signal_round.c). */
+    if (thread_stays_closed(pkeys_to_close()) && library_lock() == 0) {
+        /* Again under the lock: a pkey that became idle meanwhile is noted as closed, too. */
         if (thread_stays_closed(pkeys_to_close()))
             (void)thread_records_register(thread_outside_handlers());
         library_unlock();

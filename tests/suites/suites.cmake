@@ -32,7 +32,7 @@ pkeyguard_suite(pkru CHECKS 4 IN sanitizers reach
     FILES test_pkru.c)
 pkeyguard_suite(platform CHECKS 13 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_platform.c sandbox.c)
-pkeyguard_suite(key CHECKS 22 IN sanitizers valgrind guest-6.1 guest-mprotect reach
+pkeyguard_suite(key CHECKS 26 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_key.c)
 pkeyguard_suite(region CHECKS 149 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c

@@ -11,6 +11,8 @@
 #include "place.h"
 #include "support.h"
 
+enum { PKEYS_OF_CPU = 15 };
+
 static const enum pkeyguard_rights every_right[] = {PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_ONLY,
                                                     PKEYGUARD_READ_WRITE};
 
@@ -255,6 +257,87 @@ START_TEST(pkey_0_never_belongs_to_a_key)
 }
 END_TEST
 
+/* Creates keys until there is no pkey. None has this pkey, and the region is as closed as before.
+ */
+static void assert_pkey_keeps_its_owner(struct pkeyguard_region *region, int pkey)
+{
+    struct pkeyguard_key *more[PKEYS_OF_CPU];
+    int count = 0;
+
+    while (pkeyguard_key_create(PKEYGUARD_READ_WRITE, 0, &more[count]) == 0) {
+        ck_assert_int_ne(pkeyguard_key_number(more[count]), pkey);
+        count++;
+    }
+    ck_assert_int_lt(count, PKEYS_OF_CPU);
+    assert_denied(READ_BYTE, address_of(region), pkeyguard_region_key(region));
+    while (count > 0)
+        destroy(NULL, more[--count]);
+}
+
+/*
+ * The program frees a pkey that is not its own, and the kernel gives it out again. With _i 1 the
+ * key is virtual.
+ */
+START_TEST(freed_pkey_of_a_key_goes_to_no_other)
+{
+    struct pkeyguard_key *key =
+        new_key(PKEYGUARD_NO_ACCESS, _i == 1 ? PKEYGUARD_KEY_VIRTUAL : PKEYGUARD_KEY_HARDWARE);
+    struct pkeyguard_region *region = new_region(key);
+    struct pkeyguard_guard guard;
+    int pkey;
+
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_ONLY, &guard), 0);
+    pkey = pkeyguard_key_number(key);
+    ck_assert_int_eq(pkey_free(pkey), 0);
+    destroy(NULL, new_key(PKEYGUARD_READ_WRITE, 0));
+    assert_allowed(READ_BYTE, address_of(region));
+    assert_denied(WRITE_BYTE, address_of(region), key);
+    pkeyguard_release(&guard);
+    assert_pkey_keeps_its_owner(region, pkey);
+    destroy(region, key);
+}
+END_TEST
+
+START_TEST(freed_pkey_of_a_destroyed_key_stays_idle)
+{
+    struct pkeyguard_key *key = new_key(PKEYGUARD_READ_WRITE, 0), *next;
+    int pkey = pkeyguard_key_number(key);
+
+    destroy(NULL, key);
+    ck_assert_int_eq(pkey_free(pkey), 0);
+    next = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_HARDWARE);
+    ck_assert_int_ne(pkeyguard_key_number(next), pkey);
+    ck_assert_int_eq(pkeyguard_pkru_read() >> (2 * pkey) & 1, 1);
+    destroy(NULL, next);
+}
+END_TEST
+
+/* The pool grows in the same way: it takes no pkey of its own, nor a dedicated key's. */
+START_TEST(pool_takes_no_freed_pkey_of_a_key)
+{
+    struct pkeyguard_key *dedicated = new_key(PKEYGUARD_NO_ACCESS, 0), *keys[PKEYS_OF_CPU];
+    struct pkeyguard_guard guards[PKEYS_OF_CPU];
+    int pkey = pkeyguard_key_number(dedicated);
+
+    for (int i = 0; i < PKEYS_OF_CPU; i++)
+        keys[i] = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_VIRTUAL);
+    for (int i = 0; i < PKEYS_OF_CPU; i++) {
+        int error;
+
+        pkey_free(pkey);
+        error = pkeyguard_key_acquire(keys[i], PKEYGUARD_READ_WRITE, &guards[i]);
+        ck_assert(error == 0 || error == -EBUSY);
+        ck_assert(error != 0 || pkeyguard_key_number(keys[i]) != pkey);
+        ck_assert_int_eq(pkeyguard_key_rights(dedicated), PKEYGUARD_NO_ACCESS);
+    }
+    for (int i = 0; i < PKEYS_OF_CPU; i++)
+        pkeyguard_release(&guards[i]);
+    for (int i = 0; i < PKEYS_OF_CPU; i++)
+        destroy(NULL, keys[i]);
+    destroy(NULL, dedicated);
+}
+END_TEST
+
 START_TEST(destroyed_key_is_closed_in_the_calling_thread)
 {
     struct pkeyguard_key *key = new_key(PKEYGUARD_READ_WRITE, 0);
@@ -411,6 +494,9 @@ int main(void)
     tcase_add_test(keys, destroy_is_refused_while_a_guard_is_open);
     add_pku_test(keys, sixteenth_key_fails_until_one_is_destroyed);
     add_pku_test(keys, pkey_0_never_belongs_to_a_key);
+    add_pku_loop_test(keys, freed_pkey_of_a_key_goes_to_no_other, 0, 2);
+    add_pku_test(keys, freed_pkey_of_a_destroyed_key_stays_idle);
+    add_pku_test(keys, pool_takes_no_freed_pkey_of_a_key);
     add_pku_test(keys, destroyed_key_is_closed_in_the_calling_thread);
     add_pku_test(keys, used_pkey_waits_until_the_process_has_one_thread);
     add_pku_test(keys, never_used_pkeys_are_given_first);
