@@ -111,7 +111,10 @@ enum {
      *
      * The reporter raises only rights that the thread did not choose: it leaves them alone after
      * pkeyguard_key_set_rights(), inside pkeyguard_restrict() and inside a guard. A handler that
-     * has interrupted code that gave default rights up gets nothing either.
+     * has interrupted code without the default rights gets nothing either, if that code gave them
+     * up, or if it runs in a call gate or in a thread that was created without them. After any
+     * thread has given up rights on the key, a handler whose stack does not show the interrupted
+     * code gets nothing: one on an alternate stack or a coroutine's.
      *
      * A system call does not fault. Until the thread has faulted once, a system call that is handed
      * such memory fails with EFAULT.

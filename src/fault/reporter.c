@@ -9,7 +9,6 @@
 #include "base/lock.h"
 #include "base/os.h"
 #include "fault/recovery.h"
-#include "pkey/own_pkru.h"
 #include "pkey/pkeys.h"
 #include "pkey/thread_records.h"
 #include "pkru/signal_frame.h"
@@ -31,13 +30,13 @@ static bool has_default_or_initial(uint32_t pkru, uint32_t pkey)
 }
 
 /*
- * True if this thread gave up some of the key's default rights, and code that depends on it may
- * still run. The code that faulted may be a signal handler, which starts with the kernel's initial
- * rights, and it may have interrupted that code.
+ * True if some of the key's default rights were given up, and code that depends on it may still run
+ * in this thread. The code that faulted may be a signal handler, which starts with the kernel's
+ * initial rights, and it may have interrupted that code.
  */
 static bool gave_up_rights(int pkey, const void *ucontext)
 {
-    return own_pkru.narrowed & PKEY_BITS(pkey) &&
+    return pkey_manager.given_up & PKEY_BITS(pkey) &&
            !thread_test_frames_above(stack_in_frame(ucontext), has_default_or_initial,
                                      (uint32_t)pkey);
 }

@@ -16,7 +16,7 @@ static int pku_set_rights(struct pkeyguard_key *key, enum pkeyguard_rights right
 {
     pkru_bits deny = pkru_deny(key->pkey, rights);
 
-    own_pkru.narrowed |= deny & ~pkru_deny(key->pkey, key->default_rights);
+    pkeys_note_given_up(deny & ~pkru_deny(key->pkey, key->default_rights));
     own_pkru_change(key->head.ad_wd, deny);
     return 0;
 }
@@ -90,7 +90,7 @@ static int pku_enter(struct pkeyguard_key *key, struct pages *pages, enum pkeygu
         .set = pkru_to_relative(key->pkey, wanted & ~denied),
     };
     if (mode == GUARD_RESTRICTS)
-        own_pkru.narrowed |= wanted & ~denied;
+        pkeys_note_given_up(wanted & ~denied);
     own_pkru_change(denied & ~wanted, wanted & ~denied);
     return 0;
 }

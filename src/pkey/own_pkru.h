@@ -18,7 +18,6 @@
 struct own_pkru {
     uint32_t changes_begun; /* nesting depth; 0: the thread is not in the middle of a change */
     pkru_bits chosen;       /* the bits that this thread ever set or cleared with these functions */
-    pkru_bits narrowed;     /* the bits that it set to give up rights that a key's default allows */
 
     /*
      * The PKRU that the changes here would have left if no signal handler had run. A handler starts

@@ -32,6 +32,7 @@ void pkeys_dedicate(int pkey, enum pkeyguard_rights default_rights)
     uint64_t changed = after_change(pkeys_in(pkey_manager.dedicated) | 1u << pkey);
 
     pkey_manager.changed_at[pkey] = pkeys_change_number(changed);
+    pkey_manager.given_up &= ~PKEY_BITS(pkey);
     pkey_manager.defaults =
         (pkey_manager.defaults & ~PKEY_BITS(pkey)) | pkru_deny(pkey, default_rights);
     pkey_manager.dedicated = changed;

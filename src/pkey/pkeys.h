@@ -32,6 +32,14 @@ struct pkey_manager {
     _Atomic pkru_bits defaults;
     _Atomic pkru_bits pool; /* the pool's bits */
 
+    /* Written without the lock, too. */
+
+    /*
+     * The bits that threads set to give up rights that dedicated keys' defaults allow. Not only the
+     * thread itself may depend on that, but also the threads that it has created.
+     */
+    _Atomic pkru_bits given_up;
+
     /* Read and written under the library's lock. */
 
     pkey_bitset closed_everywhere UNDER_LIBRARY_LOCK; /* idle pkeys that every thread has closed */
@@ -71,6 +79,14 @@ pkru_bits pkeys_bits_kept(uint64_t snapshot);
 static inline pkru_bits pkeys_defaults(void)
 {
     return atomic_load_explicit(&pkey_manager.defaults, memory_order_relaxed);
+}
+
+/* A thread sets these bits and gives default rights up. Needs no lock; async-signal-safe. */
+static inline void pkeys_note_given_up(pkru_bits bits)
+{
+    /* Do not write what other threads read, if it is so already. */
+    if (bits & ~atomic_load_explicit(&pkey_manager.given_up, memory_order_relaxed))
+        atomic_fetch_or(&pkey_manager.given_up, bits);
 }
 
 /* Returns the bits of the pool. Needs no lock. */

@@ -77,7 +77,7 @@ static void change_if_all_can(void *ucontext, bool success)
     if (!success)
         return;
     own_pkru.chosen |= revocation.mask;
-    own_pkru.narrowed |= revocation.deny & ~pkeys_defaults();
+    pkeys_note_given_up(revocation.deny & ~pkeys_defaults());
     change_in_frame(ucontext);
 }
 

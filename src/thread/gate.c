@@ -21,8 +21,10 @@ void pkeyguard_closed_enter(struct pkeyguard_closed *ret_closed)
     pkeyguard_thread_save(&ret_closed->rights);
     /* In a signal handler the pins belong to the interrupted code, so they stay. */
     ret_closed->unpinned = ret_closed->rights.virtual_count != 0 && thread_outside_handlers();
-    if (pkeys_in(ret_closed->rights.bound) != 0)
+    if (pkeys_in(ret_closed->rights.bound) != 0) {
+        pkeys_note_given_up(pkeys_bits(ret_closed->rights.bound) & ~pkeys_defaults());
         own_pkru_change(0, pkeys_bits(ret_closed->rights.bound));
+    }
     saved_pins_restore(&no_pins);
     mprotect_suspend_own();
     ret_closed->entered = 1;

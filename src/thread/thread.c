@@ -22,7 +22,7 @@ static void set_masked(pkru_bits mask, pkru_bits deny)
 {
     if (mask == 0)
         return;
-    own_pkru.narrowed |= mask & deny & ~pkeys_defaults();
+    pkeys_note_given_up(mask & deny & ~pkeys_defaults());
     own_pkru_change(mask & ~deny, mask & deny);
 }
 

@@ -158,6 +158,36 @@ static void write_in_nested_handler(void)
     write_restricted_below();
 }
 
+static void *raise_in_thread(void *unused)
+{
+    (void)unused;
+    raise(SIGUSR1);
+    return NULL;
+}
+
+/* The new thread starts with what its creator has left, and gave nothing up itself. */
+static void write_in_handler_of_restricted_thread(void)
+{
+    struct pkeyguard_guard guard;
+    pthread_t thread;
+
+    exit_unless(pkeyguard_key_set_rights(newer_key, PKEYGUARD_READ_WRITE) == 0);
+    signal(SIGUSR1, write_in_handler);
+    exit_unless(pkeyguard_restrict(newer, PKEYGUARD_READ_ONLY, &guard) == 0);
+    exit_unless(pthread_create(&thread, NULL, raise_in_thread, NULL) == 0);
+    pthread_join(thread, NULL);
+    pkeyguard_release(&guard);
+}
+
+static void write_in_handler_inside_a_gate(void)
+{
+    exit_unless(pkeyguard_key_set_rights(newer_key, PKEYGUARD_READ_WRITE) == 0);
+    signal(SIGUSR1, write_in_handler);
+    pkeyguard_scoped_closed (gate) {
+        raise(SIGUSR1);
+    }
+}
+
 enum { GRANT = PKEYGUARD_REPORTER_GRANT_DEFAULTS };
 static struct granting granted[] = {
     {GRANT, PKEYGUARD_READ_ONLY, read_newer},
@@ -185,6 +215,8 @@ static struct granting refused[] = {
     {GRANT, PKEYGUARD_READ_WRITE, write_restricted},
     {GRANT, PKEYGUARD_READ_WRITE, write_in_read_scope},
     {GRANT, PKEYGUARD_READ_WRITE, write_in_nested_handler},
+    {GRANT, PKEYGUARD_READ_WRITE, write_in_handler_of_restricted_thread},
+    {GRANT, PKEYGUARD_READ_WRITE, write_in_handler_inside_a_gate},
 };
 enum { REFUSED = sizeof(refused) / sizeof(*refused) };
 
