@@ -72,6 +72,11 @@ bool process_is_unnoticed(void)
     return read_mark() != KNOWN;
 }
 
+bool process_shares_memory(void)
+{
+    return os_process_id() != process.id;
+}
+
 /* A fork child's first thread is the one that forked: its id is the process's. */
 static void find_forking_thread(void)
 {

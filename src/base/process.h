@@ -18,6 +18,12 @@
  */
 unsigned process_number(void);
 
+/*
+ * True in a child that shares this memory with its parent, as that of vfork(2) does, and in a fork
+ * child until process_adopted(). Async-signal-safe.
+ */
+bool process_shares_memory(void);
+
 /* True in a fork child, until process_adopted(). Async-signal-safe. */
 bool process_is_unnoticed(void);
 

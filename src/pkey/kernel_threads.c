@@ -30,8 +30,11 @@ static NEEDS_LIBRARY_LOCK bool stat_directory(struct stat *ret_status)
            ret_status->st_dev == directory.device && ret_status->st_ino == directory.inode;
 }
 
+/* A child of vfork(2) would find itself alone there, but its parent's threads use this memory. */
 static NEEDS_LIBRARY_LOCK bool open_directory(struct stat *ret_status)
 {
+    if (process_shares_memory())
+        return false;
     directory.file = os_open_file_at(AT_FDCWD, "/proc/self/task", O_DIRECTORY);
     if (directory.file < 0 || !os_stat_file(directory.file, ret_status))
         return false;

@@ -14,9 +14,9 @@
 #include "base/lock.h"
 
 /*
- * Returns the number of threads of this process, or 0 if /proc cannot be read. A thread that has
- * ended counts until the kernel removes it. The first thread counts until the process ends. Costs
- * one system call on a file that stays open.
+ * Returns the number of threads of this process, or 0 if /proc cannot be read or would not tell. A
+ * thread that has ended counts until the kernel removes it. The first thread counts until the
+ * process ends. Costs one system call on a file that stays open.
  */
 unsigned kernel_threads_count(void) NEEDS_LIBRARY_LOCK;
 

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "children.h"
 #include "failing.h"
 #include "test_revocation.h"
 
@@ -148,6 +149,27 @@ START_TEST(fork_child_reuses_the_pkey_at_once)
 }
 END_TEST
 
+static int create_key_in_child(void *unused)
+{
+    (void)unused;
+    return -create_key();
+}
+
+/*
+ * The child shares this process's memory, where the workers have the pkey open, and is the first to
+ * count the threads.
+ */
+START_TEST(vfork_child_is_not_alone)
+{
+    ck_assert_int_eq(run_as_child(BY_VFORK, create_key_in_child, NULL), ENOSPC);
+    ck_assert_ptr_null(keys[VICTIM]);
+    assert_pkey_waits();
+    for (int i = 0; i < 2; i++)
+        run_on(&workers[i], do_reset, NULL);
+    assert_pkey_reused(2);
+}
+END_TEST
+
 /* The pool takes the pkey when it has no other, after every thread has closed it. */
 START_TEST(virtual_keys_reuse_the_pkey)
 {
@@ -230,6 +252,7 @@ void add_resets(Suite *suite)
     add_pku_test(tests, only_pkeys_that_every_thread_has_closed_are_reused);
     add_pku_test(tests, pkey_waits_when_threads_cannot_be_counted);
     add_pku_test(tests, fork_child_reuses_the_pkey_at_once);
+    add_pku_test(tests, vfork_child_is_not_alone);
     add_pku_test(tests, virtual_keys_reuse_the_pkey);
     add_pku_test(tests, virtual_keys_reuse_no_pkey_in_a_handler);
 }
