@@ -93,7 +93,11 @@ struct pkeyguard_key_head {
  *
  * A pkey from the kernel may have had another user in this process. pkey_free(2) does not take the
  * rights on it from any thread. If the program has chosen a signal, the signal closes such a pkey
- * in every thread before it is used. Else it is closed in the calling thread alone.
+ * in every thread before it is used. Else the library uses the pkey as it uses that of a destroyed
+ * key, if it is certain that it had another user: the calling thread has it open, or the kernel,
+ * which gives out the lowest pkey that is free, has given a higher one to the library before. If
+ * that is not certain, the pkey is closed in the calling thread alone. If the program frees a pkey
+ * of this library, no other key gets it.
  *
  * The number of virtual keys is not limited. Creating one registers the calling thread (thread.h).
  * Where the machine has no PKU, PKEYGUARD_KEY_VIRTUAL creates a software key. Virtual keys leave

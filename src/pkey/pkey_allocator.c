@@ -108,12 +108,30 @@ static NEEDS_LIBRARY_LOCK int close_and_take_idle(void)
 /*
  * Closes a pkey from the kernel that another user of pkeys may have had before, because
  * pkey_free(2) closes it in no thread. If the program has chosen a signal, every thread closes it.
- * Otherwise only the calling thread does. False: some thread did not answer.
+ * Otherwise only the calling thread does, and a pkey that certainly had another user is not used
+ * yet. False: some thread may have it open.
  */
 static NEEDS_LIBRARY_LOCK bool close_new_everywhere(int pkey)
 {
-    return !signal_round_allowed() || kernel_threads_count() == 1 ||
-           revoke_everywhere(PKEY_BITS(pkey)) == 0;
+    bool signal_allowed = signal_round_allowed();
+
+    if (!signal_allowed && !(pkey_manager.second_hand & 1u << pkey))
+        return true;
+    return kernel_threads_count() == 1 ||
+           (signal_allowed && revoke_everywhere(PKEY_BITS(pkey)) == 0);
+}
+
+/*
+ * The kernel gives out the lowest free pkey. So it had taken this one before if it gave out a
+ * higher one. Nor does a thread have a pkey open that nobody had. @pkru: the calling thread's,
+ * before the kernel opened the pkey in it.
+ */
+static NEEDS_LIBRARY_LOCK void note_first_use(int pkey, pkru_bits pkru)
+{
+    if (pkey < pkey_manager.highest || !(pkru & PKEY_AD(pkey)))
+        pkey_manager.second_hand |= 1u << pkey;
+    else
+        pkey_manager.highest = pkey;
 }
 
 /*
@@ -139,12 +157,13 @@ static NEEDS_LIBRARY_LOCK bool pages_take_pkeys(int pkey)
  */
 static NEEDS_LIBRARY_LOCK int alloc_foreign(void)
 {
-    bool any_own = pkeys_own() != 0;
-    pkru_bits pkru = any_own ? pkeyguard_pkru_read() : 0;
+    pkru_bits pkru = pkeyguard_pkru_read();
     int pkey;
 
     while ((pkey = os_pkey_alloc()) > 0 && pkeys_own() & PKEY_BITS(pkey))
         pkeyguard_pkru_write(pkru);
+    if (pkey > 0)
+        note_first_use(pkey, pkru);
     return pkey;
 }
 

@@ -43,8 +43,11 @@ struct pkey_manager {
     /* Read and written under the library's lock. */
 
     pkey_bitset closed_everywhere UNDER_LIBRARY_LOCK; /* idle pkeys that every thread has closed */
-    bool pages_take_pkeys UNDER_LIBRARY_LOCK;         /* pkey_mprotect(2) was seen to work */
-    bool pool_is_full UNDER_LIBRARY_LOCK; /* the kernel had no pkey to spare at the last try */
+    int highest UNDER_LIBRARY_LOCK; /* the highest pkey that the kernel has given out here */
+    /* pkeys from the kernel that certainly had another user before, who may have left them open */
+    pkey_bitset second_hand UNDER_LIBRARY_LOCK;
+    bool pages_take_pkeys UNDER_LIBRARY_LOCK; /* pkey_mprotect(2) was seen to work */
+    bool pool_is_full UNDER_LIBRARY_LOCK;     /* the kernel had no pkey to spare at the last try */
 };
 
 extern struct pkey_manager pkey_manager __attribute__((visibility("hidden")));

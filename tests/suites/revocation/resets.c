@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "children.h"
 #include "failing.h"
+#include "place.h"
 #include "test_revocation.h"
 
 /*
@@ -149,6 +151,51 @@ START_TEST(fork_child_reuses_the_pkey_at_once)
 }
 END_TEST
 
+/* Opens a new key, whose guard stays open, until it is refused. None is open in the worker. */
+static void assert_no_new_key_is_open_on(struct worker *worker, unsigned flags)
+{
+    int error = 0;
+
+    for (int count = 0; count <= PKEYS && error == 0; count++) {
+        struct pkeyguard_key *made;
+        struct pkeyguard_region *region;
+        struct pkeyguard_guard guard;
+
+        error = pkeyguard_key_create(PKEYGUARD_NO_ACCESS, flags, &made);
+        if (error != 0)
+            break;
+        region = new_region(made);
+        error = pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &guard);
+        ck_assert(error != 0 || !can_write_on(worker, region));
+    }
+    ck_assert_int_ne(error, 0);
+}
+
+/*
+ * Another user of pkeys frees one that the worker has open. It had another user for certain if the
+ * kernel gave the library a higher one before (_i 0), or if the calling thread has it open, too
+ * (_i 1). The others are virtual keys.
+ */
+START_TEST(freed_pkey_of_another_user_waits)
+{
+    unsigned flags = _i < 2 ? 0 : PKEYGUARD_KEY_VIRTUAL;
+    int pkey = pkey_alloc(0, 0);
+    struct pkeyguard_key *higher = NULL;
+    struct worker worker;
+
+    ck_assert_int_gt(pkey, 0);
+    start_worker(&worker);
+    if (_i % 2 == 0) {
+        pkey_set(pkey, PKEY_DISABLE_ACCESS);
+        higher = new_key(PKEYGUARD_NO_ACCESS, 0);
+    }
+    ck_assert_int_eq(pkey_free(pkey), 0);
+    assert_no_new_key_is_open_on(&worker, flags);
+    end_worker(&worker);
+    destroy(NULL, higher);
+}
+END_TEST
+
 static int create_key_in_child(void *unused)
 {
     (void)unused;
@@ -242,6 +289,7 @@ void add_resets(Suite *suite)
     TCase *tests = add_case(suite, "resets", set_up_workers, tear_down_workers);
 
     tcase_add_test(fresh, registering_takes_no_pkey);
+    add_pku_loop_test(fresh, freed_pkey_of_another_user_waits, 0, 4);
     add_pku_loop_test(tests, pkey_waits_until_every_thread_has_closed_it, 0, 2);
     add_pku_test(tests, idle_pkey_counts_as_free);
     add_pku_test(tests, thread_created_by_an_open_thread_blocks_the_pkey);
