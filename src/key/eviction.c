@@ -26,22 +26,6 @@ void eviction_remove(int pkey)
     list_remove(&eviction.places[pkey]);
 }
 
-void eviction_mend(void)
-{
-    struct list *place = eviction.order.next;
-    pkru_bits missing = pkeys_pool();
-
-    list_init(&eviction.order);
-    while (missing & PKEY_BITS(eviction_pkey_at(place))) {
-        int pkey = eviction_pkey_at(place);
-
-        place = place->next;
-        missing &= ~PKEY_BITS(pkey);
-        eviction_add(pkey);
-    }
-    for_each_pkey_left(left, missing) eviction_add(pkru_first_pkey(left));
-}
-
 /* Puts the pkey behind those with the same score, which were used less recently. */
 static NEEDS_LIBRARY_LOCK void put_in_order(int pkey)
 {
@@ -54,6 +38,32 @@ static NEEDS_LIBRARY_LOCK void put_in_order(int pkey)
             break;
     }
     list_insert(behind, place);
+}
+
+static NEEDS_LIBRARY_LOCK void add_last(int pkey)
+{
+    list_insert(eviction.order.previous, &eviction.places[pkey]);
+}
+
+/* The scores are right. The order may lack a pkey that was being moved. */
+void eviction_mend(void)
+{
+    struct list *place = eviction.order.next;
+    pkru_bits missing = pkeys_pool();
+
+    list_init(&eviction.order);
+    while (missing & PKEY_BITS(eviction_pkey_at(place))) {
+        int pkey = eviction_pkey_at(place);
+
+        place = place->next;
+        missing &= ~PKEY_BITS(pkey);
+        add_last(pkey);
+    }
+    for_each_pkey_left(left, missing)
+    {
+        add_last(pkru_first_pkey(left));
+        put_in_order(pkru_first_pkey(left));
+    }
 }
 
 static unsigned raised(unsigned score)

@@ -57,7 +57,7 @@ void eviction_add(int pkey) NEEDS_LIBRARY_LOCK;
 void eviction_remove(int pkey) NEEDS_LIBRARY_LOCK;
 
 /* In a fork child, where another thread may have been changing the order: every pkey of the pool is
- * in it once. */
+ * in it once, and the others are in the order that they had. */
 void eviction_mend(void) NEEDS_LIBRARY_LOCK;
 
 /* A key gets or loses the pkey. */

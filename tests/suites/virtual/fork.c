@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Pins and threads in a fork child. */
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include "children.h"
 #include "test_virtual.h"
 
 START_TEST(fork_child_keeps_the_pins_of_the_forking_thread)
@@ -73,6 +75,44 @@ START_TEST(fork_child_drops_the_pins_of_other_threads)
 }
 END_TEST
 
+/* Opens some keys. Returns the set of all keys that have a pkey after that. */
+static int bound_after_use(void)
+{
+    int bound = 0;
+
+    for (int i = POOL; i < KEYS; i++)
+        open_and_close(i);
+    for (int i = 0; i < KEYS; i++)
+        bound |= is_bound(i) << i;
+    return bound;
+}
+
+static int use_in_child(void *ret_bound)
+{
+    *(int *)ret_bound = bound_after_use();
+    return 0;
+}
+
+/*
+ * One key is used far more than the others, and of these some lately. The child evicts the keys
+ * that its parent would have evicted.
+ */
+START_TEST(fork_child_keeps_the_order_of_eviction)
+{
+    int *bound_in_child = mmap(NULL, PAGE_BYTES, PAGE_RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    for (int i = 1; i < KEYS; i++) {
+        open_and_close(0);
+        open_and_close(i);
+    }
+    for (int i = 1; i < POOL; i++)
+        open_and_close(i);
+    ck_assert_int_eq(run_as_child((enum way)_i, use_in_child, bound_in_child), 0);
+    ck_assert_int_eq(*bound_in_child, bound_after_use());
+    munmap(bound_in_child, PAGE_BYTES);
+}
+END_TEST
+
 /*
  * Until it exits, a child of vfork(2) shares this process's memory and has the calling thread's
  * rights.
@@ -98,5 +138,6 @@ void add_fork(Suite *suite)
 
     add_pku_test(tests, fork_child_keeps_the_pins_of_the_forking_thread);
     add_pku_loop_test(tests, fork_child_drops_the_pins_of_other_threads, 0, 2);
+    add_pku_loop_test(tests, fork_child_keeps_the_order_of_eviction, BY_FORK, BY_VFORK);
     add_pku_test(tests, vfork_inside_a_scope_keeps_the_pin);
 }
