@@ -72,9 +72,9 @@ bool process_is_unnoticed(void)
     return read_mark() != KNOWN;
 }
 
-bool process_shares_memory(void)
+pid_t process_first_thread(void)
 {
-    return os_process_id() != process.id;
+    return process.id;
 }
 
 /* A fork child's first thread is the one that forked: its id is the process's. */

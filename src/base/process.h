@@ -11,6 +11,7 @@
 #define PROCESS_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 /*
  * Returns the number of this process: 1 for the first process, and one more in each fork child.
@@ -19,10 +20,10 @@
 unsigned process_number(void);
 
 /*
- * True in a child that shares this memory with its parent, as that of vfork(2) does, and in a fork
- * child until process_adopted(). Async-signal-safe.
+ * Returns the id of this process's first thread. A child that shares this memory, as that of
+ * vfork(2) does, has another. Async-signal-safe.
  */
-bool process_shares_memory(void);
+pid_t process_first_thread(void);
 
 /* True in a fork child, until process_adopted(). Async-signal-safe. */
 bool process_is_unnoticed(void);

@@ -30,14 +30,26 @@ static NEEDS_LIBRARY_LOCK bool stat_directory(struct stat *ret_status)
            ret_status->st_dev == directory.device && ret_status->st_ino == directory.inode;
 }
 
-/* A child of vfork(2) would find itself alone there, but its parent's threads use this memory. */
+/* The directory has one link for each thread, and two more: "." and "..". */
+static unsigned threads_in(const struct stat *status)
+{
+    return (unsigned)status->st_nlink - 2;
+}
+
+/*
+ * A child of vfork(2) finds itself alone there, but its parent's threads use this memory, too. In
+ * any other process a thread that is alone is the first one, which counts until the end.
+ */
 static NEEDS_LIBRARY_LOCK bool open_directory(struct stat *ret_status)
 {
-    if (process_shares_memory())
+    int file = os_open_file_at(AT_FDCWD, "/proc/self/task", O_DIRECTORY);
+
+    if (file < 0 || !os_stat_file(file, ret_status) ||
+        (threads_in(ret_status) == 1 && os_thread_id() != process_first_thread())) {
+        os_close_file(file);
         return false;
-    directory.file = os_open_file_at(AT_FDCWD, "/proc/self/task", O_DIRECTORY);
-    if (directory.file < 0 || !os_stat_file(directory.file, ret_status))
-        return false;
+    }
+    directory.file = file;
     directory.process = process_number();
     directory.device = ret_status->st_dev;
     directory.inode = ret_status->st_ino;
@@ -53,8 +65,7 @@ unsigned kernel_threads_count(void)
         os_close_file(directory.file);
         at_hand = false;
     }
-    /* The directory has one link for each thread, and two more: "." and "..". */
-    return at_hand || open_directory(&status) ? (unsigned)status.st_nlink - 2 : 0;
+    return at_hand || open_directory(&status) ? threads_in(&status) : 0;
 }
 
 enum { PF_EXITING = 4 }; /* of the kernel's include/linux/sched.h */
