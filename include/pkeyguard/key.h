@@ -130,7 +130,8 @@ pkeyguard_key_create(enum pkeyguard_rights default_rights, unsigned flags,
  *
  * Returns 0, or, with nothing changed:
  *  - -EBUSY: a region belongs to the key, or a guard on it is known to be open; or, for a virtual
- *    key, membarrier(2) fails, without which that cannot be known
+ *    key while the process has other threads, membarrier(2) fails, without which that cannot be
+ *    known
  *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
  *
  * Thread: any, with no other use of this key at the same time. Signal: not async-signal-safe.

@@ -17,8 +17,12 @@ void pages_abort_unrestored(void)
     os_abort("cannot restore page rights after a failed change", NULL);
 }
 
-/* with_pkey: use pkey_mprotect(2). A machine without PKU refuses that call, even with pkey 0. */
-static int protect_pages(const struct pages *pages, int prot, int pkey, bool with_pkey)
+/*
+ * with_pkey: use pkey_mprotect(2). A machine without PKU refuses that call, even with pkey 0.
+ * *ret_done: after a failure, the bytes before the part at which the kernel stopped.
+ */
+static int protect_parts(const struct pages *pages, int prot, int pkey, bool with_pkey,
+                         size_t *ret_done)
 {
     size_t length = pages_span(pages), page = os_page_size();
     /* the part before the gap */
@@ -31,10 +35,19 @@ static int protect_pages(const struct pages *pages, int prot, int pkey, bool wit
     for (size_t done = 0, part = first; done < length; done += part + page, part = length - done) {
         error = with_pkey ? os_protect_with_pkey(start + done, part, prot, pkey)
                           : os_protect(start + done, part, prot);
-        if (error != 0)
+        if (error != 0) {
+            *ret_done = done;
             return error;
+        }
     }
     return 0;
+}
+
+static int protect_pages(const struct pages *pages, int prot, int pkey, bool with_pkey)
+{
+    size_t unused;
+
+    return protect_parts(pages, prot, pkey, with_pkey, &unused);
 }
 
 int pages_protect_mapped(const struct pages *pages, int prot, int pkey)
@@ -59,9 +72,9 @@ static bool all_mapped(const struct pages *pages)
 
 /* What a hole stops half-way is done page by page. */
 static NEEDS_LIBRARY_LOCK int take_rights_away(const struct pages *pages, int prot, int pkey,
-                                               bool with_pkey)
+                                               bool with_pkey, size_t *ret_done)
 {
-    int error = protect_pages(pages, prot, pkey, with_pkey);
+    int error = protect_parts(pages, prot, pkey, with_pkey, ret_done);
 
     return error == -ENOMEM && !all_mapped(pages) ? pages_protect_mapped(pages, prot, pkey) : error;
 }
@@ -93,10 +106,12 @@ int pages_protect(struct pages *pages, int prot, int pkey)
     bool with_pkey = pkey != 0 || pages->pkey != 0;
     int before = pages->applied, error;
     bool more_open = (prot & ~before) != 0 || pkey != pages->pkey;
+    size_t unused;
 
     pages->applied = PAGES_CHANGING;
-    error = more_open && prot != PROT_NONE ? protect_pages(pages, prot, pkey, with_pkey)
-                                           : take_rights_away(pages, prot, pkey, with_pkey);
+    error = more_open && prot != PROT_NONE
+                ? protect_pages(pages, prot, pkey, with_pkey)
+                : take_rights_away(pages, prot, pkey, with_pkey, &unused);
     if (error == 0)
         note_protect(pages, prot, pkey);
     else
@@ -104,22 +119,23 @@ int pages_protect(struct pages *pages, int prot, int pkey)
     return error;
 }
 
-/* True if this error says that nothing has changed: the only call was refused. */
-static bool is_refusal(const struct pages *pages, int error)
+/* True if this error says that nothing has changed: the first call was refused. */
+static bool is_refusal(int error, size_t done)
 {
-    return error == -EACCES && pages->gap == 0;
+    return error == -EACCES && done == 0;
 }
 
 int pages_tag(struct pages *pages, int pkey)
 {
     int before = pages->applied, error;
+    size_t done;
 
     pages->applied = PAGES_CHANGING;
     pages->pkey = pkey;
-    error = protect_pages(pages, pages->prot, pkey, true);
+    error = protect_parts(pages, pages->prot, pkey, true, &done);
     if (error == 0)
         note_protect(pages, pages->prot, pkey);
-    else if (is_refusal(pages, error))
+    else if (is_refusal(error, done))
         pages->applied = before;
     return error;
 }
@@ -127,12 +143,13 @@ int pages_tag(struct pages *pages, int pkey)
 int pages_close(struct pages *pages)
 {
     int before = pages->applied, error;
+    size_t done;
 
     pages->applied = PAGES_CHANGING;
-    error = take_rights_away(pages, PROT_NONE, 0, pages->pkey != 0);
+    error = take_rights_away(pages, PROT_NONE, 0, pages->pkey != 0, &done);
     if (error == 0)
         note_protect(pages, PROT_NONE, 0);
-    else if (is_refusal(pages, error))
+    else if (is_refusal(error, done))
         pages->applied = before;
     return error;
 }

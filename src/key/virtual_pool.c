@@ -319,17 +319,42 @@ static NEEDS_LIBRARY_LOCK int find_closed_pkey(void)
     return pkey > 0 ? pkey : error;
 }
 
+/* True if all of the key's pages have the pkey and their page rights. */
+static NEEDS_LIBRARY_LOCK bool all_pages_have(const struct pkeyguard_key *key, int pkey)
+{
+    list_for_each(link, &key->pages)
+    {
+        const struct pages *pages = list_entry(link, struct pages, of_key);
+
+        if (pages->pkey != pkey || pages->applied != pages->prot)
+            return false;
+    }
+    return true;
+}
+
+/* On failure the owner can be bound again at once, if none of its pages has changed. */
+static NEEDS_LIBRARY_LOCK int take_from_owner(int pkey, struct pkeyguard_key *owner)
+{
+    int error;
+
+    owner->pkey = -1;
+    owner->pkey_bits = UNBOUND;
+    error = close_pages_of(owner, pkey);
+    if (error != 0 && all_pages_have(owner, pkey)) {
+        owner->pkey = pkey;
+        owner->pkey_bits = PKEY_BITS(pkey);
+    }
+    return error;
+}
+
 /* Step 5 for a closed pkey. */
 static NEEDS_LIBRARY_LOCK int transfer(int pkey, struct pkeyguard_key *key)
 {
     struct pkeyguard_key *owner = pool.owners[pkey];
     int error = 0;
 
-    if (owner != NULL && owner != key) {
-        owner->pkey = -1;
-        owner->pkey_bits = UNBOUND;
-        error = close_pages_of(owner, pkey);
-    }
+    if (owner != NULL && owner != key)
+        error = take_from_owner(pkey, owner);
     if (error != 0)
         return error;
     if (owner != key)
@@ -376,7 +401,7 @@ int virtual_pool_remove_key(struct pkeyguard_key *key)
     thread_records_drop_exited();
     if (key->bound_bits != UNBOUND) {
         take_binding(pkey);
-        if (os_barrier() != 0 || thread_records_any_pins(pkey)) {
+        if ((!thread_records_only_own() && os_barrier() != 0) || thread_records_any_pins(pkey)) {
             give_binding_back(pkey);
             return -EBUSY;
         }

@@ -329,7 +329,8 @@ pid_t thread_records_find_unregistered(void)
 
 bool thread_records_only_own(void)
 {
-    return thread_registry.count == 1 && own_record->registered && kernel_threads_only_own();
+    return thread_registry.count == 1 && own_record->registered &&
+           (kernel_threads_only_own() || kernel_threads_count() == 1);
 }
 
 /*

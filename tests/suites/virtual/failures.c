@@ -174,7 +174,9 @@ START_TEST(page_changes_refused_half_way_leave_regions_closed)
     fail_call(CALL_PKEY_MPROTECT, refused_at, error, times);
     ck_assert_int_eq(acquire(POOL, PKEYGUARD_READ_WRITE), -error);
     ck_assert(stop_failing());
-    ck_assert(!is_bound(0) && !is_bound(POOL));
+    /* If a sandbox refuses every change, the old key loses nothing. */
+    ck_assert(is_bound(0) == (refused_at == 0 && times > 1 && error == EACCES));
+    ck_assert(!is_bound(POOL));
     for (int k = 0; k < EACH; k++) {
         ck_assert(try_access(READ_BYTE, address_of(old[k])).happened);
         ck_assert(try_access(WRITE_BYTE, address_of(new[k])).happened);
@@ -205,6 +207,48 @@ START_TEST(page_changes_refused_half_way_leave_regions_closed)
 }
 END_TEST
 
+/* A sandbox is entered when some keys have pkeys. These keys work on, whatever is refused. */
+START_TEST(refused_page_changes_unbind_no_key)
+{
+    struct worker worker;
+
+    start_registered(&worker);
+    for (int i = 0; i < POOL; i++)
+        open_and_close(i);
+    refuse_call(CALL_PKEY_MPROTECT, EPERM);
+    for (int round = 0; round < 3; round++) {
+        for (int i = POOL; i < KEYS; i++)
+            ck_assert_int_eq(acquire(i, PKEYGUARD_READ_WRITE), -EACCES);
+        for (int i = 0; i < POOL; i++)
+            open_and_close(i);
+        run_on(&worker, do_open_and_close, (void *)1);
+    }
+    assert_all_closed();
+    refuse_call(CALL_PKEY_MPROTECT, 0);
+    evict_everything(-1);
+    end_worker(&worker);
+}
+END_TEST
+
+/* With a single thread nothing needs the barrier. */
+START_TEST(keys_are_destroyed_without_a_barrier)
+{
+    make_keys(KEYS);
+    for (int i = 0; i < KEYS; i++)
+        open_and_close(i);
+    refuse_call(CALL_MEMBARRIER, EPERM);
+    for (int i = 0; i < KEYS; i++)
+        open_and_close(i);
+    ck_assert_int_eq(acquire(0, PKEYGUARD_READ_ONLY), 0);
+    ck_assert_int_eq(pkeyguard_region_destroy(regions[0]), 0);
+    ck_assert_int_eq(pkeyguard_key_destroy(keys[0]), -EBUSY);
+    pkeyguard_release(&guards[0]);
+    ck_assert_int_eq(pkeyguard_key_destroy(keys[0]), 0);
+    for (int i = 1; i < KEYS; i++)
+        destroy(regions[i], keys[i]);
+}
+END_TEST
+
 void add_failures(Suite *suite)
 {
     TCase *tests = add_case(suite, "failures", set_up_keys, tear_down_keys);
@@ -214,6 +258,8 @@ void add_failures(Suite *suite)
     add_pku_test(tests, eviction_fails_when_threads_cannot_be_counted);
     add_pku_test(tests, eviction_fails_when_the_barrier_fails);
     add_pku_loop_test(tests, page_changes_refused_half_way_leave_regions_closed, 0, 8 * EACH);
+    add_pku_test(tests, refused_page_changes_unbind_no_key);
+    add_pku_test(bare, keys_are_destroyed_without_a_barrier);
     add_pku_test(bare, key_create_is_refused_without_membarrier);
     add_pku_test(bare, key_falls_back_when_pkey_alloc_is_missing);
     add_pku_test(bare, key_create_without_memory_for_its_record_fails);
