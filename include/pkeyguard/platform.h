@@ -31,7 +31,8 @@
  *    fstat, read, lseek, getdents64, close
  *  - regions and heaps are created: mmap, munmap, madvise, mprotect, pkey_mprotect; LOCKED ones:
  *    mlock; SECRET ones: memfd_secret, ftruncate, getcpu, prlimit64, close; SEALED ones: mseal
- *  - pkeyguard_region_protect(), _associate(): mprotect, pkey_mprotect; _name(): prctl
+ *  - pkeyguard_region_protect(), _associate(): mprotect, pkey_mprotect, and prctl for code;
+ * _name(): prctl
  *  - pkeyguard_region_adopt(): mprotect, pkey_mprotect, prctl, openat, ioctl, newfstatat, read,
  * close
  *  - regions and heaps are destroyed: munmap, mprotect, pkey_mprotect, openat, pread64, close; for

@@ -181,8 +181,8 @@ pkeyguard_region_create_with(struct pkeyguard_key *key, const void *content, siz
  *  - -EBUSY: it overlaps a region or a region's guard pages, or carries a pkey
  *  - -EACCES: the mapping does not allow these page rights (under mprotect the first guard that
  *    would apply them gets this error instead); the mapping is sealed; a sandbox refuses the system
- *    call; /proc/self/smaps may not be read; or the memory is executable, the key is not dedicated,
- *    and the process may not make memory executable (PR_SET_MDWE)
+ *    call; /proc/self/smaps may not be read; or the memory is executable, the process may not make
+ *    memory executable (PR_SET_MDWE), and the key is not dedicated or prot lacks PROT_EXEC
  *  - -ENOTSUP: there is no /proc/self/smaps, or PROT_EXEC alone on a key that is not dedicated
  *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
  *
@@ -232,6 +232,8 @@ __attribute__((warn_unused_result)) int pkeyguard_region_destroy(struct pkeyguar
  *  - -EPERM: the region is SEALED, whatever the key
  *  - -EBUSY: a guard on the region is open, under mprotect
  *  - -ENOTSUP: the page rights are PROT_EXEC alone, and the new key is not dedicated
+ *  - -EACCES: also if the region has code, the new key is not dedicated, and the process may not
+ *    make memory executable (PR_SET_MDWE)
  *  - -ENOMEM, -EACCES, -EDEADLK: as for pkeyguard_region_create()
  *
  * Thread: any, with no other use of this region at the same time. Signal: not async-signal-safe.
@@ -250,6 +252,7 @@ __attribute__((warn_unused_result)) int pkeyguard_region_associate(struct pkeygu
  * Returns 0, or, with nothing changed:
  *  - -EINVAL: region is NULL, or prot has unknown bits
  *  - -EPERM: the region is SEALED
+ *  - -EACCES: also if prot would take PROT_EXEC from adopted memory for good (PR_SET_MDWE)
  *  - -ENOTSUP, -ENOMEM, -EACCES, -EDEADLK: as for pkeyguard_region_create()
  *
  * Thread: any, also while others use the region. Signal: not async-signal-safe. Since 0.1.

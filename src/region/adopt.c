@@ -51,13 +51,6 @@ static bool whole_pages_given(const void *address, size_t size)
            !__builtin_add_overflow((uintptr_t)address, size, &end);
 }
 
-/* True if a key of this kind would remove PROT_EXEC and later set it again, which MDWE forbids. */
-static bool would_lose_code(const struct pkeyguard_key *key, int prot)
-{
-    return prot & PROT_EXEC && (key == NULL || !key->enforcement->owns_pkey) &&
-           os_forbids_new_code();
-}
-
 int pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size, int prot,
                            unsigned flags, struct pkeyguard_region **ret_region)
 {
@@ -69,8 +62,8 @@ int pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size
     error = region_check_prot(prot, key);
     if (error == 0)
         error = inspect_memory(address, size, &prot_before);
-    if (error == 0 && would_lose_code(key, prot_before))
-        error = -EACCES;
+    if (error == 0)
+        error = region_check_code(prot_before, prot, key);
     if (error != 0)
         return error;
     error = library_lock();

@@ -187,6 +187,8 @@ int pkeyguard_region_associate(struct pkeyguard_region *region, struct pkeyguard
     if (key == pkeyguard_region_key(region))
         return 0;
     error = region_check_prot(region->pages.prot, key);
+    if (error == 0)
+        error = region_check_code(region->pages.prot, region->pages.prot, key);
     if (error != 0)
         return error;
     error = library_lock();
@@ -206,6 +208,9 @@ int pkeyguard_region_protect(struct pkeyguard_region *region, int prot)
     if (region->sealed)
         return -EPERM;
     error = region_check_prot(prot, region->head.key);
+    /* The owner of adopted memory gets it back with the page rights that it had. */
+    if (error == 0 && region->adopted)
+        error = region_check_code(region->prot_before, prot, region->head.key);
     return error != 0 ? error : key_set_prot(region->head.key, &region->pages, prot);
 }
 

@@ -20,6 +20,13 @@ int region_check_prot(int prot, const struct pkeyguard_key *key)
     return prot == PROT_EXEC && (key == NULL || !key->enforcement->owns_pkey) ? -ENOTSUP : 0;
 }
 
+int region_check_code(int needed, int prot, const struct pkeyguard_key *key)
+{
+    bool loses = !(prot & PROT_EXEC) || key == NULL || !key->enforcement->owns_pkey;
+
+    return needed & PROT_EXEC && loses && os_forbids_new_code() ? -EACCES : 0;
+}
+
 int region_join(struct pkeyguard_region *region, struct pkeyguard_key *key)
 {
     struct pkeyguard_key *before = region->head.key, *joined = key, *unused;

@@ -67,6 +67,13 @@ int region_check_unused(const struct pkeyguard_region *region);
 int region_check_prot(int prot, const struct pkeyguard_key *key);
 
 /*
+ * For pages that may have to get the page rights `needed` again. Returns 0, or -EACCES if they
+ * would lose PROT_EXEC for good: the process may not make memory executable, and `prot` lacks that
+ * right, or keys of this kind take it while they are closed.
+ */
+int region_check_code(int needed, int prot, const struct pkeyguard_key *key);
+
+/*
  * Runs in a fork child: finishes or undoes what another thread was changing in a region, and
  * withdraws the regions that fork did not copy.
  */

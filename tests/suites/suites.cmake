@@ -34,7 +34,7 @@ pkeyguard_suite(platform CHECKS 13 IN sanitizers valgrind guest-6.1 guest-mprote
     FILES test_platform.c sandbox.c)
 pkeyguard_suite(key CHECKS 26 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_key.c)
-pkeyguard_suite(region CHECKS 149 IN sanitizers valgrind guest-6.1 guest-mprotect reach
+pkeyguard_suite(region CHECKS 151 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c
         adoption.c lookup.c)
 pkeyguard_suite(guard CHECKS 108 IN sanitizers valgrind guest-mprotect reach

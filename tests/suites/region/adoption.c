@@ -514,6 +514,72 @@ START_TEST(adopting_the_own_stack_ends_the_process)
 }
 END_TEST
 
+/* Since Linux 6.3; <linux/prctl.h> of Debian 12 lacks them. */
+enum { SET_MDWE = 65, GET_MDWE = 66, REFUSE_EXEC_GAIN = 1 };
+
+static bool has_mdwe(void)
+{
+    return prctl(GET_MDWE, 0UL, 0UL, 0UL, 0UL) >= 0;
+}
+
+enum { CODE = PROT_READ | PROT_EXEC };
+
+static char *map_code(void)
+{
+    char *code = mmap(NULL, PAGE_BYTES, CODE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    ck_assert_ptr_ne(code, MAP_FAILED);
+    return code;
+}
+
+static void forbid_new_code(void)
+{
+    ck_assert_int_eq(prctl(SET_MDWE, (unsigned long)REFUSE_EXEC_GAIN, 0UL, 0UL, 0UL), 0);
+}
+
+/* The process can take the right to execute from memory, but never give it back. */
+START_TEST(code_is_not_lost_where_none_can_be_made)
+{
+    struct pkeyguard_key *key = new_key(PKEYGUARD_READ_ONLY, 0);
+    struct pkeyguard_key *software = new_key(PKEYGUARD_READ_ONLY, PKEYGUARD_KEY_SOFTWARE);
+    struct pkeyguard_key *virtual = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_VIRTUAL);
+    char *code = map_code();
+    struct pkeyguard_region *region;
+
+    forbid_new_code();
+    ck_assert_int_eq(pkeyguard_region_adopt(key, code, PAGE_BYTES, PROT_READ, 0, &region), -EACCES);
+    ck_assert_int_eq(pkeyguard_region_adopt(software, code, PAGE_BYTES, CODE, 0, &region), -EACCES);
+    ck_assert_int_eq(pkeyguard_region_adopt(key, code, PAGE_BYTES, CODE, 0, &region), 0);
+    ck_assert_int_eq(pkeyguard_region_associate(region, software), -EACCES);
+    ck_assert_int_eq(pkeyguard_region_associate(region, virtual), -EACCES);
+    ck_assert_int_eq(pkeyguard_region_associate(region, NULL), -EACCES);
+    ck_assert_int_eq(pkeyguard_region_protect(region, PROT_READ), -EACCES);
+    ck_assert_int_eq(pkeyguard_region_prot(region), CODE);
+    ck_assert_ptr_eq(pkeyguard_region_key(region), key);
+    destroy(region, key);
+    destroy(NULL, software);
+    destroy(NULL, virtual);
+    ck_assert_int_eq(mprotect(code, PAGE_BYTES, CODE), 0);
+}
+END_TEST
+
+/* A region that the library has mapped. Its owner may take the right to execute away. */
+START_TEST(code_of_a_region_is_not_lost_by_a_change_of_keys)
+{
+    struct pkeyguard_key *key = new_key(PKEYGUARD_READ_ONLY, 0);
+    struct pkeyguard_region *region;
+
+    ck_assert_int_eq(pkeyguard_region_create(key, PAGE_BYTES, CODE, 0, &region), 0);
+    forbid_new_code();
+    ck_assert_int_eq(pkeyguard_region_associate(region, NULL), -EACCES);
+    ck_assert_ptr_eq(pkeyguard_region_key(region), key);
+    ck_assert_int_eq(pkeyguard_region_protect(region, PROT_READ), 0);
+    ck_assert_int_eq(pkeyguard_region_protect(region, CODE), -EACCES);
+    ck_assert_int_eq(pkeyguard_region_associate(region, NULL), 0);
+    destroy(region, key);
+}
+END_TEST
+
 /* The kernel does not know PROCMAP_QUERY: the library reads /proc/self/smaps. */
 static void refuse_query(void)
 {
@@ -536,6 +602,14 @@ static void add_inspection(TCase *tests)
     tcase_add_test(tests, adoption_that_fails_half_way_is_undone);
 }
 
+static void add_mdwe_test(TCase *tests, const TTest *test)
+{
+    if (has_mdwe())
+        add_pku_test(tests, test);
+    else
+        add_test_if(false, "the kernel has no PR_SET_MDWE", tests, test);
+}
+
 void add_adoption(Suite *suite)
 {
     TCase *tests = add_case(suite, "adoption", NULL, NULL);
@@ -544,6 +618,8 @@ void add_adoption(Suite *suite)
     add_inspection(tests);
     add_inspection(without_query);
     tcase_add_test(tests, adopted_region_with_an_open_guard_is_not_destroyed);
+    add_mdwe_test(tests, code_is_not_lost_where_none_can_be_made);
+    add_mdwe_test(tests, code_of_a_region_is_not_lost_by_a_change_of_keys);
     tcase_add_loop_test(tests, memory_is_not_adopted_twice, 0, 3);
     add_pku_test(tests, memory_with_a_foreign_pkey_is_not_adopted);
     tcase_add_test(tests, adoption_fails_without_proc);
