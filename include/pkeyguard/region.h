@@ -110,6 +110,9 @@ struct pkeyguard_region_head {
  * writing: under PKU to the calling thread and to threads that have the key open, under mprotect to
  * every thread.
  *
+ * If the call fails and a sandbox refuses to unmap memory again, the memory stays mapped: without
+ * content, or inaccessible.
+ *
  * Returns 0, or:
  *  - -EINVAL: size is 0 or too large, prot or flags have unknown bits, or flags contradict each
  *    other

@@ -80,13 +80,23 @@ static int end_region(struct pkeyguard_region *region, bool still_open)
     return error;
 }
 
-static void require_ended(int error)
+/*
+ * Ends a region whose creation has failed. If a sandbox refuses to unmap the memory, it stays, but
+ * belongs to no region: it is empty, or no thread can access it. Else it stays in its key, closed.
+ */
+static void abandon_region(struct pkeyguard_region *region, bool empty, bool still_open)
 {
-    if (error != 0)
-        os_abort("a region can be neither created nor unmapped", NULL);
+    if (library_lock() != 0)
+        return;
+    if (mapping_give_up(region) == 0 || empty || region->pages.applied == PROT_NONE) {
+        if (still_open)
+            guard_counts_remove(&region->pages.guards, PKEYGUARD_READ_WRITE, GUARD_WIDENS);
+        region_end_record(region);
+    }
+    library_unlock();
 }
 
-/* Completes a region that has its memory and its key. On failure the region is destroyed. */
+/* Completes a region that has its memory and its key. On failure there is no region. */
 static int finish_region(struct pkeyguard_region *region, const void *content, bool filled,
                          int prot)
 {
@@ -94,7 +104,7 @@ static int finish_region(struct pkeyguard_region *region, const void *content, b
     int error = filled ? content_fill(region, content, &still_open) : 0;
 
     if (error != 0) {
-        require_ended(end_region(region, still_open));
+        abandon_region(region, true, still_open);
         return error;
     }
     if (filled)
@@ -103,8 +113,11 @@ static int finish_region(struct pkeyguard_region *region, const void *content, b
         error = mapping_seal(region);
         region->sealed = error == 0;
     }
-    if (error != 0)
-        require_ended(pkeyguard_region_destroy(region));
+    if (error != 0) {
+        bool empty = content_wipe(region, &still_open) == 0;
+
+        abandon_region(region, empty, still_open);
+    }
     return error;
 }
 

@@ -50,7 +50,7 @@ pkeyguard_suite(pitfalls CHECKS 16 IN sanitizers valgrind guest-6.1 reach
     FILES test_pitfalls.c)
 pkeyguard_suite(debug CHECKS 52 IN sanitizers valgrind guest-mprotect reach
     FILES test_debug.c misuse.c allowed.c unchecked.c)
-pkeyguard_suite(failures CHECKS 48 IN sanitizers reach
+pkeyguard_suite(failures CHECKS 91 IN sanitizers reach
     FILES test_failures.c)
 pkeyguard_suite(virtual CHECKS 196 IN sanitizers valgrind reach
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c

@@ -615,6 +615,30 @@ START_TEST(refused_advice_creates_nothing)
 }
 END_TEST
 
+enum { CALLS_OF_A_CREATION = 16 };
+
+/*
+ * A sandbox that begins while a region is made refuses all system calls from then on, also those
+ * that would undo what was done. That is an error like any other: the key can be used and destroyed
+ * as if there had been no region.
+ */
+START_TEST(creation_fails_when_nothing_can_be_undone)
+{
+    static const unsigned flags[] = {0, PKEYGUARD_KEY_SOFTWARE, PKEYGUARD_KEY_VIRTUAL};
+    struct pkeyguard_key *of = new_key(PKEYGUARD_NO_ACCESS, flags[_i % 3]);
+    struct pkeyguard_region *created = NULL;
+    int error;
+
+    fail_call(ANY_CALL, _i / 3, EPERM, 1 << 30);
+    error = pkeyguard_region_create_with(of, "content", 8, PROT_READ, PKEYGUARD_REGION_LOCKED,
+                                         &created);
+    ck_assert(stop_failing() == (error != 0));
+    ck_assert((created == NULL) == (error != 0));
+    destroy(created, NULL);
+    destroy(new_region(of), of);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("failures");
@@ -633,6 +657,8 @@ int main(void)
     tcase_add_test(tests, refused_flags_create_nothing);
     tcase_add_test(tests, refused_advice_creates_nothing);
     tcase_add_loop_test(tests, guard_without_memory_for_its_record_is_refused, 0, 2);
+    tcase_add_loop_test(tests, creation_fails_when_nothing_can_be_undone, 0,
+                        3 * CALLS_OF_A_CREATION);
     tcase_add_test(tests, operations_leak_nothing);
     tcase_add_test(tests, change_that_cannot_be_undone_aborts);
     tcase_add_test(first, first_key_and_region_without_memory_for_records_are_refused);
