@@ -69,7 +69,8 @@ void os_name(void *address, size_t length, const char *name);
 
 /*
  * Copies this process's memory from any address, even if it is unmapped or closed. Returns false if
- * some of it cannot be read.
+ * some of it cannot be read. Where process_vm_readv(2) is refused, it does not read closed memory,
+ * and no other thread may unmap the memory meanwhile.
  */
 bool os_peek(const void *address, void *buffer, size_t length);
 

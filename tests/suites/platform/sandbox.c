@@ -32,8 +32,9 @@ struct filter {
 enum { LOAD_WORD = 0x20, JUMP_IF_EQUAL = 0x15, RETURN = 0x06 };
 enum { NUMBER_OFFSET = 0 }; /* of struct seccomp_data's first member, the system call's number */
 enum { SET_FILTER = 1, EVERY_THREAD = 1 };
-#define ALLOW        0x7fff0000u
-#define KILL_PROCESS 0x80000000u
+#define ALLOW            0x7fff0000u
+#define KILL_PROCESS     0x80000000u
+#define FAIL_WITH(error) (0x00050000u | (error))
 
 #ifndef SYS_memfd_secret
 #define SYS_memfd_secret 447
@@ -69,6 +70,19 @@ static void enter_sandbox(const int *calls)
         }
     }
     steps[filter.length++] = (struct filter_step){RETURN, 0, 0, KILL_PROCESS};
+    EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    EXPECT(syscall(SYS_seccomp, SET_FILTER, EVERY_THREAD, &filter) == 0);
+}
+
+/* In every thread. This call alone fails from now on. */
+static void refuse_in_kernel(int call)
+{
+    struct filter_step steps[] = {{LOAD_WORD, 0, 0, NUMBER_OFFSET},
+                                  {JUMP_IF_EQUAL, 0, 1, (uint32_t)call},
+                                  {RETURN, 0, 0, FAIL_WITH(EPERM)},
+                                  {RETURN, 0, 0, ALLOW}};
+    struct filter filter = {.length = 4, .steps = steps};
+
     EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     EXPECT(syscall(SYS_seccomp, SET_FILTER, EVERY_THREAD, &filter) == 0);
 }
@@ -594,6 +608,38 @@ START_TEST(sandbox_kills)
 }
 END_TEST
 
+static void raise_and_open(int unused)
+{
+    (void)unused;
+    open_all();
+}
+
+static void open_in_handler_and_outside(void)
+{
+    signal(SIGUSR1, raise_and_open);
+    raise(SIGUSR1);
+    open_all();
+}
+
+/* Before it opens its first virtual key, the library searches its stack. */
+static void open_in_older_thread(void *refused)
+{
+    start_thread(*(int *)refused == SYS_process_vm_readv ? open_in_handler_and_outside : open_all);
+    make_bound_virtual();
+    refuse_in_kernel(*(int *)refused);
+    run_in_thread();
+    open_all();
+}
+
+/* Each of these calls has another way where a sandbox refuses it. */
+START_TEST(virtual_keys_do_without_a_call)
+{
+    static int refused[] = {SYS_process_vm_readv, SYS_unshare};
+
+    assert_ends(open_in_older_thread, &refused[_i], "", 0);
+}
+END_TEST
+
 /* The lists are for glibc on x86-64; sanitizers and valgrind make calls of their own. */
 void add_sandbox(Suite *suite)
 {
@@ -603,5 +649,6 @@ void add_sandbox(Suite *suite)
         return;
     tcase_add_loop_test(tests, phase_makes_no_other_system_call, 0, PHASES);
     add_pku_loop_test(tests, phase_under_pku_makes_no_other_system_call, 0, PKU_PHASES);
+    add_pku_loop_test(tests, virtual_keys_do_without_a_call, 0, 2);
     tcase_add_test(tests, sandbox_kills);
 }
