@@ -117,5 +117,7 @@ int heap_directory_withdraw(struct pkeyguard_heap *heap)
 
 struct pkeyguard_heap *pkeyguard_heap_of(const void *object)
 {
-    return registry_owner(&heap_directory.heaps, object);
+    struct pkeyguard_heap *heap = registry_owner(&heap_directory.heaps, object);
+
+    return heap == NULL || pages_absent(&heap->region->pages) ? NULL : heap;
 }

@@ -7,5 +7,6 @@ int main(void)
     Suite *suite = suite_create("processes");
 
     add_locks(suite);
+    add_memory(suite);
     return run_suite(suite);
 }

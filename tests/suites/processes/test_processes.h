@@ -41,10 +41,6 @@ void finish_other(void);
 
 /* The files of the suite. */
 void add_locks(Suite *suite);
-void add_guards(Suite *suite);
-void add_first_calls(Suite *suite);
-void add_threads(Suite *suite);
 void add_memory(Suite *suite);
-void add_fork_handlers(Suite *suite);
 
 #endif
