@@ -66,7 +66,14 @@ enum { PROCMAP_READABLE = 1, PROCMAP_WRITABLE = 2, PROCMAP_EXECUTABLE = 4 };
 
 size_t os_page_size(void)
 {
-    return (size_t)sysconf(_SC_PAGESIZE);
+    static atomic_size_t known; /* sysconf(3) takes some 50 instructions */
+    size_t size = atomic_load_explicit(&known, memory_order_relaxed);
+
+    if (size == 0) {
+        size = (size_t)sysconf(_SC_PAGESIZE);
+        atomic_store_explicit(&known, size, memory_order_relaxed);
+    }
+    return size;
 }
 
 static int map_anonymous(size_t length, int prot, int flags, void **ret_address)

@@ -17,30 +17,34 @@ void pages_abort_unrestored(void)
     os_abort("cannot restore page rights after a failed change", NULL);
 }
 
-/*
- * with_pkey: use pkey_mprotect(2). A machine without PKU refuses that call, even with pkey 0.
- * *ret_done: after a failure, the bytes before the part at which the kernel stopped.
- */
+/* with_pkey: use pkey_mprotect(2). A machine without PKU refuses that call, even with pkey 0. */
+static int protect_part(char *start, const char *end, int prot, int pkey, bool with_pkey)
+{
+    size_t length = (size_t)(end - start);
+
+    return with_pkey ? os_protect_with_pkey(start, length, prot, pkey)
+                     : os_protect(start, length, prot);
+}
+
+/* *ret_done: after a failure, the bytes before the part at which the kernel stopped. */
 static int protect_parts(const struct pages *pages, int prot, int pkey, bool with_pkey,
                          size_t *ret_done)
 {
-    size_t length = pages_span(pages), page = os_page_size();
-    /* the part before the gap */
-    size_t first = pages->gap == 0 ? length : pages->margin + pages->gap;
-    char *start = pages_start(pages);
-    int error;
+    char *start = pages_start(pages), *end = start + pages_span(pages);
 
+    *ret_done = 0;
     if (pages_absent(pages))
         return 0;
-    for (size_t done = 0, part = first; done < length; done += part + page, part = length - done) {
-        error = with_pkey ? os_protect_with_pkey(start + done, part, prot, pkey)
-                          : os_protect(start + done, part, prot);
-        if (error != 0) {
-            *ret_done = done;
+    if (pages->gap != 0) {
+        char *gap = pages->address + pages->gap;
+        int error = protect_part(start, gap, prot, pkey, with_pkey);
+
+        if (error != 0)
             return error;
-        }
+        *ret_done = (size_t)(gap - start) + os_page_size();
+        start = gap + os_page_size();
     }
-    return 0;
+    return protect_part(start, end, prot, pkey, with_pkey);
 }
 
 static int protect_pages(const struct pages *pages, int prot, int pkey, bool with_pkey)

@@ -292,6 +292,8 @@ static NEEDS_LIBRARY_LOCK int close_some_pkey(void)
 /* Returns the closed pkey that eviction.h puts first, or 0. */
 static NEEDS_LIBRARY_LOCK int first_closed_pkey(void)
 {
+    if (pool.closed == 0)
+        return 0;
     for_each_pkey_of_pool(pkey)
     {
         if (pool.closed & PKEY_BITS(pkey))
