@@ -315,6 +315,13 @@ int os_touch(void *address, size_t length)
     return 0;
 }
 
+int os_prefer_huge_pages(void *address, size_t length)
+{
+    if (madvise(address, length, MADV_HUGEPAGE) == 0)
+        return 0;
+    return errno == EINVAL ? -ENOTSUP : advice_error();
+}
+
 /* The kernel's words for pages: one of 64 bits for each (proc(5), /proc/PID/pagemap). */
 enum { PAGEMAP_WORDS = 256, FEW_PAGES = 16 };
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)

@@ -123,6 +123,9 @@ int os_lock(void *address, size_t length);
  */
 int os_touch(void *address, size_t length);
 
+/* Asks for huge pages (MADV_HUGEPAGE). -ENOTSUP: the kernel has none; -ENOMEM, -EACCES. */
+int os_prefer_huge_pages(void *address, size_t length);
+
 /* Overwrites memory with zeros. Skips pages that were never used. */
 void os_wipe(void *address, size_t length);
 

@@ -2,6 +2,7 @@
 #include "region/mapping.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <sys/mman.h>
 
 #include "base/os.h"
@@ -16,6 +17,9 @@ enum {
     GUARDS_APART = PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_FORK_WIPE |
                    PKEYGUARD_REGION_SEALED
 };
+
+/* Where pages are 4 KiB. */
+enum { HUGE_PAGE = 2 << 20 };
 
 /*
  * If the kernel refuses such guards for this mapping, ordinary pages without page rights serve
@@ -47,6 +51,8 @@ static int apply_flags(struct pkeyguard_region *region, unsigned flags, bool gua
         error = os_reserve_secret(pages->address, pages->length);
     if (error == 0 && guards_inside)
         error = install_guards(region);
+    if (error == 0 && flags & PKEYGUARD_REGION_HUGE_PAGES)
+        error = os_prefer_huge_pages(mapping_start(region), mapping_length(region));
     if (error == 0 && !(flags & PKEYGUARD_REGION_DUMPABLE))
         error = os_exclude_from_dumps(pages_start(pages), pages_span(pages));
     if (error == 0)
@@ -91,32 +97,67 @@ static bool lay_out(struct pkeyguard_region *region, size_t size, size_t annex_s
            !__builtin_add_overflow(pages->length, annex_length, &pages->length);
 }
 
+/*
+ * If a region starts at a multiple of a huge page's size, huge pages can serve its whole parts. A
+ * heap's region, which has an annex, commits little memory at a time, so only if it is asked for.
+ */
+static size_t alignment_of(const struct pkeyguard_region *region)
+{
+    bool whole = region->annex == 0 || region->flags & PKEYGUARD_REGION_HUGE_PAGES;
+
+    return whole && region->pages.length >= HUGE_PAGE ? HUGE_PAGE : os_page_size();
+}
+
+static int unmap_unless_empty(char *start, const char *end)
+{
+    return start == end ? 0 : os_unmap(start, (size_t)(end - start));
+}
+
+/*
+ * Reserves address space for the region and its guard pages, and sets its address. Leaves at least
+ * `apart` bytes after it unmapped.
+ */
+static int reserve_aligned(struct pkeyguard_region *region, bool committed, size_t apart)
+{
+    size_t alignment = alignment_of(region), reserved;
+    size_t more = 2 * region->guard_size + alignment - os_page_size() + apart;
+    char *all, *start, *end;
+    void *address;
+    int error;
+
+    if (__builtin_add_overflow(region->pages.length, more, &reserved))
+        return -EINVAL;
+    error = committed ? os_reserve(reserved, &address) : os_reserve_uncommitted(reserved, &address);
+    if (error != 0)
+        return error;
+    all = address;
+    end = all + reserved;
+    start = all + (alignment - 1 - ((uintptr_t)all + region->guard_size - 1) % alignment);
+    error = unmap_unless_empty(all, start);
+    if (error != 0) {
+        os_unmap(all, reserved);
+        return error;
+    }
+    error = unmap_unless_empty(start + mapping_length(region), end);
+    if (error != 0)
+        os_unmap(start, (size_t)(end - start));
+    region->pages.address = region->head.address = start + region->guard_size;
+    return error;
+}
+
 int mapping_create(struct pkeyguard_region *region, size_t size, size_t annex_size, unsigned flags)
 {
     bool guarded = !(flags & PKEYGUARD_REGION_NO_GUARD_PAGES);
     bool guards_inside = guarded && !(flags & GUARDS_APART) && os_has_guards();
-    size_t apart = guards_inside ? os_page_size() : 0; /* an unmapped page after the region */
-    size_t reserved;
-    void *address;
     int error;
 
     region->guard_size = guarded ? os_page_size() : 0;
-    if (!lay_out(region, size, annex_size) ||
-        __builtin_add_overflow(region->pages.length, 2 * region->guard_size + apart, &reserved))
+    if (!lay_out(region, size, annex_size))
         return -EINVAL;
-    error = annex_size == 0 ? os_reserve(reserved, &address)
-                            : os_reserve_uncommitted(reserved, &address);
+    error = reserve_aligned(region, annex_size == 0, guards_inside ? os_page_size() : 0);
     if (error != 0)
         return error;
-    region->head.address = (char *)address + region->guard_size;
-    region->pages.address = region->head.address;
     region->pages.applied = PROT_NONE;
-    if (apart != 0)
-        error = os_unmap(mapping_start(region) + mapping_length(region), apart);
-    if (error != 0) {
-        os_unmap(address, reserved);
-        return error;
-    }
     if (annex_size != 0)
         os_commit_on_use(mapping_start(region), mapping_length(region));
     error = apply_flags(region, flags, guards_inside);

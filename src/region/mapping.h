@@ -8,6 +8,9 @@
  * With guard pages inside the mapping (MADV_GUARD_INSTALL) a region is one mapping instead of
  * three. The kernel might merge two such regions that are adjacent, and then split and merge them
  * at each change of page rights. An unmapped page between them prevents that.
+ *
+ * The pages of a region of 2 MiB or more start at a multiple of 2 MiB. With an annex they do so
+ * only with PKEYGUARD_REGION_HUGE_PAGES.
  */
 #ifndef MAPPING_H
 #define MAPPING_H
@@ -16,7 +19,8 @@
 
 /*
  * Maps the region as the flags ask, without page rights. On error nothing stays mapped. -EINVAL:
- * size is 0, or too large to round up; -ENOMEM; -ENOTSUP: the kernel has no secret memory.
+ * size is 0, or too large to round up; -ENOMEM; -ENOTSUP: the kernel has no secret memory, or no
+ * huge pages.
  */
 int mapping_create(struct pkeyguard_region *region, size_t size, size_t annex_size, unsigned flags);
 

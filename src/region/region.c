@@ -12,7 +12,7 @@
 enum {
     REGION_FLAGS = PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_DUMPABLE |
                    PKEYGUARD_REGION_FORK_WIPE | PKEYGUARD_REGION_NO_FORK | PKEYGUARD_REGION_SEALED |
-                   PKEYGUARD_REGION_NO_GUARD_PAGES
+                   PKEYGUARD_REGION_NO_GUARD_PAGES | PKEYGUARD_REGION_HUGE_PAGES
 };
 
 static int check_flags(unsigned flags, const struct pkeyguard_key *key)
@@ -22,7 +22,8 @@ static int check_flags(unsigned flags, const struct pkeyguard_key *key)
     if (flags & PKEYGUARD_REGION_FORK_WIPE &&
         flags & (PKEYGUARD_REGION_NO_FORK | PKEYGUARD_REGION_SECRET))
         return -EINVAL;
-    if (flags & PKEYGUARD_REGION_SECRET && flags & PKEYGUARD_REGION_DUMPABLE)
+    if (flags & PKEYGUARD_REGION_SECRET &&
+        flags & (PKEYGUARD_REGION_DUMPABLE | PKEYGUARD_REGION_HUGE_PAGES))
         return -EINVAL;
     /* Keys of other kinds close their regions by changing the mappings, which sealing forbids. */
     if (flags & PKEYGUARD_REGION_SEALED && (key == NULL || !key->enforcement->owns_pkey))

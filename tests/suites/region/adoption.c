@@ -249,7 +249,8 @@ START_TEST(refused_adoption_changes_nothing)
         {address, PAGE_BYTES, PAGE_RW, PKEYGUARD_REGION_FORK_WIPE},
         {address, PAGE_BYTES, PAGE_RW, PKEYGUARD_REGION_NO_FORK},
         {address, PAGE_BYTES, PAGE_RW, PKEYGUARD_REGION_SEALED},
-        {address, PAGE_BYTES, PAGE_RW, 128},
+        {address, PAGE_BYTES, PAGE_RW, PKEYGUARD_REGION_HUGE_PAGES},
+        {address, PAGE_BYTES, PAGE_RW, 256},
     };
     struct mapping before = mapping_of(address), after;
     struct pkeyguard_region *region = NULL;

@@ -92,10 +92,11 @@ START_TEST(bad_arguments_create_nothing)
         {1, 8, 0},
         {1, -1, 0},
         {1, PAGE_RW, 1u << 31},
-        {1, PAGE_RW, 128},
+        {1, PAGE_RW, 256},
         {1, PAGE_RW, PKEYGUARD_REGION_FORK_WIPE | PKEYGUARD_REGION_NO_FORK},
         {1, PAGE_RW, PKEYGUARD_REGION_FORK_WIPE | PKEYGUARD_REGION_SECRET},
         {1, PAGE_RW, PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_DUMPABLE},
+        {1, PAGE_RW, PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_HUGE_PAGES},
         {0, PAGE_RW, PKEYGUARD_REGION_LOCKED},
     };
     struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0);

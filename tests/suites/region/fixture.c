@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Helpers for the files of this suite. */
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "test_region.h"
 
@@ -9,6 +11,7 @@ const unsigned each_flag[FLAGS] = {0,
                                    PKEYGUARD_REGION_DUMPABLE,
                                    PKEYGUARD_REGION_FORK_WIPE,
                                    PKEYGUARD_REGION_NO_FORK,
+                                   PKEYGUARD_REGION_HUGE_PAGES,
                                    PKEYGUARD_REGION_SECRET};
 
 int supported_flags(void)
@@ -50,6 +53,25 @@ void assert_guard_pages(const struct pkeyguard_region *region, unsigned flags, b
                 assert_denied(access, ends[i], key);
         }
     }
+}
+
+int bytes_of_mapping(const void *address)
+{
+    char line[512];
+    unsigned long start, end;
+
+    read_smaps(address, NULL, line, sizeof(line));
+    ck_assert_int_eq(sscanf(line, "%lx-%lx", &start, &end), 2);
+    return (int)(end - start);
+}
+
+bool has_vm_flag(const void *address, const char *flag)
+{
+    char flags[256];
+
+    read_smaps(address, "VmFlags:", flags, sizeof(flags));
+    ck_assert_str_ne(flags, "");
+    return strstr(flags, flag) != NULL;
 }
 
 void write_secret(char *secret)

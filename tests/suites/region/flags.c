@@ -20,15 +20,6 @@
 #include "failing.h"
 #include "test_region.h"
 
-static bool has_vm_flag(const void *address, const char *flag)
-{
-    char flags[256];
-
-    read_smaps(address, "VmFlags:", flags, sizeof(flags));
-    ck_assert_str_ne(flags, "");
-    return strstr(flags, flag) != NULL;
-}
-
 START_TEST(only_dumpable_regions_are_marked_for_dumps)
 {
     struct pkeyguard_region *region = region_with_flags(NULL, 1, each_flag[_i]);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* The inaccessible pages around a region. */
-#include <stdio.h>
 #include <unistd.h>
 
 #include "test_region.h"
@@ -37,16 +36,6 @@ START_TEST(access_beyond_either_end_faults)
     destroy(region, key);
 }
 END_TEST
-
-static int bytes_of_mapping(const void *address)
-{
-    char line[512];
-    unsigned long start, end;
-
-    read_smaps(address, NULL, line, sizeof(line));
-    ck_assert_int_eq(sscanf(line, "%lx-%lx", &start, &end), 2);
-    return (int)(end - start);
-}
 
 /*
  * Where guard pages are inside, a region is one mapping, and neighbours do not merge with it or

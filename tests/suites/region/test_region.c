@@ -13,5 +13,6 @@ int main(void)
     add_seals(suite);
     add_adoption(suite);
     add_lookup(suite);
+    add_huge_pages(suite);
     return run_suite(suite);
 }

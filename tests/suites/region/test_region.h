@@ -6,7 +6,7 @@
 #include "support.h"
 
 /* Each flag that a region on any key can have by itself. PKEYGUARD_REGION_SECRET is last. */
-enum { SECRET_FLAG = 5, FLAGS = 6 };
+enum { SECRET_FLAG = 6, FLAGS = 7 };
 extern const unsigned each_flag[FLAGS];
 
 /* How many of them the kernel supports: all, or all but the last. */
@@ -21,6 +21,12 @@ bool guard_pages_inside(unsigned flags);
 /* The page before the region and the page after it fault as guard pages do. */
 void assert_guard_pages(const struct pkeyguard_region *region, unsigned flags, bool open);
 
+/* How many bytes the mapping has that holds an address. */
+int bytes_of_mapping(const void *address);
+
+/* Whether smaps lists this flag, such as " lo", for the mapping that holds an address. */
+bool has_vm_flag(const void *address, const char *flag);
+
 /* 64 bytes that this process and its program have nowhere else. */
 void write_secret(char *secret);
 bool is_secret(const char *bytes);
@@ -33,5 +39,6 @@ void add_flags(Suite *suite);
 void add_seals(Suite *suite);
 void add_adoption(Suite *suite);
 void add_lookup(Suite *suite);
+void add_huge_pages(Suite *suite);
 
 #endif
