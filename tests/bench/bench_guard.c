@@ -9,7 +9,7 @@
 
 #include <pkeyguard.h>
 
-enum { PAGE = 4096, MANY_PAGES = 256, PAGE_RW = PROT_READ | PROT_WRITE };
+enum { PAGE = 4096, MANY_PAGES = 256, MOST_PAGES = 1024, PAGE_RW = PROT_READ | PROT_WRITE };
 
 static struct pkeyguard_key *key;
 static struct pkeyguard_region *region, *one_page, *many_pages;
@@ -145,11 +145,11 @@ static const struct bench_row nested_rows[] = {
  * such regions: their cost depends on the neighbouring mappings, so these are the same for all
  * rows.
  */
-static struct pkeyguard_region *software_region(size_t size)
+static struct pkeyguard_region *software_region(size_t size, unsigned flags)
 {
     struct pkeyguard_region *created;
 
-    bench_require(pkeyguard_region_create(NULL, size, PAGE_RW, 0, &created) == 0,
+    bench_require(pkeyguard_region_create(NULL, size, PAGE_RW, flags, &created) == 0,
                   "pkeyguard_region_create");
     pkeyguard_scoped_write (char, bytes, created) {
         memset(bytes, 1, size);
@@ -166,9 +166,9 @@ static void create_keyed_region(void)
     key_number = pkeyguard_key_number(key);
     deny_bits = 3u << (2 * key_number);
     number = pkeyguard_region_unsafe_address(region);
-    one_page = software_region(PAGE);
+    one_page = software_region(PAGE, 0);
     page = pkeyguard_region_unsafe_address(one_page);
-    many_pages = software_region(MANY_PAGES * (size_t)PAGE);
+    many_pages = software_region(MANY_PAGES * (size_t)PAGE, 0);
     pages = pkeyguard_region_unsafe_address(many_pages);
 }
 
@@ -213,11 +213,11 @@ static void sodium_pair(unsigned count)
     }
 }
 
-static void create_software_region(unsigned page_count)
+static void create_software_region(unsigned page_count, unsigned flags)
 {
     size_t size = page_count * (size_t)PAGE;
 
-    region = software_region(size);
+    region = software_region(size, flags);
     number = pkeyguard_region_unsafe_address(region);
     bench_require(sodium_init() >= 0, "sodium_init");
     sodium = sodium_malloc(size);
@@ -228,12 +228,22 @@ static void create_software_region(unsigned page_count)
 
 static void create_small_software_region(void)
 {
-    create_software_region(1);
+    create_software_region(1, 0);
 }
 
 static void create_large_software_region(void)
 {
-    create_software_region(MANY_PAGES);
+    create_software_region(MANY_PAGES, 0);
+}
+
+static void create_largest_software_region(void)
+{
+    create_software_region(MOST_PAGES, 0);
+}
+
+static void create_software_region_of_huge_pages(void)
+{
+    create_software_region(MOST_PAGES, PKEYGUARD_REGION_HUGE_PAGES);
 }
 
 static void destroy_software_region(void)
@@ -241,6 +251,11 @@ static void destroy_software_region(void)
     sodium_free(sodium);
     bench_require(pkeyguard_region_destroy(region) == 0, "pkeyguard_region_destroy");
 }
+
+static const struct bench_row largest_software_rows[] = {
+    {"write scope", write_scope, .at_most = 1.05},
+    {0},
+};
 
 static const struct bench_row software_rows[] = {
     {"write scope", write_scope, .at_most = 1.05},
@@ -275,5 +290,19 @@ const struct bench_group bench_groups[] = {
      .tear_down = destroy_software_region,
      .baseline = raw_pair,
      .rows = software_rows},
+    {.name = "mprotect enforcement, 4 MiB",
+     .unit = TIME_RATIO,
+     .baseline_name = "two `mprotect`",
+     .set_up = create_largest_software_region,
+     .tear_down = destroy_software_region,
+     .baseline = raw_pair,
+     .rows = largest_software_rows},
+    {.name = "mprotect enforcement, 4 MiB of huge pages",
+     .unit = TIME_RATIO,
+     .baseline_name = "two `mprotect`",
+     .set_up = create_software_region_of_huge_pages,
+     .tear_down = destroy_software_region,
+     .baseline = raw_pair,
+     .rows = largest_software_rows},
     {0},
 };

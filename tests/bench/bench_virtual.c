@@ -3,6 +3,7 @@
 #include "bench.h"
 
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +13,12 @@
 
 /* MISSED is more keys than there are pkeys: if they are used in turn, every use is a miss. */
 enum { PAGE = 4096, PAGE_RW = PROT_READ | PROT_WRITE, MISSED = 18, MOST_KEYS = 1000 };
+enum { HUGE_PAGE = 2 << 20, LARGE_PAGES = 1024 }; /* LARGE_PAGES: two huge ones */
 
 static struct pkeyguard_key *keys[MOST_KEYS];
 static struct pkeyguard_region *regions[MOST_KEYS];
 static size_t key_count, size; /* size: bytes of each region */
+static unsigned region_flags;  /* of each region */
 static size_t next_missed;
 static volatile int plain;
 static volatile int *volatile plain_pointer = &plain; /* loaded for each access, as a region's is */
@@ -94,7 +97,8 @@ static void create_keys(size_t count, size_t region_size)
         bench_require(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_VIRTUAL, &keys[i]) ==
                           0,
                       "pkeyguard_key_create");
-        bench_require(pkeyguard_region_create(keys[i], size, PAGE_RW, 0, &regions[i]) == 0,
+        bench_require(pkeyguard_region_create(keys[i], size, PAGE_RW, region_flags, &regions[i]) ==
+                          0,
                       "pkeyguard_region_create");
         pkeyguard_scoped_write (char, bytes, regions[i])
             memset(bytes, 1, size);
@@ -114,17 +118,22 @@ static void create_one_key(void)
     create_keys(1, PAGE);
 }
 
-/* Maps size bytes, with an inaccessible page on each side as a region has. */
+/* Maps size bytes, aligned and with an inaccessible page on each side as a region has. What it maps
+ * to align them stays reserved. */
 static volatile char *map_raw(void)
 {
-    char *mapping =
-        mmap(NULL, size + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    size_t alignment = size >= HUGE_PAGE ? HUGE_PAGE : PAGE;
+    char *mapping = mmap(NULL, size + alignment + PAGE, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *start = mapping + (alignment - (uintptr_t)mapping % alignment);
 
     bench_require(mapping != MAP_FAILED, "mmap");
-    bench_require(mprotect(mapping + PAGE, size, PAGE_RW) == 0, "mprotect");
-    memset(mapping + PAGE, 1, size);
-    bench_require(mprotect(mapping + PAGE, size, PROT_NONE) == 0, "mprotect");
-    return mapping + PAGE;
+    if (region_flags & PKEYGUARD_REGION_HUGE_PAGES)
+        bench_require(madvise(start, size, MADV_HUGEPAGE) == 0, "madvise");
+    bench_require(mprotect(start, size, PAGE_RW) == 0, "mprotect");
+    memset(start, 1, size);
+    bench_require(mprotect(start, size, PROT_NONE) == 0, "mprotect");
+    return start;
 }
 
 /* raw_pkey is the one pkey that virtual keys leave free. */
@@ -185,6 +194,23 @@ static void destroy_missed_and_sleeper(void)
         create_missed(pages);                           \
         create_sleeper();                               \
     }
+static void create_missed_large(void)
+{
+    create_missed(LARGE_PAGES);
+}
+
+static void create_missed_huge(void)
+{
+    region_flags = PKEYGUARD_REGION_HUGE_PAGES;
+    create_missed(LARGE_PAGES);
+}
+
+static void destroy_missed_huge(void)
+{
+    destroy_missed();
+    region_flags = 0;
+}
+
 SET_UP_MISSED(1)
 SET_UP_MISSED(16)
 SET_UP_MISSED(256)
@@ -301,6 +327,18 @@ static const struct bench_row miss_beside_sleeper_rows[] = {
     {0},
 };
 
+static const struct bench_row large_rows[] = {
+    {"write scope", use_next_missed, .writes = 2},
+    {"two `pkey_mprotect`", two_pkey_mprotect, .writes = 0},
+    {0},
+};
+
+static const struct bench_row huge_rows[] = {
+    {"write scope", use_next_missed, .writes = 2, .at_most = 8700},
+    {"two `pkey_mprotect`", two_pkey_mprotect, .writes = 0},
+    {0},
+};
+
 static const struct bench_row drawn_rows[] = {
     {uniform.name, use_uniform, .at_most = 0},
     {zipf.name, use_zipf, .at_most = 0},
@@ -308,7 +346,7 @@ static const struct bench_row drawn_rows[] = {
     {0},
 };
 
-/* Every seventh miss costs more than the others, so the costs repeat after 7 operations. */
+/* Every fifth miss costs more than the others, so the costs repeat after 5 operations. */
 #define MISS(pages, text)                                                                     \
     {                                                                                         \
         .name = "virtual key that must get a pkey, " text,                                    \
@@ -318,13 +356,13 @@ static const struct bench_row drawn_rows[] = {
         .tear_down = destroy_missed,                                                          \
         .baseline = two_pkey_mprotect,                                                        \
         .rows = miss_rows,                                                                    \
-        .operations = 7,                                                                      \
+        .operations = 5,                                                                      \
     },                                                                                        \
     {                                                                                         \
         .name = "virtual key that must get a pkey, another thread asleep, " text,             \
         .unit = INSTRUCTION_RATIO, .baseline_name = "two `pkey_mprotect`",                    \
         .set_up = create_missed_and_sleeper_##pages, .tear_down = destroy_missed_and_sleeper, \
-        .baseline = two_pkey_mprotect, .rows = miss_beside_sleeper_rows, .operations = 7,     \
+        .baseline = two_pkey_mprotect, .rows = miss_beside_sleeper_rows, .operations = 5,     \
     }
 
 #define DRAWN(count, text)                                                              \
@@ -344,6 +382,20 @@ const struct bench_group bench_groups[] = {
     MISS(1, "1 page"),
     MISS(16, "16 pages"),
     MISS(256, "256 pages"),
+    {.name = "virtual key that must get a pkey, 4 MiB",
+     .unit = INSTRUCTIONS,
+     .set_up = create_missed_large,
+     .tear_down = destroy_missed,
+     .baseline = store,
+     .rows = large_rows,
+     .operations = 5},
+    {.name = "virtual key that must get a pkey, 4 MiB of huge pages",
+     .unit = INSTRUCTIONS,
+     .set_up = create_missed_huge,
+     .tear_down = destroy_missed_huge,
+     .baseline = store,
+     .rows = huge_rows,
+     .operations = 5},
     DRAWN(16, "16"),
     DRAWN(32, "32"),
     DRAWN(100, "100"),
