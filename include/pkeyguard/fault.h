@@ -49,7 +49,8 @@ struct pkeyguard_fault {
         rights;           /* on the region: with a pkey the faulting thread's, else the process's */
     int key_number;       /* the pkey, or -1 */
     void *address;        /* the first byte that could not be accessed */
-    ptrdiff_t offset;     /* bytes from the region's start; negative before it */
+    ptrdiff_t offset;     /* bytes from the region's start; negative before it, also in the slack
+                             of a PKEYGUARD_REGION_END_ALIGNED region */
     char region_name[64]; /* empty if the region has no name */
     size_t region_size;   /* bytes asked for at creation */
     bool initial_rights;  /* the rights are those that the kernel gives to signal handlers and to

@@ -245,7 +245,8 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
  * The scopes. T is the type of the object and name the pointer to it, which the macro declares. If
  * the guard cannot be acquired, scoped_* and auto_* print one line on stderr and abort, and try_*
  * run their else branch with errno set. A type larger than the region, or an object that is not
- * wholly inside it, is such a failure, with EINVAL. Each argument is evaluated once. Since 0.1.
+ * wholly inside it, is such a failure, with EINVAL; so is a type that needs more alignment than its
+ * place in a PKEYGUARD_REGION_END_ALIGNED region has. Each argument is evaluated once. Since 0.1.
  */
 
 /* Opens the region for the block that follows. `name` points to the region's start. */
@@ -325,14 +326,16 @@ enum {
     PKEYGUARD_GUARD_OF_KEY = 4,    /* of a whole key, not of a region */
     PKEYGUARD_GUARD_RESTRICTS = 8, /* narrows */
     PKEYGUARD_GUARD_MAY_FAIL = 16, /* a try form */
-    PKEYGUARD_GUARD_BARE = 32      /* not a scope */
+    PKEYGUARD_GUARD_BARE = 32,     /* not a scope */
+    PKEYGUARD_GUARD_ALIGNMENT = 8  /* not a flag: from this bit on, log2 of the type's alignment */
 };
 
 /*
  * Slow path, for everything that the fast path does not handle: keys that are not dedicated,
  * narrowing, a pkey with access-disable alone (as in signal handlers), and bad arguments.
  *
- * open: opens a region or key (target). The size bytes from offset on must be inside the region.
+ * open: opens a region or key (target). The size bytes from offset on must be inside the region,
+ * and aligned as flags say if the region is END_ALIGNED.
  * `where` is a file and line. It returns what has to be undone, and in address:
  *  - of a bare guard: 0 or -errno
  *  - of a try form that fails: NULL; errno is set
@@ -564,37 +567,32 @@ static inline size_t pkeyguard_guard_offset(const struct pkeyguard_region *regio
 
 static inline void *pkeyguard_scope_open(struct pkeyguard_guard *guard,
                                          struct pkeyguard_region *region, size_t size,
-                                         enum pkeyguard_rights rights, const char *where)
+                                         unsigned flags, const char *where)
 {
-    return pkeyguard_guard_open_region(region, size, 0, where, rights, guard);
+    return pkeyguard_guard_open_region(region, size, 0, where, flags, guard);
 }
 
 static inline void *pkeyguard_scope_open_at(struct pkeyguard_guard *guard,
                                             struct pkeyguard_region *region, const void *pointer,
-                                            size_t size, enum pkeyguard_rights rights,
-                                            const char *where)
+                                            size_t size, unsigned flags, const char *where)
 {
     return pkeyguard_guard_open_region(region, size, pkeyguard_guard_offset(region, pointer), where,
-                                       rights, guard);
+                                       flags, guard);
 }
 
 static inline void *pkeyguard_scope_try_open(struct pkeyguard_guard *guard,
                                              struct pkeyguard_region *region, size_t size,
-                                             enum pkeyguard_rights rights, const char *where)
+                                             unsigned flags, const char *where)
 {
-    unsigned flags = rights;
-
     return pkeyguard_guard_open_region(region, size, 0, where, flags | PKEYGUARD_GUARD_MAY_FAIL,
                                        guard);
 }
 
 static inline void *pkeyguard_scope_try_open_at(struct pkeyguard_guard *guard,
                                                 struct pkeyguard_region *region,
-                                                const void *pointer, size_t size,
-                                                enum pkeyguard_rights rights, const char *where)
+                                                const void *pointer, size_t size, unsigned flags,
+                                                const char *where)
 {
-    unsigned flags = rights;
-
     return pkeyguard_guard_open_region(region, size, pkeyguard_guard_offset(region, pointer), where,
                                        flags | PKEYGUARD_GUARD_MAY_FAIL, guard);
 }
@@ -629,16 +627,24 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
 #define PKEYGUARD_AT_LINE_(line) __FILE__ ":" PKEYGUARD_STRING_(line)
 #define PKEYGUARD_HERE_          PKEYGUARD_AT_LINE_(__LINE__)
 
-#define PKEYGUARD_OPEN_(T, name, region, rights) \
-    pkeyguard_scope_open(&PKEYGUARD_NAME_(name), region, sizeof(T), rights, PKEYGUARD_HERE_)
-#define PKEYGUARD_OPEN_AT_(T, name, region, pointer, rights)                            \
-    pkeyguard_scope_open_at(&PKEYGUARD_NAME_(name), region, pointer, sizeof(T), rights, \
-                            PKEYGUARD_HERE_)
-#define PKEYGUARD_TRY_OPEN_(T, name, region, rights) \
-    pkeyguard_scope_try_open(&PKEYGUARD_NAME_(name), region, sizeof(T), rights, PKEYGUARD_HERE_)
-#define PKEYGUARD_TRY_OPEN_AT_(T, name, region, pointer, rights)                            \
-    pkeyguard_scope_try_open_at(&PKEYGUARD_NAME_(name), region, pointer, sizeof(T), rights, \
-                                PKEYGUARD_HERE_)
+/* Of a scope of this type. */
+#define PKEYGUARD_FLAGS_(T, rights)                                        \
+    (PKEYGUARD_CAST_(unsigned, rights) |                                   \
+     PKEYGUARD_CAST_(unsigned, __builtin_ctzl(__alignof__(__typeof__(T)))) \
+         << PKEYGUARD_GUARD_ALIGNMENT)
+
+#define PKEYGUARD_OPEN_(T, name, region, rights)                                                 \
+    pkeyguard_scope_open(&PKEYGUARD_NAME_(name), region, sizeof(T), PKEYGUARD_FLAGS_(T, rights), \
+                         PKEYGUARD_HERE_)
+#define PKEYGUARD_OPEN_AT_(T, name, region, pointer, rights)                    \
+    pkeyguard_scope_open_at(&PKEYGUARD_NAME_(name), region, pointer, sizeof(T), \
+                            PKEYGUARD_FLAGS_(T, rights), PKEYGUARD_HERE_)
+#define PKEYGUARD_TRY_OPEN_(T, name, region, rights)                    \
+    pkeyguard_scope_try_open(&PKEYGUARD_NAME_(name), region, sizeof(T), \
+                             PKEYGUARD_FLAGS_(T, rights), PKEYGUARD_HERE_)
+#define PKEYGUARD_TRY_OPEN_AT_(T, name, region, pointer, rights)                    \
+    pkeyguard_scope_try_open_at(&PKEYGUARD_NAME_(name), region, pointer, sizeof(T), \
+                                PKEYGUARD_FLAGS_(T, rights), PKEYGUARD_HERE_)
 
 #define PKEYGUARD_DECLARE_(name)                           \
     struct pkeyguard_guard PKEYGUARD_NAME_(name)           \

@@ -82,13 +82,13 @@ struct pkeyguard_heap;
  *            at least 4096 bytes for each size class that it uses, 8192 for one above 1024 bytes.
  *            More than 16 threads share 16 such sets.
  * @region_flags: 0 or PKEYGUARD_REGION_* together, as for pkeyguard_region_create(), without
- *                PKEYGUARD_REGION_FORK_WIPE. With _LOCKED memory is locked when it is first handed
- *                out; an allocation whose memory cannot be locked fails with ENOMEM. With _SECRET
- *                the whole capacity is committed at creation.
+ *                PKEYGUARD_REGION_FORK_WIPE and _END_ALIGNED. With _LOCKED memory is locked when it
+ *                is first handed out; an allocation whose memory cannot be locked fails with
+ *                ENOMEM. With _SECRET the whole capacity is committed at creation.
  * @ret_heap: set on success only; destroy it with pkeyguard_heap_destroy()
  *
  * Returns 0, an errno of pkeyguard_region_create(), or -EINVAL also: capacity 0, or about 16 TiB or
- * more, or PKEYGUARD_REGION_FORK_WIPE; -EDEADLK also: see "Signals" and "Fork" above, for this and
+ * more, or a flag that it is without; -EDEADLK also: see "Signals" and "Fork" above, for this and
  * the functions below.
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */

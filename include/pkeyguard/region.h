@@ -7,7 +7,8 @@
  *
  * There is one inaccessible page, a guard page, on each side of a region, so an access that runs
  * off either end faults. A region's size is the size asked for. Between it and the end of the last
- * page there is slack, where an access does not fault.
+ * page there is slack, where an access does not fault. PKEYGUARD_REGION_END_ALIGNED moves the slack
+ * before the region.
  *
  * A fault is a SIGSEGV at the exact address. On a guard page its si_code is SEGV_MAPERR,
  * SEGV_ACCERR or, while the key is closed, SEGV_PKUERR. That depends on the kernel: with
@@ -97,7 +98,22 @@ enum {
      * A region of 2 MiB or more starts at a multiple of 2 MiB also without this flag; a heap's does
      * only with it. Not with SECRET. -ENOTSUP: the kernel was built without transparent huge pages.
      */
-    PKEYGUARD_REGION_HUGE_PAGES = 128
+    PKEYGUARD_REGION_HUGE_PAGES = 128,
+
+    /*
+     * The region ends where its last page ends, so an access to the first byte past its end faults.
+     * The slack is before its start. There an access does not fault, but the slack carries a
+     * pattern, and pkeyguard_region_destroy() aborts if the pattern has changed.
+     *
+     * The region starts at a multiple of the largest power of two that divides its size, up to a
+     * page. A scope whose type needs more alignment fails as one whose type is too large: -EINVAL.
+     * So ask for a size that is a multiple of the alignment of what you store.
+     *
+     * A scope on a region whose size is no multiple of a page has no fast path. Creation opens such
+     * a region for writing, as it opens a LOCKED one. Not with NO_GUARD_PAGES or FORK_WIPE, not for
+     * a heap.
+     */
+    PKEYGUARD_REGION_END_ALIGNED = 256
 };
 
 /*
@@ -106,7 +122,7 @@ enum {
  */
 struct pkeyguard_region_head {
     char *address;             /* of its first byte */
-    size_t size;               /* bytes asked for */
+    size_t size;               /* bytes asked for; 0 if a scope needs further checks */
     struct pkeyguard_key *key; /* never NULL: a region without a key has a private one */
 };
 
@@ -122,9 +138,9 @@ struct pkeyguard_region_head {
  * rights mean what they mean to the CPU: on x86 PROT_WRITE or PROT_EXEC alone lets reads pass, too.
  * Under mprotect a closed region cannot be executed. PKU never stops execution.
  *
- * While the library prepares a SECRET or LOCKED region, the region holds zeros and is open for
- * writing: under PKU to the calling thread and to threads that have the key open, under mprotect to
- * every thread.
+ * While the library prepares a SECRET, LOCKED or END_ALIGNED region, the region holds zeros and is
+ * open for writing: under PKU to the calling thread and to threads that have the key open, under
+ * mprotect to every thread.
  *
  * If the call fails and a sandbox refuses to unmap memory again, the memory stays mapped: without
  * content, or inaccessible.
@@ -141,8 +157,8 @@ struct pkeyguard_region_head {
  *    dedicated, or PROT_EXEC alone on a key that is not dedicated (the kernel would take a pkey of
  *    its own)
  *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
- *  - -EBUSY, -EAGAIN, -ENOSPC: as pkeyguard_acquire(), for SECRET or LOCKED with a virtual key,
- *    which must be opened
+ *  - -EBUSY, -EAGAIN, -ENOSPC: as pkeyguard_acquire(), for SECRET, LOCKED or END_ALIGNED with a
+ *    virtual key, which must be opened
  *
  * Thread: any. Signal: not async-signal-safe. Fork: the child has a copy of the memory, unless
  * flags say otherwise. Since 0.1.
@@ -221,6 +237,9 @@ pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size, in
  * all pages are unmapped. Pages that were never used are not overwritten. If the region was never
  * open for writing, it is not opened to be wiped. Adopted memory (pkeyguard_region_adopt()) and
  * SEALED regions are exceptions.
+ *
+ * If the slack before an END_ALIGNED region was overwritten, the call prints one line on stderr,
+ * with the region's name, and aborts.
  *
  * Returns 0; or -ESTALE: adopted memory is not what it was, because its owner has unmapped some of
  * it. The region is destroyed, and what is left of its memory is given back, as with 0.
@@ -310,7 +329,7 @@ struct pkeyguard_key *pkeyguard_region_key(const struct pkeyguard_region *region
  * pkeyguard_region_of - the region that an address lies in
  *
  * Returns the region that has the address in one of its pages; NULL if none has. A guard page is in
- * no region; the slack behind a region's size is in the region. In a fork child the addresses of
+ * no region; the slack behind or before a region is in the region. In a fork child the addresses of
  * regions that the child does not have (NO_FORK, SECRET) are in none.
  *
  * The function takes no lock, and other threads may create and destroy other regions meanwhile. The

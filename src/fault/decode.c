@@ -86,12 +86,14 @@ static void fill_in_rights(const void *ucontext, const struct pages *pages,
  * True for the guard pages around a region, and for the one between a heap's objects and its
  * metadata.
  */
-static bool is_guard_page(const struct pkeyguard_region *region, ptrdiff_t offset)
+static bool is_guard_page(const struct pkeyguard_region *region, const void *address)
 {
+    ptrdiff_t offset = (const char *)address - region->pages.address;
+
     if (offset < 0 || (size_t)offset >= region->pages.length)
         return true;
     /* The objects fill whole pages. annex is 0 if there is no annex. */
-    return (size_t)offset >= region->head.size && (size_t)offset < region->annex;
+    return (size_t)offset >= region->size && (size_t)offset < region->annex;
 }
 
 static struct pkeyguard_fault describe_fault(const siginfo_t *info, const void *ucontext,
@@ -102,10 +104,10 @@ static struct pkeyguard_fault describe_fault(const siginfo_t *info, const void *
         .access = access_at_fault(ucontext, pages),
         .address = info->si_addr,
         .offset = (char *)info->si_addr - region->head.address,
-        .region_size = region->head.size,
+        .region_size = region->size,
     };
 
-    if (is_guard_page(region, fault.offset))
+    if (is_guard_page(region, fault.address))
         fault.kind = PKEYGUARD_FAULT_GUARD_PAGE;
     else if (info->si_code == SEGV_PKUERR)
         fault.kind = PKEYGUARD_FAULT_BY_KEY;

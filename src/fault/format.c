@@ -63,8 +63,8 @@ static void append_place(struct text *text, const struct pkeyguard_fault *fault)
     } else {
         append_string(text, fault->access == PKEYGUARD_WRITE_ACCESS ? " to " : " of ");
         append_region(text, fault);
-        append_string(text, " + ");
-        append_number(text, (uintmax_t)fault->offset, 16);
+        append_string(text, before ? " - " : " + ");
+        append_number(text, before ? bytes : (uintmax_t)fault->offset, 16);
     }
 }
 

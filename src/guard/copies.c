@@ -5,16 +5,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "region/region_record.h"
+
 static bool lies_inside(const struct pkeyguard_region *region, size_t offset, size_t size)
 {
-    const struct pkeyguard_region_head *head = (const struct pkeyguard_region_head *)region;
-
-    return region != NULL && offset <= head->size && size <= head->size - offset;
-}
-
-static char *place_in(const struct pkeyguard_region *region, size_t offset)
-{
-    return ((const struct pkeyguard_region_head *)region)->address + offset;
+    return region != NULL && offset <= region->size && size <= region->size - offset;
 }
 
 int pkeyguard_region_read(struct pkeyguard_region *region, size_t offset, void *buffer, size_t size)
@@ -28,7 +23,7 @@ int pkeyguard_region_read(struct pkeyguard_region *region, size_t offset, void *
     if (error != 0)
         return error;
     if (size != 0)
-        memcpy(buffer, place_in(region, offset), size);
+        memcpy(buffer, region->head.address + offset, size);
     pkeyguard_release(&guard);
     return 0;
 }
@@ -45,7 +40,7 @@ int pkeyguard_region_write(struct pkeyguard_region *region, size_t offset, const
     if (error != 0)
         return error;
     if (size != 0)
-        memcpy(place_in(region, offset), data, size);
+        memcpy(region->head.address + offset, data, size);
     pkeyguard_release(&guard);
     return 0;
 }

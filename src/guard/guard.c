@@ -22,14 +22,32 @@ static enum guard_mode request_mode(const struct guard_request *request)
     return request->flags & PKEYGUARD_GUARD_RESTRICTS ? GUARD_RESTRICTS : GUARD_WIDENS;
 }
 
-static bool request_valid(const struct guard_request *request)
+static inline bool fits_in(const struct guard_request *request, size_t size)
+{
+    return request->size <= size && request->offset <= size - request->size;
+}
+
+/* Tells of every valid request, except of a scope that may not be aligned in its region. */
+static inline bool surely_valid(const struct guard_request *request)
 {
     const struct pkeyguard_region *region = request_region(request);
 
     if (request->target == NULL || !rights_valid(request_rights(request)))
         return false;
-    return region == NULL || (request->size <= region->head.size &&
-                              request->offset <= region->head.size - request->size);
+    return region == NULL || fits_in(request, region->head.size);
+}
+
+/* A region whose head has size 0 starts where its size has it start; others start a page. */
+static bool request_valid(const struct guard_request *request)
+{
+    const struct pkeyguard_region *region = request_region(request);
+    uintptr_t alignment = (uintptr_t)1 << (request->flags >> PKEYGUARD_GUARD_ALIGNMENT);
+
+    if (surely_valid(request))
+        return true;
+    return region != NULL && region->head.size == 0 && rights_valid(request_rights(request)) &&
+           fits_in(request, region->size) &&
+           ((uintptr_t)region->head.address + request->offset) % alignment == 0;
 }
 
 /* True if such a guard changes nothing, so that its release has nothing to undo. */
@@ -80,14 +98,23 @@ int guard_enter(const struct guard_request *request, bool checked, uint64_t *ret
     return error;
 }
 
+static const char *invalid_scope_text(const struct pkeyguard_region *region)
+{
+    if (region == NULL)
+        return "no region or key, or unknown rights";
+    return region->head.size == 0
+               ? "the type is larger than the region or needs more alignment, the object is not "
+                 "inside it, or the rights are unknown"
+               : "the type is larger than the region, the object is not inside it, or the rights "
+                 "are unknown";
+}
+
 /* In a scope an error has fewer causes than error_text() names. */
 static const char *scope_error_text(const struct pkeyguard_region *region, int error)
 {
     switch (error) {
     case -EINVAL:
-        return region == NULL ? "no region or key, or unknown rights"
-                              : "the type is larger than the region, the object is not inside it, "
-                                "or the rights are unknown";
+        return invalid_scope_text(region);
     case -EBUSY:
         return "open guards pin every pkey";
     case -EAGAIN:
@@ -169,7 +196,7 @@ static inline bool open_bound_virtual(const struct guard_request *request,
     enum pkeyguard_rights rights = request_rights(request);
     struct pkeyguard_key *key;
 
-    if (!request_valid(request) || rights == PKEYGUARD_NO_ACCESS ||
+    if (!surely_valid(request) || rights == PKEYGUARD_NO_ACCESS ||
         request_mode(request) == GUARD_RESTRICTS)
         return false;
     key = region != NULL ? region->head.key : request->target;

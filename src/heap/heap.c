@@ -27,9 +27,9 @@ int pkeyguard_heap_create(struct pkeyguard_key *key, size_t capacity, unsigned r
     struct pkeyguard_heap *heap;
     int error;
 
-    /* FORK_WIPE would also wipe the metadata in a fork child. */
-    if (region_flags & PKEYGUARD_REGION_FORK_WIPE || capacity == 0 ||
-        __builtin_add_overflow(capacity, os_page_size() - 1, &size))
+    /* FORK_WIPE would also wipe the metadata in a fork child. Objects fill whole pages. */
+    if (region_flags & (PKEYGUARD_REGION_FORK_WIPE | PKEYGUARD_REGION_END_ALIGNED) ||
+        capacity == 0 || __builtin_add_overflow(capacity, os_page_size() - 1, &size))
         return -EINVAL;
     size -= size % os_page_size();
     blocks = size >> BLOCK_SHIFT;

@@ -23,7 +23,7 @@ static NEEDS_LIBRARY_LOCK int record_adopted(struct pkeyguard_key *key, void *ad
     if (region == NULL)
         return -ENOMEM;
     region->head.address = address;
-    region->head.size = size;
+    region->size = region->head.size = size;
     region->adopted = true;
     region->prot_before = prot_before;
     region->pages.address = address;

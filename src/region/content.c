@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "base/os.h"
+#include "region/slack.h"
 
 /*
  * Secret memory needs no mlock(2), and cannot have it: the kernel never swaps it. A region with an
@@ -42,8 +43,10 @@ int content_fill(struct pkeyguard_region *region, const void *content, bool *ret
         return error;
     }
     error = populate(region);
+    if (error == 0)
+        slack_fill(region);
     if (error == 0 && content != NULL)
-        memcpy(region->head.address, content, region->head.size);
+        memcpy(region->head.address, content, region->size);
     not_closed = key_close_pages(region->head.key, &region->pages, &change);
     if (error == 0 && not_closed != 0)
         wipe_open(region);
@@ -66,6 +69,7 @@ int content_wipe(struct pkeyguard_region *region, bool *ret_still_open)
                            : key_open_pages(key, &region->pages, &change);
     if (error != 0)
         return error;
+    slack_require_intact(region);
     wipe_open(region);
     *ret_still_open = key_close_pages(key, &region->pages, &change) != 0;
     return 0;

@@ -6,9 +6,10 @@
 #include "region/region_record.h"
 
 /*
- * Gets all the memory that SECRET and LOCKED promise, and copies `content` there unless it is NULL.
- * Sets the page rights to PROT_READ | PROT_WRITE. On failure the region has no content, and
- * *ret_still_open tells if the region could not be closed. Takes the lock.
+ * Gets all the memory that SECRET and LOCKED promise, writes the slack's pattern, and copies
+ * `content` to the region unless it is NULL. Sets the page rights to PROT_READ | PROT_WRITE. On
+ * failure the region has no content, and *ret_still_open tells if the region could not be closed.
+ * Takes the lock.
  */
 int content_fill(struct pkeyguard_region *region, const void *content, bool *ret_still_open);
 
@@ -16,8 +17,8 @@ int content_fill(struct pkeyguard_region *region, const void *content, bool *ret
  * Overwrites everything that may hold content. It skips adopted memory, memory that this fork child
  * did not get, and memory that was never open for writing. Sets the page rights to PROT_READ |
  * PROT_WRITE. A sealed region keeps its page rights, and also its content if they do not allow a
- * write. Fails as enter and apply in struct enforcement, with nothing changed. *ret_still_open as
- * above. Takes the lock.
+ * write. It aborts if the slack is damaged (slack.h). Fails as enter and apply in struct
+ * enforcement, with nothing changed. *ret_still_open as above. Takes the lock.
  */
 int content_wipe(struct pkeyguard_region *region, bool *ret_still_open);
 

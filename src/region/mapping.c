@@ -83,9 +83,12 @@ static bool lay_out(struct pkeyguard_region *region, size_t size, size_t annex_s
     size_t page = os_page_size(), annex_length;
     struct pages *pages = &region->pages;
 
-    region->head.size = size;
+    region->size = size;
     if (!round_to_pages(size, &pages->length))
         return false;
+    /* With 0 the inline guards leave it to guard.c to check bounds and alignment. */
+    region->head.size =
+        region->flags & PKEYGUARD_REGION_END_ALIGNED && size != pages->length ? 0 : size;
     region->used = pages->length;
     if (annex_size == 0)
         return true;
@@ -142,6 +145,8 @@ static int reserve_aligned(struct pkeyguard_region *region, bool committed, size
     if (error != 0)
         os_unmap(start, (size_t)(end - start));
     region->pages.address = region->head.address = start + region->guard_size;
+    if (region->flags & PKEYGUARD_REGION_END_ALIGNED)
+        region->head.address += region->pages.length - region->size;
     return error;
 }
 

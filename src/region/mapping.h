@@ -10,7 +10,8 @@
  * at each change of page rights. An unmapped page between them prevents that.
  *
  * The pages of a region of 2 MiB or more start at a multiple of 2 MiB. With an annex they do so
- * only with PKEYGUARD_REGION_HUGE_PAGES.
+ * only with PKEYGUARD_REGION_HUGE_PAGES. A region fills its pages from the first byte on; an
+ * END_ALIGNED one fills them up to the last byte, and has slack before its start (slack.h).
  */
 #ifndef MAPPING_H
 #define MAPPING_H

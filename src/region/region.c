@@ -12,7 +12,9 @@
 enum {
     REGION_FLAGS = PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_DUMPABLE |
                    PKEYGUARD_REGION_FORK_WIPE | PKEYGUARD_REGION_NO_FORK | PKEYGUARD_REGION_SEALED |
-                   PKEYGUARD_REGION_NO_GUARD_PAGES | PKEYGUARD_REGION_HUGE_PAGES
+                   PKEYGUARD_REGION_NO_GUARD_PAGES | PKEYGUARD_REGION_HUGE_PAGES |
+                   PKEYGUARD_REGION_END_ALIGNED,
+    FILLED_FLAGS = PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_SECRET | PKEYGUARD_REGION_END_ALIGNED
 };
 
 static int check_flags(unsigned flags, const struct pkeyguard_key *key)
@@ -24,6 +26,10 @@ static int check_flags(unsigned flags, const struct pkeyguard_key *key)
         return -EINVAL;
     if (flags & PKEYGUARD_REGION_SECRET &&
         flags & (PKEYGUARD_REGION_DUMPABLE | PKEYGUARD_REGION_HUGE_PAGES))
+        return -EINVAL;
+    /* Its end is only of use beside a guard page, and a wiped pattern would look damaged. */
+    if (flags & PKEYGUARD_REGION_END_ALIGNED &&
+        flags & (PKEYGUARD_REGION_NO_GUARD_PAGES | PKEYGUARD_REGION_FORK_WIPE))
         return -EINVAL;
     /* Keys of other kinds close their regions by changing the mappings, which sealing forbids. */
     if (flags & PKEYGUARD_REGION_SEALED && (key == NULL || !key->enforcement->owns_pkey))
@@ -126,7 +132,7 @@ static int create_region(struct pkeyguard_key *key, const void *content, size_t 
                          size_t annex_size, int prot, unsigned flags,
                          struct pkeyguard_region **ret_region)
 {
-    bool filled = content != NULL || flags & (PKEYGUARD_REGION_LOCKED | PKEYGUARD_REGION_SECRET);
+    bool filled = content != NULL || flags & FILLED_FLAGS;
     struct pkeyguard_region *region;
     int error = check_flags(flags, key);
 
@@ -246,7 +252,7 @@ int pkeyguard_region_name(struct pkeyguard_region *region, const char *name)
 
 size_t pkeyguard_region_size(const struct pkeyguard_region *region)
 {
-    return region == NULL ? 0 : region->head.size;
+    return region == NULL ? 0 : region->size;
 }
 
 int pkeyguard_region_prot(const struct pkeyguard_region *region)

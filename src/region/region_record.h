@@ -25,6 +25,7 @@ enum { REGION_NAME_SIZE = 64 };
 struct pkeyguard_region {
     struct pkeyguard_region_head head;
     struct pages pages;
+    size_t size;             /* bytes asked for */
     size_t guard_size;       /* bytes of guard pages on each side */
     size_t annex;            /* the offset of the annex, behind an inaccessible page; 0: no annex */
     size_t used, annex_used; /* how many bytes of each part, from its start, may hold content */

@@ -34,9 +34,9 @@ pkeyguard_suite(platform CHECKS 13 IN sanitizers valgrind guest-6.1 guest-mprote
     FILES test_platform.c sandbox.c)
 pkeyguard_suite(key CHECKS 26 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_key.c)
-pkeyguard_suite(region CHECKS 193 IN sanitizers valgrind guest-6.1 guest-mprotect reach
+pkeyguard_suite(region CHECKS 232 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c
-        adoption.c lookup.c huge_pages.c)
+        adoption.c lookup.c huge_pages.c end_aligned.c)
 pkeyguard_suite(guard CHECKS 108 IN sanitizers valgrind guest-mprotect reach
     FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c)
 pkeyguard_suite(heap CHECKS 151 IN sanitizers valgrind reach
@@ -44,13 +44,13 @@ pkeyguard_suite(heap CHECKS 151 IN sanitizers valgrind reach
         threads.c fork.c)
 pkeyguard_suite(thread CHECKS 59 IN sanitizers valgrind guest-6.1 reach
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
-pkeyguard_suite(fault CHECKS 79 IN sanitizers valgrind guest-6.1 reach
+pkeyguard_suite(fault CHECKS 78 IN sanitizers valgrind guest-6.1 reach
     FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c)
 pkeyguard_suite(pitfalls CHECKS 16 IN sanitizers valgrind guest-6.1 reach
     FILES test_pitfalls.c)
 pkeyguard_suite(debug CHECKS 52 IN sanitizers valgrind guest-mprotect reach
     FILES test_debug.c misuse.c allowed.c unchecked.c)
-pkeyguard_suite(failures CHECKS 50 IN sanitizers reach
+pkeyguard_suite(failures CHECKS 51 IN sanitizers reach
     FILES test_failures.c)
 pkeyguard_suite(virtual CHECKS 196 IN sanitizers valgrind reach
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c

@@ -86,6 +86,11 @@ static int create_region_with(void)
     return pkeyguard_region_create_with(key, "content", 8, PROT_READ, 0, &made_region);
 }
 
+static int create_end_aligned_region(void)
+{
+    return pkeyguard_region_create(key, 8, PROT_READ, PKEYGUARD_REGION_END_ALIGNED, &made_region);
+}
+
 static int create_locked_region(void)
 {
     return pkeyguard_region_create(
@@ -326,6 +331,7 @@ static const struct operation {
     {do_nothing, create_large_region, assert_nothing_made, destroy_made, 5, 1, 1},
     {do_nothing, create_region_with, assert_nothing_made, destroy_made, 5, 1, 1},
     {do_nothing, create_private_region_with, assert_nothing_made, destroy_made, 5, 1, 1},
+    {do_nothing, create_end_aligned_region, assert_nothing_made, destroy_made, 5, 1, 1},
     {do_nothing, create_locked_region, assert_nothing_made, destroy_made, 4, 0, 0},
     {do_nothing, create_wiped_region, assert_nothing_made, destroy_made, 5, 0, 0},
     {open_software, create_open_region, assert_nothing_made_but_open, destroy_made_and_close, 2, 0,

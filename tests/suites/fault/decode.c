@@ -93,6 +93,36 @@ static void assert_ran_off_the_objects(struct pkeyguard_heap *heap, enum access 
     ck_assert_str_eq(last_fault.region_name, "objects");
 }
 
+/* Its start is 3996 bytes into its page. */
+START_TEST(decode_tells_the_end_of_an_end_aligned_region)
+{
+    struct pkeyguard_region *plain = region;
+    char text[PKEYGUARD_FAULT_TEXT_SIZE];
+
+    ck_assert_int_eq(
+        pkeyguard_region_create(key, 100, PAGE_RW, PKEYGUARD_REGION_END_ALIGNED, &region), 0);
+    ck_assert_int_eq(decode_access(WRITE_BYTE, address_of(region) + 99), 0);
+    ck_assert_int_eq(last_fault.kind, kind_of_guard_fault());
+    ck_assert_int_eq(last_fault.offset, 99);
+    ck_assert_int_eq(decode_access(READ_BYTE, address_of(region) - 3996), 0);
+    ck_assert_int_eq(last_fault.kind, kind_of_guard_fault());
+    ck_assert_int_eq(last_fault.offset, -3996);
+    ck_assert_int_eq(decode_access(READ_BYTE, address_of(region) - 3997), 0);
+    ck_assert_int_eq(last_fault.kind, PKEYGUARD_FAULT_GUARD_PAGE);
+    pkeyguard_scoped_write (char[100], bytes, region) {
+        (*bytes)[99] = 'e';
+        ck_assert_int_eq(decode_access(WRITE_BYTE, *bytes + 100), 0);
+    }
+    ck_assert_int_eq(last_fault.kind, PKEYGUARD_FAULT_GUARD_PAGE);
+    ck_assert_int_eq(last_fault.offset, 100);
+    ck_assert_uint_eq(last_fault.region_size, 100);
+    ck_assert_int_eq(pkeyguard_fault_format(&last_fault, text, sizeof(text)), 0);
+    ck_assert_ptr_nonnull(strstr(text, "write 1 byte past the end of "));
+    destroy(region, NULL);
+    region = plain;
+}
+END_TEST
+
 /* With guard pages inside the mapping, and, for a locked heap, as mappings of their own. */
 START_TEST(decode_tells_the_page_after_a_heaps_objects)
 {
@@ -349,6 +379,7 @@ void add_decode(Suite *suite)
     tcase_add_test(tests, decode_tells_rights_and_access);
     tcase_add_test(tests, decode_tells_page_rights);
     tcase_add_test(tests, decode_tells_guard_pages);
+    tcase_add_test(tests, decode_tells_the_end_of_an_end_aligned_region);
     tcase_add_loop_test(tests, decode_tells_the_page_after_a_heaps_objects, 0, 2);
     tcase_add_test(tests, decode_refuses_other_faults);
     tcase_add_test(tests, decode_in_a_fork_child_skips_missing_regions);

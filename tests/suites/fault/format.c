@@ -38,6 +38,9 @@ static const struct {
     {BY_KEY, READS, CLOSED, false, false, 1, 0, "keys",
      "read of region 'keys' + 0x0: this thread has no access; open a read scope "
      "(pkey 1, address 0x7f0012345678)"},
+    {BY_KEY, WRITES, CLOSED, false, false, 1, -20, "keys",
+     "write to region 'keys' - 0x14: this thread has no access; open a write scope "
+     "(pkey 1, address 0x7f0012345678)"},
     {BY_KEY, READS, CLOSED, true, false, 1, 0, "",
      "read of a region without a name + 0x0: this thread has no access: it is older than the key, "
      "or in a signal handler; open a read scope, or call pkeyguard_thread_reset() for the default "

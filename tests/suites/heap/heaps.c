@@ -339,6 +339,7 @@ START_TEST(heap_with_fork_wipe_is_refused)
     struct pkeyguard_heap *heap = NULL;
 
     expect(pkeyguard_heap_create(NULL, MIB, PKEYGUARD_REGION_FORK_WIPE, &heap) == -EINVAL);
+    expect(pkeyguard_heap_create(NULL, MIB, PKEYGUARD_REGION_END_ALIGNED, &heap) == -EINVAL);
     expect(heap == NULL);
 }
 END_TEST

@@ -250,7 +250,8 @@ START_TEST(refused_adoption_changes_nothing)
         {address, PAGE_BYTES, PAGE_RW, PKEYGUARD_REGION_NO_FORK},
         {address, PAGE_BYTES, PAGE_RW, PKEYGUARD_REGION_SEALED},
         {address, PAGE_BYTES, PAGE_RW, PKEYGUARD_REGION_HUGE_PAGES},
-        {address, PAGE_BYTES, PAGE_RW, 256},
+        {address, PAGE_BYTES, PAGE_RW, PKEYGUARD_REGION_END_ALIGNED},
+        {address, PAGE_BYTES, PAGE_RW, 512},
     };
     struct mapping before = mapping_of(address), after;
     struct pkeyguard_region *region = NULL;

@@ -14,5 +14,6 @@ int main(void)
     add_adoption(suite);
     add_lookup(suite);
     add_huge_pages(suite);
+    add_end_aligned(suite);
     return run_suite(suite);
 }

@@ -40,5 +40,6 @@ void add_seals(Suite *suite);
 void add_adoption(Suite *suite);
 void add_lookup(Suite *suite);
 void add_huge_pages(Suite *suite);
+void add_end_aligned(Suite *suite);
 
 #endif
