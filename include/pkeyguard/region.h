@@ -103,7 +103,8 @@ enum {
     /*
      * The region ends where its last page ends, so an access to the first byte past its end faults.
      * The slack is before its start. There an access does not fault, but the slack carries a
-     * pattern, and pkeyguard_region_destroy() aborts if the pattern has changed.
+     * pattern: pkeyguard_region_check() tells if it has changed, and pkeyguard_region_destroy()
+     * aborts if it has.
      *
      * The region starts at a multiple of the largest power of two that divides its size, up to a
      * page. A scope whose type needs more alignment fails as one whose type is too large: -EINVAL.
@@ -298,6 +299,47 @@ __attribute__((warn_unused_result)) int pkeyguard_region_associate(struct pkeygu
  */
 __attribute__((warn_unused_result)) int pkeyguard_region_protect(struct pkeyguard_region *region,
                                                                  int prot);
+
+enum {
+    /* Also puts right what can be put right. */
+    PKEYGUARD_CHECK_REPAIR = 1
+};
+
+/*
+ * pkeyguard_region_check - is a region's memory still as the library made it?
+ * @flags: 0 or PKEYGUARD_CHECK_REPAIR
+ * @ret_address: set with -ESTALE and -EUCLEAN only; may be NULL
+ *
+ * Code elsewhere in the process can open a region by mistake, and nothing tells: mmap(2) with
+ * MAP_FIXED replaces pages by others that anyone can access, mprotect(2) changes their rights, and
+ * munmap(2) leaves the place to the next mapping. The call asks the kernel whether each page of the
+ * region, and each guard page, is mapped, and has the pkey and the page rights that it should have
+ * now. Pages that were replaced by ones with the same pkey and page rights pass. If the pages are
+ * right it also looks at the slack of an END_ALIGNED region, where the page rights allow reading.
+ *
+ * With PKEYGUARD_CHECK_REPAIR wrong pages get their pkey and page rights back, and damaged slack
+ * gets its pattern back where the page rights allow writing. The call returns what it found, as
+ * without the flag. What could not be put right is found again by the next call. Pages that are not
+ * mapped stay so. The content that pages had before they were replaced is lost, and so is what a
+ * region flag gave them, such as LOCKED.
+ *
+ * It reads /proc/self/smaps, or where the CPU has no pkeys /proc/self/maps, which takes longer the
+ * more mappings there are at lower addresses. Meanwhile calls that need the library's lock wait.
+ *
+ * Returns 0, or:
+ *  - -ESTALE, and the start of the first wrong page. In a fork child that does not have the memory
+ *    (NO_FORK, SECRET) every page is wrong.
+ *  - -EUCLEAN, and the first wrong byte of the slack
+ *  - -EINVAL: region is NULL, or unknown flags
+ *  - -ENOTSUP: there is no /proc; -EACCES: the file may not be read
+ *  - -ENOMEM: no memory, or no file descriptors are left
+ *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
+ *  - for an END_ALIGNED region, which must be opened, also an errno of pkeyguard_acquire()
+ *
+ * Thread: any, also while others use the region. Signal: not async-signal-safe. Since 0.2.
+ */
+__attribute__((warn_unused_result)) int pkeyguard_region_check(struct pkeyguard_region *region,
+                                                               unsigned flags, void **ret_address);
 
 /*
  * pkeyguard_region_name - name a region

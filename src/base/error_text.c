@@ -45,6 +45,8 @@ const char *error_text(int error)
         return "the time is over, and no protection key became free for this thread";
     case -ESTALE:
         return "memory of the region was unmapped or changed by other code";
+    case -EUCLEAN:
+        return "the bytes before a region's start were overwritten";
     case -EFAULT:
         return "a forbidden access ended the call";
     case -ENOENT:

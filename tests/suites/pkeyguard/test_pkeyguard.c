@@ -20,9 +20,10 @@ END_TEST
 /* Every errno that a header names. */
 START_TEST(each_error_has_its_own_words)
 {
-    static const int errors[] = {0,      -EINVAL,  -ENOMEM, -EACCES, -ENOSPC,    -ENOTSUP,
-                                 -EBUSY, -EDEADLK, -EAGAIN, -EIO,    -ECANCELED, -ENOSYS,
-                                 -EPERM, -ENOENT,  -ERANGE, -ESTALE, -ETIMEDOUT, -EFAULT};
+    static const int errors[] = {0,          -EINVAL,    -ENOMEM,  -EACCES, -ENOSPC,
+                                 -ENOTSUP,   -EBUSY,     -EDEADLK, -EAGAIN, -EIO,
+                                 -ECANCELED, -ENOSYS,    -EPERM,   -ENOENT, -ERANGE,
+                                 -ESTALE,    -ETIMEDOUT, -EFAULT,  -EUCLEAN};
     const size_t count = sizeof(errors) / sizeof(*errors);
 
     for (size_t i = 0; i < count; i++) {
@@ -68,6 +69,7 @@ START_TEST(words_name_each_cause)
         {-EAGAIN, "signal"},
         {-EAGAIN, "process"},
         {-ESTALE, "unmapped"},
+        {-EUCLEAN, "overwritten"},
     };
 
     for (size_t i = 0; i < sizeof(causes) / sizeof(*causes); i++)

@@ -15,5 +15,6 @@ int main(void)
     add_lookup(suite);
     add_huge_pages(suite);
     add_end_aligned(suite);
+    add_checks(suite);
     return run_suite(suite);
 }

@@ -41,5 +41,6 @@ void add_adoption(Suite *suite);
 void add_lookup(Suite *suite);
 void add_huge_pages(Suite *suite);
 void add_end_aligned(Suite *suite);
+void add_checks(Suite *suite);
 
 #endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * maps_reader.h - reads this process's mappings, with their pkeys, from /proc
+ *
+ * It allocates no memory, so it can be used with the library's lock held.
+ */
+#ifndef MAPS_READER_H
+#define MAPS_READER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mapped_range {
+    uintptr_t start, end;
+    int prot; /* PROT_* */
+    int pkey; /* 0 if the kernel shows none */
+};
+
+struct maps_reader {
+    int file;
+    size_t have, at;             /* bytes in the buffer; the first one not looked at yet */
+    bool failed;                 /* true if the kernel refused a read */
+    struct mapped_range pending; /* its first line was read; end is 0 if there is none */
+    char buffer[1024];
+};
+
+/*
+ * Begins at the lowest address. -ENOTSUP: there is no /proc, or not this file; -EACCES: it may not
+ * be read; -ENOMEM: no memory, no file descriptor.
+ */
+int maps_open(struct maps_reader *reader);
+
+/* Gets the next mapping, in the order of addresses. False: there is none, or a read failed. */
+bool maps_next(struct maps_reader *reader, struct mapped_range *ret_range);
+
+/* Returns 0, or -ENOMEM if a read failed. */
+int maps_close(struct maps_reader *reader);
+
+#endif
