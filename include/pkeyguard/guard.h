@@ -269,6 +269,17 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
                      PKEYGUARD_OPEN_AT_(T, name, pkeyguard_assume_write(region), pointer, \
                                         PKEYGUARD_READ_WRITE))
 
+/* Opens the region for the block that follows. `name` points to unsigned chars and is a copy of
+ * `pointer`. The `length` bytes from there on must be inside the region. Since 0.2. */
+#define pkeyguard_scoped_read_bytes(name, region, pointer, length)                               \
+    PKEYGUARD_SCOPE_(unsigned char const *, name,                                                \
+                     PKEYGUARD_OPEN_BYTES_(name, pkeyguard_assume_read(region), pointer, length, \
+                                           PKEYGUARD_READ_ONLY))
+#define pkeyguard_scoped_write_bytes(name, region, pointer, length)                               \
+    PKEYGUARD_SCOPE_(unsigned char *, name,                                                       \
+                     PKEYGUARD_OPEN_BYTES_(name, pkeyguard_assume_write(region), pointer, length, \
+                                           PKEYGUARD_READ_WRITE))
+
 /* Opens every region of the key for the block that follows. `name` is the guard's name. */
 #define pkeyguard_scoped_key_read(name, key) \
     PKEYGUARD_GUARD_SCOPE_(                  \
@@ -300,6 +311,15 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
                          PKEYGUARD_TRY_OPEN_AT_(T, name, pkeyguard_assume_write(region), pointer, \
                                                 PKEYGUARD_READ_WRITE))
 
+#define pkeyguard_try_scoped_read_bytes(name, region, pointer, length)                           \
+    PKEYGUARD_TRY_SCOPE_(unsigned char const *, name,                                            \
+                         PKEYGUARD_TRY_OPEN_BYTES_(name, pkeyguard_assume_read(region), pointer, \
+                                                   length, PKEYGUARD_READ_ONLY))
+#define pkeyguard_try_scoped_write_bytes(name, region, pointer, length)                           \
+    PKEYGUARD_TRY_SCOPE_(unsigned char *, name,                                                   \
+                         PKEYGUARD_TRY_OPEN_BYTES_(name, pkeyguard_assume_write(region), pointer, \
+                                                   length, PKEYGUARD_READ_WRITE))
+
 /* Declares name and opens the region until the end of the enclosing block. Use it where a
  * declaration may stand. */
 #define pkeyguard_auto_read(T, name, region)     \
@@ -317,6 +337,15 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
     PKEYGUARD_AUTO_(__typeof__(T) *, name,                                               \
                     PKEYGUARD_OPEN_AT_(T, name, pkeyguard_assume_write(region), pointer, \
                                        PKEYGUARD_READ_WRITE))
+
+#define pkeyguard_auto_read_bytes(name, region, pointer, length)                                \
+    PKEYGUARD_AUTO_(unsigned char const *, name,                                                \
+                    PKEYGUARD_OPEN_BYTES_(name, pkeyguard_assume_read(region), pointer, length, \
+                                          PKEYGUARD_READ_ONLY))
+#define pkeyguard_auto_write_bytes(name, region, pointer, length)                                \
+    PKEYGUARD_AUTO_(unsigned char *, name,                                                       \
+                    PKEYGUARD_OPEN_BYTES_(name, pkeyguard_assume_write(region), pointer, length, \
+                                          PKEYGUARD_READ_WRITE))
 
 /* ---- For the inline code above; do not call these yourself. ---- */
 
@@ -645,6 +674,13 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
 #define PKEYGUARD_TRY_OPEN_AT_(T, name, region, pointer, rights)                    \
     pkeyguard_scope_try_open_at(&PKEYGUARD_NAME_(name), region, pointer, sizeof(T), \
                                 PKEYGUARD_FLAGS_(T, rights), PKEYGUARD_HERE_)
+
+#define PKEYGUARD_OPEN_BYTES_(name, region, pointer, length, rights)         \
+    pkeyguard_scope_open_at(&PKEYGUARD_NAME_(name), region, pointer, length, \
+                            PKEYGUARD_CAST_(unsigned, rights), PKEYGUARD_HERE_)
+#define PKEYGUARD_TRY_OPEN_BYTES_(name, region, pointer, length, rights)         \
+    pkeyguard_scope_try_open_at(&PKEYGUARD_NAME_(name), region, pointer, length, \
+                                PKEYGUARD_CAST_(unsigned, rights), PKEYGUARD_HERE_)
 
 #define PKEYGUARD_DECLARE_(name)                           \
     struct pkeyguard_guard PKEYGUARD_NAME_(name)           \

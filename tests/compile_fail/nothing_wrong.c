@@ -66,6 +66,19 @@ void try_and_else(int early)
     }
 }
 
+void bytes(size_t length);
+void bytes(size_t length)
+{
+    pkeyguard_scoped_write_bytes (number, vault, secret, length) {
+        *secret = number[0];
+    }
+    pkeyguard_try_scoped_read_bytes (number, vault, secret, length) {
+        use(*secret + number[0]);
+    } else {
+        return;
+    }
+}
+
 void autos(void);
 void autos(void)
 {

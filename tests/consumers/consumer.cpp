@@ -53,6 +53,10 @@ int main()
     } else {
         too_large_refused = errno == EINVAL;
     }
+    unsigned bytes_seen = 0;
+    pkeyguard_scoped_read_bytes (bytes, region, secret, sizeof(Secret)) {
+        bytes_seen = bytes[0];
+    }
     std::printf("C++, libpkeyguard %s: %d\n", pkeyguard_version(), secret->number);
-    return thrown && too_large_refused && secret->number == 123 ? 0 : 1;
+    return thrown && too_large_refused && secret->number == 123 && bytes_seen == 123 ? 0 : 1;
 }

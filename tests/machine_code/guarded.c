@@ -35,6 +35,15 @@ int write_scope_at(const struct vault *vault, int value)
 }
 
 /* paths: open access close */
+int bytes_scope(const struct vault *vault, int value)
+{
+    pkeyguard_scoped_write_bytes (bytes, vault->region, vault->secret, (size_t)value) {
+        ((struct secret *)(void *)bytes)->number = value;
+    }
+    return value;
+}
+
+/* paths: open access close */
 int key_scope(const struct vault *vault, int value)
 {
     struct secret *secret = vault->secret;

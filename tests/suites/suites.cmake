@@ -37,7 +37,7 @@ pkeyguard_suite(key CHECKS 26 IN sanitizers valgrind guest-6.1 guest-mprotect re
 pkeyguard_suite(region CHECKS 280 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c
         adoption.c lookup.c huge_pages.c end_aligned.c checks.c)
-pkeyguard_suite(guard CHECKS 108 IN sanitizers valgrind guest-mprotect reach
+pkeyguard_suite(guard CHECKS 110 IN sanitizers valgrind guest-mprotect reach
     FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c)
 pkeyguard_suite(heap CHECKS 151 IN sanitizers valgrind reach
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c quarantine.c

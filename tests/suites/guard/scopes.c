@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "failing.h"
@@ -195,6 +196,44 @@ START_TEST(at_scope_takes_an_object_inside_the_region)
 }
 END_TEST
 
+START_TEST(bytes_scope_takes_a_length_known_at_run_time)
+{
+    size_t page = PAGE_BYTES;
+    int regions = 0, pointers = 0, lengths = 0;
+    char *last = address + page - 3;
+
+    pkeyguard_scoped_write_bytes (bytes, region, last, page % 7 + 2) {
+        ck_assert_ptr_eq(bytes, last);
+        memset(bytes, 0xff, 3);
+        assert_open_for(PKEYGUARD_READ_WRITE, region);
+    }
+    pkeyguard_scoped_read_bytes (bytes, (regions++, region), (pointers++, last), (lengths++, 3)) {
+        ck_assert_ptr_eq(bytes, last);
+        ck_assert_int_eq(bytes[2], 255);
+        assert_open_for(PKEYGUARD_READ_ONLY, region);
+    }
+    ck_assert(regions == 1 && pointers == 1 && lengths == 1);
+    {
+        pkeyguard_auto_write_bytes(bytes, region, address, page);
+        pkeyguard_auto_read_bytes(same, region, last, 3);
+        bytes[page - 1] = 7;
+        ck_assert_int_eq(same[2], 7);
+    }
+    pkeyguard_try_scoped_write_bytes (bytes, region, address, page) {
+        bytes[page - 1] = 8;
+    } else {
+        ck_abort();
+    }
+    /* Nothing, at the region's end. */
+    pkeyguard_try_scoped_read_bytes (bytes, region, address + page, 0) {
+        ck_assert_int_eq(bytes[-1], 8);
+    } else {
+        ck_abort();
+    }
+    assert_open_for(PKEYGUARD_NO_ACCESS, region);
+}
+END_TEST
+
 START_TEST(try_scope_runs_its_else_branch)
 {
     const char *outside[] = {address - 1, address + PAGE_BYTES - 3, address + PAGE_BYTES, NULL,
@@ -223,7 +262,14 @@ START_TEST(try_scope_runs_its_else_branch)
         count_refusals(pkeyguard_try_scoped_read_at (int, object, region, outside[i]));
         count_refusals(pkeyguard_try_scoped_write_at (int, object, region, outside[i]));
     }
-    ck_assert_int_eq(refused, 13);
+    for (size_t i = 0; i < 5; i++) {
+        count_refusals(pkeyguard_try_scoped_read_bytes (object, region, outside[i], 4));
+        count_refusals(pkeyguard_try_scoped_write_bytes (object, region, outside[i], 4));
+    }
+    count_refusals(pkeyguard_try_scoped_read_bytes (object, region, address, PAGE_BYTES + 1));
+    count_refusals(pkeyguard_try_scoped_read_bytes (object, region, address + 1, SIZE_MAX));
+    count_refusals(pkeyguard_try_scoped_read_bytes (object, region, address - 1, 0));
+    ck_assert_int_eq(refused, 26);
     pkeyguard_try_scoped_write (char[PAGE_BYTES], object, region) {
         (*object)[PAGE_BYTES - 1] = 'x';
     } else {
@@ -271,8 +317,9 @@ static void open_with_bad_arguments(void *which)
     case 1: { pkeyguard_scoped_write(char[PAGE_BYTES + 1], bytes, region) { _exit(1); } } break;
     case 2: { pkeyguard_auto_read(char[PAGE_BYTES + 1], bytes, region); _exit(1); }
     case 3: { pkeyguard_scoped_write_at(int, number, region, address - 1) { _exit(1); } } break;
-    case 4: { pkeyguard_scoped_key_write(guard, NULL) { _exit(1); } } break;
-    case 5: { pkeyguard_scoped_restrict(guard, NULL, PKEYGUARD_READ_ONLY) { _exit(1); } } break;
+    case 4: { pkeyguard_scoped_read_bytes(bytes, region, address + 1, PAGE_BYTES) { _exit(1); } } break;
+    case 5: { pkeyguard_scoped_key_write(guard, NULL) { _exit(1); } } break;
+    case 6: { pkeyguard_scoped_restrict(guard, NULL, PKEYGUARD_READ_ONLY) { _exit(1); } } break;
         /* clang-format on */
     }
 }
@@ -287,6 +334,7 @@ START_TEST(scope_that_cannot_open_aborts)
         "write scope" OUTSIDE,
         "read scope" OUTSIDE,
         "write scope" OUTSIDE,
+        "read scope" OUTSIDE,
         "key scope: no region or key, or unknown rights",
         "restrict scope: no region or key, or unknown rights",
     };
@@ -354,8 +402,9 @@ void add_scopes(Suite *suite)
     tcase_add_test(tests, scopes_nest_on_one_line);
     tcase_add_test(tests, scope_takes_any_type_and_an_unused_name);
     tcase_add_test(tests, at_scope_takes_an_object_inside_the_region);
+    tcase_add_test(tests, bytes_scope_takes_a_length_known_at_run_time);
     tcase_add_test(tests, try_scope_runs_its_else_branch);
     tcase_add_test(tests, key_and_restrict_scopes_open_and_narrow);
-    tcase_add_loop_test(tests, scope_that_cannot_open_aborts, 0, 6);
+    tcase_add_loop_test(tests, scope_that_cannot_open_aborts, 0, 7);
     tcase_add_test(tests, release_that_cannot_close_aborts);
 }
