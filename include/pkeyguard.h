@@ -52,6 +52,12 @@
  * lists. A failure leaves ret_* parameters untouched, but for ret_guard and ret_guards, which it
  * makes empty. The library prints on stderr only: one line before it aborts, and one line for each
  * fault if the program installs the reporter (fault.h).
+ *
+ * Other languages. With PKEYGUARD_DECLARATIONS_ONLY defined the headers have nothing but types,
+ * enumerators and functions, in plain C99: no attributes, no inline functions or assembly, and
+ * nothing of the C library. A program that reads C declarations, such as cffi, bindgen or cgo, can
+ * read what `gcc -E -P -DPKEYGUARD_DECLARATIONS_ONLY` makes of them, and the library exports every
+ * function there is. pkeyguard_fault_decode() is among them only if <signal.h> comes before.
  */
 #ifndef PKEYGUARD_H
 #define PKEYGUARD_H
@@ -65,10 +71,7 @@
 #include <pkeyguard/region.h>
 #include <pkeyguard/thread.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-#pragma GCC visibility push(default)
+#include <pkeyguard/begin.h>
 
 /* The version of these headers. pkeyguard_version() tells the library's. The build reads these. */
 #define PKEYGUARD_VERSION_MAJOR 0
@@ -91,8 +94,5 @@ const char *pkeyguard_version(void);
  */
 const char *pkeyguard_strerror(int error);
 
-#pragma GCC visibility pop
-#ifdef __cplusplus
-}
-#endif
+#include <pkeyguard/end.h>
 #endif

@@ -35,10 +35,7 @@
 #define PKEYGUARD_ANALYSIS_(attribute)
 #endif
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-#pragma GCC visibility push(default)
+#include <pkeyguard/begin.h>
 
 /* Makes a region a capability, as the analysis calls what must be held for an access. */
 struct PKEYGUARD_ANALYSIS_(capability("region")) pkeyguard_region;
@@ -76,6 +73,8 @@ struct PKEYGUARD_ANALYSIS_(capability("region")) pkeyguard_region;
 
 /* ---- For the macros above; do not call these yourself. ---- */
 
+#ifndef PKEYGUARD_DECLARATIONS_ONLY
+
 /*
  * Each returns its argument and tells the analysis something about it: that the region is closed
  * (nothing), open for reading (shared), or open for writing (exclusive). An exclusive assertion
@@ -107,8 +106,7 @@ static inline struct pkeyguard_region *pkeyguard_analysis_exclusive(struct pkeyg
     return region;
 }
 
-#pragma GCC visibility pop
-#ifdef __cplusplus
-}
 #endif
+
+#include <pkeyguard/end.h>
 #endif

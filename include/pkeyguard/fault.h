@@ -12,17 +12,14 @@
 #ifndef PKEYGUARD_FAULT_H
 #define PKEYGUARD_FAULT_H
 
+#ifndef PKEYGUARD_DECLARATIONS_ONLY
 #include <signal.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#endif
 
 #include <pkeyguard/key.h>
+#include <pkeyguard/types.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-#pragma GCC visibility push(default)
+#include <pkeyguard/begin.h>
 
 /* The kind of access. */
 enum pkeyguard_access {
@@ -192,8 +189,5 @@ __attribute__((warn_unused_result)) int pkeyguard_try_call(int (*function)(void 
                                                            int *ret_result,
                                                            struct pkeyguard_fault *ret_fault);
 
-#pragma GCC visibility pop
-#ifdef __cplusplus
-}
-#endif
+#include <pkeyguard/end.h>
 #endif

@@ -93,23 +93,24 @@
 #ifndef PKEYGUARD_GUARD_H
 #define PKEYGUARD_GUARD_H
 
+#ifndef PKEYGUARD_DECLARATIONS_ONLY
 #include <errno.h>
-#include <stddef.h>
-#include <stdint.h>
+#endif
 
 #include <pkeyguard/key.h>
 #include <pkeyguard/pkru.h>
 #include <pkeyguard/region.h>
+#include <pkeyguard/types.h>
 
 #ifdef __cplusplus
-extern "C" {
 #define PKEYGUARD_CAST_(type, value) static_cast<type>(value)
 #define PKEYGUARD_VIEW_(type, value) reinterpret_cast<type>(value)
 #else
 #define PKEYGUARD_CAST_(type, value) (value)
 #define PKEYGUARD_VIEW_(type, value) ((type)(value))
 #endif
-#pragma GCC visibility push(default)
+
+#include <pkeyguard/begin.h>
 
 /*
  * A guard: a record of what it changed. The caller allocates it and does not touch its members. {0}
@@ -310,7 +311,6 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
     PKEYGUARD_TRY_SCOPE_(__typeof__(T) *, name,                                                   \
                          PKEYGUARD_TRY_OPEN_AT_(T, name, pkeyguard_assume_write(region), pointer, \
                                                 PKEYGUARD_READ_WRITE))
-
 #define pkeyguard_try_scoped_read_bytes(name, region, pointer, length)                           \
     PKEYGUARD_TRY_SCOPE_(unsigned char const *, name,                                            \
                          PKEYGUARD_TRY_OPEN_BYTES_(name, pkeyguard_assume_read(region), pointer, \
@@ -337,7 +337,6 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
     PKEYGUARD_AUTO_(__typeof__(T) *, name,                                               \
                     PKEYGUARD_OPEN_AT_(T, name, pkeyguard_assume_write(region), pointer, \
                                        PKEYGUARD_READ_WRITE))
-
 #define pkeyguard_auto_read_bytes(name, region, pointer, length)                                \
     PKEYGUARD_AUTO_(unsigned char const *, name,                                                \
                     PKEYGUARD_OPEN_BYTES_(name, pkeyguard_assume_read(region), pointer, length, \
@@ -348,6 +347,8 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
                                           PKEYGUARD_READ_WRITE))
 
 /* ---- For the inline code above; do not call these yourself. ---- */
+
+#ifndef PKEYGUARD_DECLARATIONS_ONLY
 
 /* How a guard is opened: an enum pkeyguard_rights, or 0 for an unknown one, with these flags. */
 enum {
@@ -724,8 +725,7 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
 #define pkeyguard_release(guard) pkeyguard_release_at(guard, PKEYGUARD_HERE_)
 #endif
 
-#pragma GCC visibility pop
-#ifdef __cplusplus
-}
 #endif
+
+#include <pkeyguard/end.h>
 #endif

@@ -63,15 +63,10 @@
 #ifndef PKEYGUARD_HEAP_H
 #define PKEYGUARD_HEAP_H
 
-#include <stdbool.h>
-#include <stddef.h>
-
 #include <pkeyguard/region.h>
+#include <pkeyguard/types.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-#pragma GCC visibility push(default)
+#include <pkeyguard/begin.h>
 
 struct pkeyguard_heap;
 
@@ -208,8 +203,5 @@ struct pkeyguard_heap *pkeyguard_heap_of(const void *object);
  */
 struct pkeyguard_region *pkeyguard_heap_region(const struct pkeyguard_heap *heap);
 
-#pragma GCC visibility pop
-#ifdef __cplusplus
-}
-#endif
+#include <pkeyguard/end.h>
 #endif

@@ -27,15 +27,18 @@
 #ifndef PKEYGUARD_KEY_H
 #define PKEYGUARD_KEY_H
 
-#include <stdint.h>
+#include <pkeyguard/types.h>
 
-#ifdef __cplusplus
+/* In declarations only: a declaration that says nothing new. */
+#ifdef PKEYGUARD_DECLARATIONS_ONLY
+#define PKEYGUARD_STATIC_ASSERT_(condition, text) struct pkeyguard_key
+#elif defined(__cplusplus)
 #define PKEYGUARD_STATIC_ASSERT_ static_assert
-extern "C" {
 #else
 #define PKEYGUARD_STATIC_ASSERT_ _Static_assert
 #endif
-#pragma GCC visibility push(default)
+
+#include <pkeyguard/begin.h>
 
 /* How a bad access is stopped. */
 enum pkeyguard_enforcement {
@@ -209,8 +212,5 @@ __attribute__((warn_unused_result)) int pkeyguard_key_set_rights(struct pkeyguar
 __attribute__((warn_unused_result)) int
 pkeyguard_key_set_rights_everywhere(struct pkeyguard_key *key, enum pkeyguard_rights rights);
 
-#pragma GCC visibility pop
-#ifdef __cplusplus
-}
-#endif
+#include <pkeyguard/end.h>
 #endif

@@ -10,19 +10,19 @@
 #ifndef PKEYGUARD_PKRU_H
 #define PKEYGUARD_PKRU_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include <pkeyguard/types.h>
 
 /* Marks functions that are inline in C and C++ programs. The library also exports each of them as a
  * symbol, for bindings of other languages. */
 #ifndef PKEYGUARD_INLINE
+#ifdef PKEYGUARD_DECLARATIONS_ONLY
+#define PKEYGUARD_INLINE
+#else
 #define PKEYGUARD_INLINE static inline
 #endif
-
-#ifdef __cplusplus
-extern "C" {
 #endif
-#pragma GCC visibility push(default)
+
+#include <pkeyguard/begin.h>
 
 /*
  * pkeyguard_pkru_supported - whether this CPU has PKRU and the kernel has enabled it
@@ -55,6 +55,7 @@ PKEYGUARD_INLINE uint32_t pkeyguard_pkru_read(void);
  */
 PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru);
 
+#ifndef PKEYGUARD_DECLARATIONS_ONLY
 /*
  * For the guards: each reads PKRU, changes it and writes it back.
  *  - clear_bits clears the bits and returns those of them that were set. If none was, it does not
@@ -89,9 +90,7 @@ static inline uint64_t pkeyguard_lowest_bit(uint32_t bits);
 #else
 #include <pkeyguard/arch/none.h>
 #endif
-
-#pragma GCC visibility pop
-#ifdef __cplusplus
-}
 #endif
+
+#include <pkeyguard/end.h>
 #endif

@@ -50,15 +50,10 @@
 #ifndef PKEYGUARD_PLATFORM_H
 #define PKEYGUARD_PLATFORM_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include <pkeyguard/key.h>
+#include <pkeyguard/types.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-#pragma GCC visibility push(default)
+#include <pkeyguard/begin.h>
 
 /* The result of pkeyguard_platform_probe(). */
 struct pkeyguard_platform {
@@ -115,8 +110,5 @@ pkeyguard_platform_probe(struct pkeyguard_platform *ret_platform);
  */
 __attribute__((warn_unused_result)) int pkeyguard_platform_self_test(void);
 
-#pragma GCC visibility pop
-#ifdef __cplusplus
-}
-#endif
+#include <pkeyguard/end.h>
 #endif

@@ -17,15 +17,11 @@
 #ifndef PKEYGUARD_REGION_H
 #define PKEYGUARD_REGION_H
 
-#include <stddef.h>
-
 #include <pkeyguard/analysis.h>
 #include <pkeyguard/key.h>
+#include <pkeyguard/types.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-#pragma GCC visibility push(default)
+#include <pkeyguard/begin.h>
 
 /*
  * The kernel never merges equal pages of a region that the library made with other pages (KSM,
@@ -427,8 +423,5 @@ __attribute__((warn_unused_result)) int pkeyguard_region_write(struct pkeyguard_
                                                                size_t offset, const void *data,
                                                                size_t size);
 
-#pragma GCC visibility pop
-#ifdef __cplusplus
-}
-#endif
+#include <pkeyguard/end.h>
 #endif

@@ -55,15 +55,10 @@
 #ifndef PKEYGUARD_THREAD_H
 #define PKEYGUARD_THREAD_H
 
-#include <stddef.h>
-#include <stdint.h>
-
 #include <pkeyguard/platform.h>
+#include <pkeyguard/types.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-#pragma GCC visibility push(default)
+#include <pkeyguard/begin.h>
 
 /* Saved rights on one virtual key with open guards. */
 struct pkeyguard_virtual_rights {
@@ -275,8 +270,5 @@ __attribute__((nonnull)) void pkeyguard_closed_leave(struct pkeyguard_closed *cl
          *name##_pkeyguard_once = (pkeyguard_closed_enter(&name), &name);               \
          name##_pkeyguard_once != NULL; name##_pkeyguard_once = NULL)
 
-#pragma GCC visibility pop
-#ifdef __cplusplus
-}
-#endif
+#include <pkeyguard/end.h>
 #endif

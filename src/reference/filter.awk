@@ -104,7 +104,7 @@ END {
         within = macro ? line ~ /\\$/ : open > 0 || line !~ /[;,]$/
         if (line ~ /{$/)
             belongs = 0
-        if (hidden && line ~ /^#pragma GCC visibility pop/)
+        if (hidden && line ~ /^#include <pkeyguard\/end.h>/)
             print "/** \\endcond */"
         # A comment after code describes the member before it.
         if (line !~ /^#/)
