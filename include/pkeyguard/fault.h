@@ -54,9 +54,18 @@ struct pkeyguard_fault {
                              threads older than the key; this thread did not choose them */
     bool page_rights_forbid; /* the region's page rights forbid the access, too or alone, so that
                                 no guard helps */
+
+    /* Since 0.2. On CPUs other than x86-64 and aarch64 the code is not known. */
+    int thread;           /* the faulting thread's number, as gettid(2) returns it */
+    char thread_name[16]; /* the thread's name in /proc (pthread_setname_np(3)) */
+    void *code;           /* the instruction that made the access; NULL if it is not known */
+    size_t code_offset;   /* that instruction's address in the file, as addr2line(1) takes it */
+    char code_file[128];  /* the program or shared object that has the instruction: its path, or the
+                             last 127 bytes of that; empty if it is not known, as for code that
+                             was made at run time, and always with a C library other than glibc */
     uint64_t reserved[8];
 };
-PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_fault) == 152 + 3 * sizeof(void *),
+PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_fault) == 296 + 5 * sizeof(void *),
                          "frozen for the ABI");
 
 /*
@@ -82,7 +91,7 @@ pkeyguard_fault_decode(const siginfo_t *info, const void *ucontext,
 #endif
 
 /* Bytes that hold the longest text, with its NUL. */
-enum { PKEYGUARD_FAULT_TEXT_SIZE = 384 };
+enum { PKEYGUARD_FAULT_TEXT_SIZE = 640 };
 
 /*
  * pkeyguard_fault_format - write a sentence that explains a fault and says what to do about it
@@ -90,7 +99,10 @@ enum { PKEYGUARD_FAULT_TEXT_SIZE = 384 };
  * @size: bytes in the buffer; PKEYGUARD_FAULT_TEXT_SIZE is enough
  *
  *     write to region 'session keys' + 0x10: this thread has it read-only; open a write scope
- *     (pkey 1, address 0x7f62b0e01010)
+ *     (pkey 1, address 0x7f62b0e01010) in thread 4711 'worker' at /usr/bin/vault + 0x1a2b
+ *
+ * `addr2line -e /usr/bin/vault 0x1a2b` then shows the line of the program. In names and paths `?`
+ * stands for each character that is not printable ASCII.
  *
  * The wording may change from version to version.
  *

@@ -14,7 +14,7 @@
  *  - the functions of a heap with a dedicated key, but for its creation and destruction
  *  - pkeyguard_thread_save(), _restore(), _switch() and _reset(), until the program uses a virtual
  *    key or destroys a dedicated one
- *  - pkeyguard_fault_decode() and _format(), and functions that only return what they know
+ *  - pkeyguard_fault_format(), and functions that only return what they know
  *
  * Exceptions are guards with PKEYGUARD_DEBUG: gettid, getpid and sigaltstack; a LOCKED heap: mlock,
  * as it grows; and a thread that waits for another in a heap: clock_nanosleep.
@@ -32,11 +32,15 @@
  *  - regions and heaps are created: mmap, munmap, madvise, mprotect, pkey_mprotect; LOCKED ones:
  *    mlock; SECRET ones: memfd_secret, ftruncate, getcpu, prlimit64, close; SEALED ones: mseal
  *  - pkeyguard_region_protect(), _associate(): mprotect, pkey_mprotect, and prctl for code;
- * _name(): prctl
+ *    _name(): prctl
+ *  - pkeyguard_region_check(): openat, read, close; for END_ALIGNED regions as guards; to repair,
+ *    mprotect, pkey_mprotect
  *  - pkeyguard_region_adopt(): mprotect, pkey_mprotect, prctl, openat, ioctl, newfstatat, read,
  * close
  *  - regions and heaps are destroyed: munmap, mprotect, pkey_mprotect, openat, pread64, close; for
  *    adopted memory msync
+ *  - pkeyguard_fault_decode(), which the reporter and pkeyguard_try_call() call at a fault: gettid,
+ *    prctl
  *  - the reporter is installed: rt_sigaction, sigaltstack, mmap
  *  - the reporter reports a fault: writev, or write if that is refused; rt_sigaction, rt_sigreturn;
  *    for a SIGSEGV that was sent: getpid, gettid, rt_tgsigqueueinfo

@@ -397,6 +397,11 @@ pid_t os_thread_id(void)
     return (pid_t)syscall(SYS_gettid);
 }
 
+void os_thread_name(char ret_name[OS_THREAD_NAME_SIZE])
+{
+    prctl(PR_GET_NAME, ret_name);
+}
+
 bool os_changes_robust_list(void)
 {
     /* The kernel's struct robust_list_head (linux/futex.h). */

@@ -148,6 +148,10 @@ bool os_has_guards(void);
 pid_t os_process_id(void);
 pid_t os_thread_id(void);
 
+/* Gets the calling thread's name in /proc, with a NUL. */
+enum { OS_THREAD_NAME_SIZE = 16 };
+void os_thread_name(char ret_name[OS_THREAD_NAME_SIZE]);
+
 /* True if the calling thread is certainly the only one that runs in this process's memory. */
 bool os_is_only_thread(void);
 

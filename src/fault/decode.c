@@ -6,7 +6,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/os.h"
 #include "base/registry.h"
+#include "fault/module.h"
 #include "pkey/pkeys.h"
 #include "pkru/bits.h"
 #include "pkru/signal_frame.h"
@@ -96,6 +98,15 @@ static bool is_guard_page(const struct pkeyguard_region *region, const void *add
     return (size_t)offset >= region->size && (size_t)offset < region->annex;
 }
 
+static void fill_in_thread_and_code(const void *ucontext, struct pkeyguard_fault *fault)
+{
+    fault->thread = os_thread_id();
+    os_thread_name(fault->thread_name);
+    fault->code = code_in_frame(ucontext);
+    if (fault->code != NULL)
+        module_find(fault->code, fault->code_file, sizeof(fault->code_file), &fault->code_offset);
+}
+
 static struct pkeyguard_fault describe_fault(const siginfo_t *info, const void *ucontext,
                                              const struct pkeyguard_region *region)
 {
@@ -117,6 +128,7 @@ static struct pkeyguard_fault describe_fault(const siginfo_t *info, const void *
         fault.kind != PKEYGUARD_FAULT_GUARD_PAGE && !page_rights_permit(pages->prot, fault.access);
     fault.key_number = pkey_at_fault(info, pages, &fault);
     fill_in_rights(ucontext, pages, &fault);
+    fill_in_thread_and_code(ucontext, &fault);
     memcpy(fault.region_name, region->name, sizeof(fault.region_name) - 1);
     return fault;
 }

@@ -20,6 +20,16 @@ static void append_string(struct text *text, const char *string)
     }
 }
 
+/* Of other code, which may have any bytes. */
+static void append_printable(struct text *text, const char *string)
+{
+    for (; *string != '\0'; string++) {
+        const char one[] = {*string >= ' ' && *string <= '~' ? *string : '?', '\0'};
+
+        append_string(text, one);
+    }
+}
+
 static void append_number(struct text *text, uintmax_t number, unsigned base)
 {
     char digits[24], *first = digits + sizeof(digits);
@@ -113,6 +123,24 @@ static void append_reason(struct text *text, const struct pkeyguard_fault *fault
     }
 }
 
+static void append_thread_and_code(struct text *text, const struct pkeyguard_fault *fault)
+{
+    if (fault->thread != 0) {
+        append_string(text, " in thread ");
+        append_number(text, (uintmax_t)fault->thread, 10);
+        append_string(text, " '");
+        append_printable(text, fault->thread_name);
+        append_string(text, "'");
+    }
+    if (fault->code == NULL)
+        return;
+    append_string(text, " at ");
+    append_printable(text, fault->code_file);
+    append_string(text, fault->code_file[0] != '\0' ? " + " : "");
+    append_number(text, fault->code_file[0] != '\0' ? fault->code_offset : (uintptr_t)fault->code,
+                  16);
+}
+
 int pkeyguard_fault_format(const struct pkeyguard_fault *fault, char *buffer, size_t size)
 {
     struct text text = {.buffer = buffer, .size = size};
@@ -129,6 +157,7 @@ int pkeyguard_fault_format(const struct pkeyguard_fault *fault, char *buffer, si
     append_string(&text, "address ");
     append_number(&text, (uintptr_t)fault->address, 16);
     append_string(&text, ")");
+    append_thread_and_code(&text, fault);
     if (size > 0)
         buffer[text.length < size ? text.length : size - 1] = '\0';
     return text.length < size ? 0 : -ERANGE;

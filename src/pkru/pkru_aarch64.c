@@ -48,6 +48,13 @@ static bool syndrome_in_frame(const void *ucontext, uint64_t *ret_syndrome)
     return false;
 }
 
+void *code_in_frame(const void *ucontext)
+{
+    const ucontext_t *context = ucontext;
+
+    return (void *)context->uc_mcontext.pc;
+}
+
 bool access_in_frame(const void *ucontext, int *ret_prot)
 {
     uint64_t syndrome;

@@ -38,6 +38,14 @@ const void *stack_in_frame(const void *ucontext)
     return NULL;
 }
 
+#ifndef __aarch64__
+void *code_in_frame(const void *ucontext)
+{
+    (void)ucontext;
+    return NULL;
+}
+#endif
+
 bool pkru_write_pending(const void *ucontext)
 {
     (void)ucontext;

@@ -86,6 +86,13 @@ const void *stack_in_frame(const void *ucontext)
     return (const void *)context->uc_mcontext.gregs[REG_RSP];
 }
 
+void *code_in_frame(const void *ucontext)
+{
+    const ucontext_t *context = ucontext;
+
+    return (void *)context->uc_mcontext.gregs[REG_RIP];
+}
+
 /*
  * How many bytes to search before and after the interrupted instruction. tests/machine_code checks
  * that RDPKRU and WRPKRU are never farther apart in the library.

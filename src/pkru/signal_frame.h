@@ -28,6 +28,9 @@ bool pkru_set_in_frame(void *ucontext, uint32_t pkru);
  */
 const void *stack_in_frame(const void *ucontext);
 
+/* Returns the address of the instruction that the signal interrupted; NULL as above. */
+void *code_in_frame(const void *ucontext);
+
 /*
  * True if the interrupted code may be between RDPKRU and WRPKRU, about to write a value that it
  * read before the signal. The answer is right for code in which WRPKRU follows RDPKRU without a

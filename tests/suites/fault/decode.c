@@ -4,12 +4,15 @@
  * rights.
  */
 #include <errno.h>
+#include <link.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "failing.h"
@@ -31,6 +34,52 @@ START_TEST(decode_tells_rights_and_access)
     pkeyguard_scoped_read (int, number, region) {
         assert_decoded(WRITE_BYTE, 16, PKEYGUARD_FAULT_BY_PAGE, PKEYGUARD_READ_ONLY);
         ck_assert_int_eq(*number, 0);
+    }
+}
+END_TEST
+
+static int load_address(struct dl_phdr_info *info, size_t size, void *ret_address)
+{
+    (void)size;
+    *(uintptr_t *)ret_address = info->dlpi_addr;
+    return 1; /* the first is the program */
+}
+
+static void *decode_in_thread(void *unused)
+{
+    prctl(PR_SET_NAME, "second thread's");
+    ck_assert_int_eq(decode_access(READ_BYTE, address), 0);
+    ck_assert_int_eq(last_fault.thread, (int)syscall(SYS_gettid));
+    ck_assert_str_eq(last_fault.thread_name, "second thread's");
+    return unused;
+}
+
+START_TEST(decode_tells_thread_and_code)
+{
+    uintptr_t function = (uintptr_t)access_byte, loaded, code;
+    pthread_t thread;
+
+    prctl(PR_SET_NAME, "first");
+    ck_assert_int_eq(decode_access(WRITE_BYTE, address), 0);
+    ck_assert_int_eq(last_fault.thread, (int)getpid());
+    ck_assert_str_eq(last_fault.thread_name, "first");
+    code = (uintptr_t)last_fault.code;
+    ck_assert(code >= function && code < function + 256);
+#ifdef __GLIBC__
+    dl_iterate_phdr(load_address, &loaded);
+    ck_assert_uint_eq(last_fault.code_offset, code - loaded);
+    ck_assert_ptr_nonnull(strstr(last_fault.code_file, "test_fault_"));
+#else
+    (void)load_address, (void)loaded;
+    ck_assert_str_eq(last_fault.code_file, "");
+#endif
+    ck_assert_int_eq(pthread_create(&thread, NULL, decode_in_thread, NULL), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    /* A jump to memory that is no file's. */
+    if (!under_tool("valgrind")) {
+        ck_assert_int_eq(decode_access(EXECUTE, address), 0);
+        ck_assert_ptr_eq(last_fault.code, address);
+        ck_assert_str_eq(last_fault.code_file, "");
     }
 }
 END_TEST
@@ -347,9 +396,9 @@ START_TEST(decode_tells_a_virtual_keys_pkey)
     ck_assert_int_eq(pkeyguard_fault_format(&last_fault, text, sizeof(text)), 0);
     snprintf(expected, sizeof(expected),
              "read of region 'session keys' + 0x10: no guard has it open; open a read scope "
-             "(address %p)",
+             "(address %p) in thread ",
              (void *)(address + 16));
-    ck_assert_str_eq(text, expected);
+    ck_assert_mem_eq(text, expected, strlen(expected));
     before_decode = open_and_close;
     ck_assert_int_eq(decode_access(WRITE_BYTE, address), 0);
     before_decode = NULL;
@@ -377,6 +426,7 @@ void add_decode(Suite *suite)
     TCase *tests = add_case(suite, "decode", set_up_named_region, tear_down);
 
     tcase_add_test(tests, decode_tells_rights_and_access);
+    tcase_add_test(tests, decode_tells_thread_and_code);
     tcase_add_test(tests, decode_tells_page_rights);
     tcase_add_test(tests, decode_tells_guard_pages);
     tcase_add_test(tests, decode_tells_the_end_of_an_end_aligned_region);

@@ -2,7 +2,9 @@
 /* Helpers for the files of this suite. */
 #include <setjmp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "test_fault.h"
@@ -103,4 +105,33 @@ void install_reporter_over(void (*handler)(int), unsigned flags)
     signal(SIGSEGV, handler);
     if (pkeyguard_fault_reporter_install(flags) != 0)
         _exit(1);
+}
+
+/* Cuts off what each line says after ")". */
+static void cut_thread_and_code(char *lines)
+{
+    char *cut, *end, name[16];
+    int thread, length;
+
+    while ((cut = strstr(lines, ") in thread ")) != NULL) {
+        end = strchr(cut, '\n');
+        ck_assert_ptr_nonnull(end);
+        length = 0;
+        ck_assert_int_eq(sscanf(cut, ") in thread %d '%15[^']' at %n", &thread, name, &length), 2);
+        ck_assert_int_gt(thread, 0);
+        ck_assert_int_gt(length, 0);
+        memmove(cut + 1, end, strlen(end) + 1);
+        lines = cut;
+    }
+}
+
+void assert_reports(void (*call)(void *argument), void *argument, const char *lines, int signal)
+{
+    char said[4 * PKEYGUARD_FAULT_TEXT_SIZE];
+    int status = run_in_child(call, argument, said, sizeof(said));
+
+    ck_assert_ptr_nonnull(strstr(said, ") in thread "));
+    cut_thread_and_code(said);
+    ck_assert_str_eq(said, lines);
+    ck_assert_int_eq(WIFSIGNALED(status) ? WTERMSIG(status) : 0, signal);
 }

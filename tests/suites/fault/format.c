@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* pkeyguard_fault_format(): the sentence for each fault. */
 #include <errno.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -114,6 +115,37 @@ START_TEST(format_has_a_sentence_for_each_fault)
 }
 END_TEST
 
+static const struct {
+    int thread;
+    void *code;
+    const char *name, *file, *words; /* the end of the text */
+} places[] = {
+    {4711, (void *)0x5501, "worker", "/usr/bin/vault",
+     "address 0x7f0012345678) in thread 4711 'worker' at /usr/bin/vault + 0x1a2b"},
+    {1, (void *)0x5501, "a\nb\x9b", "/caf\xc3/\x1b[0m",
+     "address 0x7f0012345678) in thread 1 'a?b?' at /caf?/?[0m + 0x1a2b"},
+    {1, (void *)0x5501, "worker", "", "address 0x7f0012345678) in thread 1 'worker' at 0x5501"},
+    {1, NULL, "", "", "address 0x7f0012345678) in thread 1 ''"},
+};
+enum { PLACES = sizeof(places) / sizeof(*places) };
+
+START_TEST(format_names_the_thread_and_the_code)
+{
+    struct pkeyguard_fault described = fault_of(0);
+    char text[PKEYGUARD_FAULT_TEXT_SIZE];
+    size_t length = strlen(places[_i].words);
+
+    described.thread = places[_i].thread;
+    described.code = places[_i].code;
+    described.code_offset = 0x1a2b;
+    strcpy(described.thread_name, places[_i].name);
+    strcpy(described.code_file, places[_i].file);
+    ck_assert_int_eq(pkeyguard_fault_format(&described, text, sizeof(text)), 0);
+    ck_assert_uint_gt(strlen(text), length);
+    ck_assert_str_eq(text + strlen(text) - length, places[_i].words);
+}
+END_TEST
+
 START_TEST(format_truncates_in_small_buffers)
 {
     struct pkeyguard_fault described = fault_of(0);
@@ -143,10 +175,15 @@ START_TEST(format_fits_the_longest_text)
                                       .initial_rights = true,
                                       .key_number = 15,
                                       .address = (void *)UINTPTR_MAX,
-                                      .offset = PTRDIFF_MAX};
+                                      .offset = PTRDIFF_MAX,
+                                      .thread = INT_MAX,
+                                      .code = (void *)UINTPTR_MAX,
+                                      .code_offset = SIZE_MAX};
     char text[PKEYGUARD_FAULT_TEXT_SIZE];
 
     memcpy(longest.region_name, longest_name, sizeof(longest_name));
+    memset(longest.thread_name, 't', sizeof(longest.thread_name) - 1);
+    memset(longest.code_file, 'f', sizeof(longest.code_file) - 1);
     ck_assert_int_eq(pkeyguard_fault_format(&longest, text, sizeof(text)), 0);
     longest.kind = PKEYGUARD_FAULT_GUARD_PAGE;
     longest.offset = PTRDIFF_MIN;
@@ -165,11 +202,12 @@ START_TEST(decoded_fault_is_formatted)
         ck_assert_int_eq(decode_access(WRITE_BYTE, &bytes[0x10]), 0);
     }
     ck_assert_int_eq(pkeyguard_fault_format(&last_fault, text, sizeof(text)), 0);
-    snprintf(expected, sizeof(expected),
-             "write to region 'session keys' + 0x10: %s; open a write scope (%saddress %p)",
-             pku() ? "this thread has it read-only" : "no guard has it open for writing", number,
-             (void *)(address + 0x10));
-    ck_assert_str_eq(text, expected);
+    snprintf(
+        expected, sizeof(expected),
+        "write to region 'session keys' + 0x10: %s; open a write scope (%saddress %p) in thread ",
+        pku() ? "this thread has it read-only" : "no guard has it open for writing", number,
+        (void *)(address + 0x10));
+    ck_assert_mem_eq(text, expected, strlen(expected));
 }
 END_TEST
 
@@ -214,6 +252,7 @@ void add_format(Suite *suite)
     TCase *tests = add_case(suite, "format", set_up_named_region, tear_down);
 
     tcase_add_loop_test(tests, format_has_a_sentence_for_each_fault, 0, SENTENCES);
+    tcase_add_loop_test(tests, format_names_the_thread_and_the_code, 0, PLACES);
     tcase_add_test(tests, format_truncates_in_small_buffers);
     tcase_add_test(tests, format_fits_the_longest_text);
     tcase_add_test(tests, decoded_fault_is_formatted);

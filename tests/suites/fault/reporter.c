@@ -43,8 +43,8 @@ START_TEST(reporter_explains_the_fault_and_the_process_dies)
 {
     void (*standard)(int) = SIG_DFL, (*ignored)(int) = SIG_IGN;
 
-    assert_ends(fault_after_install_over, &standard, report_of(WRITE_BYTE), SIGSEGV);
-    assert_ends(fault_after_install_over, &ignored, report_of(WRITE_BYTE), SIGSEGV);
+    assert_reports(fault_after_install_over, &standard, report_of(WRITE_BYTE), SIGSEGV);
+    assert_reports(fault_after_install_over, &ignored, report_of(WRITE_BYTE), SIGSEGV);
 }
 END_TEST
 
@@ -252,7 +252,7 @@ static const char *reports_of_page_faults(int times)
 
 START_TEST(previous_one_shot_handler_is_called_once)
 {
-    assert_ends(fault_twice_with_one_shot_handler, NULL, reports_of_page_faults(2), SIGSEGV);
+    assert_reports(fault_twice_with_one_shot_handler, NULL, reports_of_page_faults(2), SIGSEGV);
 }
 END_TEST
 
@@ -285,7 +285,7 @@ START_TEST(previous_handler_may_jump_out)
     char lines[2 * PKEYGUARD_FAULT_TEXT_SIZE + 32];
 
     snprintf(lines, sizeof(lines), "%s%s", report_of(WRITE_BYTE), report_of(WRITE_BYTE));
-    assert_ends(jump_out_twice, NULL, lines, 0);
+    assert_reports(jump_out_twice, NULL, lines, 0);
 }
 END_TEST
 
@@ -339,7 +339,7 @@ static void install_twice(void *unused)
 
 START_TEST(reporter_installed_twice_reports_once)
 {
-    assert_ends(install_twice, NULL, report_of(WRITE_BYTE), SIGSEGV);
+    assert_reports(install_twice, NULL, report_of(WRITE_BYTE), SIGSEGV);
 }
 END_TEST
 

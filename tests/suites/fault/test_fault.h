@@ -37,6 +37,12 @@ extern const enum pkeyguard_access reported_access[];
 /* In a child process: installs the reporter over this handler, because a sanitizer has its own. */
 void install_reporter_over(void (*handler)(int), unsigned flags);
 
+/*
+ * assert_ends(), for lines of the reporter. Each says in which thread and where the access was
+ * made, which is left out of `lines`.
+ */
+void assert_reports(void (*call)(void *argument), void *argument, const char *lines, int signal);
+
 /* The files of the suite. */
 void add_decode(Suite *suite);
 void add_format(Suite *suite);

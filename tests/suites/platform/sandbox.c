@@ -440,6 +440,11 @@ static void make_region_and_handler(void)
     close_stderr();
 }
 
+static void check_region(void)
+{
+    EXPECT(pkeyguard_region_check(region, PKEYGUARD_CHECK_REPAIR, NULL) == 0);
+}
+
 static void report_a_fault(void)
 {
     EXPECT(pkeyguard_fault_reporter_install(0) == 0);
@@ -533,7 +538,11 @@ static const struct phase phases[] = {
      {LOCKING, PROTECTING, SYS_mmap, SYS_prctl, SYS_openat, SYS_ioctl, SYS_newfstatat, SYS_close,
       END}},
     {"changes of a region", make_region, change_region, {LOCKING, PROTECTING, SYS_prctl, END}},
-    {"foreign code", make_region_and_recover, call_foreign_code, {LOCKING, SYS_mprotect, END}},
+    {"foreign code",
+     make_region_and_recover,
+     call_foreign_code,
+     {LOCKING, SYS_mprotect, SYS_gettid, SYS_prctl, END}},
+    {"check of a region", make_region, check_region, {LOCKING, SYS_openat, SYS_close, END}},
     {"software key, guards and heap",
      make_software_region_and_heap,
      use_everything,
@@ -550,7 +559,8 @@ static const struct phase phases[] = {
     {"reporter",
      make_region_and_handler,
      report_a_fault,
-     {LOCKING, SYS_mmap, SYS_rt_sigaction, SYS_sigaltstack, SYS_writev, END}},
+     {LOCKING, SYS_mmap, SYS_rt_sigaction, SYS_sigaltstack, SYS_writev, SYS_gettid, SYS_prctl,
+      END}},
 };
 enum {
     PHASES = sizeof(phases) / sizeof(*phases),
