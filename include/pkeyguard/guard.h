@@ -373,14 +373,22 @@ enum {
  *    helps, or prints one line on stderr and aborts.
  *
  * close: undoes that, if it is not 0. It keeps errno.
+ *
+ * open_bound: opens a virtual key that has a pkey, for PKEYGUARD_READ_ONLY or PKEYGUARD_READ_WRITE,
+ * and returns what has to be undone. 0: not handled, nothing has changed.
  */
+static inline void *pkeyguard_call_open(void *target, size_t size, size_t offset, const char *where,
+                                        unsigned flags, uint64_t *ret_undo);
+static inline void pkeyguard_call_close(uint64_t undo);
+static inline uint64_t pkeyguard_call_open_bound(struct pkeyguard_key *key,
+                                                 enum pkeyguard_rights rights);
+
 struct pkeyguard_opened {
     void *address;
     uint64_t undo;
 };
-__attribute__((nothrow)) struct pkeyguard_opened
-pkeyguard_guard_open(void *target, size_t size, size_t offset, const char *where, unsigned flags);
-__attribute__((nothrow)) void pkeyguard_guard_close(uint64_t undo);
+
+#include <pkeyguard/arch/calls.h>
 
 /* The same with PKEYGUARD_DEBUG. `where` may be NULL. */
 #define PKEYGUARD_GUARD_CHECKED (UINT64_C(1) << 59) /* in undo: there is something to check */
@@ -404,34 +412,20 @@ static inline struct pkeyguard_guard *pkeyguard_guard_empty(struct pkeyguard_gua
 }
 
 /* Fast path of dedicated keys: widens the key in PKRU. False: not handled, nothing changed. */
-static inline bool pkeyguard_guard_widen(const struct pkeyguard_key *key, unsigned flags,
+static inline bool pkeyguard_guard_widen(const struct pkeyguard_key_head *bits, unsigned flags,
                                          struct pkeyguard_guard *empty_guard)
 {
-    const struct pkeyguard_key_head *bits = PKEYGUARD_VIEW_(const struct pkeyguard_key_head *, key);
     unsigned rights = flags & PKEYGUARD_GUARD_RIGHTS;
-    uint32_t ad_wd = bits->ad_wd;
 
-    if (ad_wd == 0 || flags & PKEYGUARD_GUARD_RESTRICTS)
+    if (flags & PKEYGUARD_GUARD_RESTRICTS)
         return false;
     if (rights == PKEYGUARD_READ_WRITE) {
-        empty_guard->cleared = pkeyguard_pkru_clear_bits(ad_wd);
+        empty_guard->cleared = pkeyguard_pkru_clear_bits(bits->ad_wd, &empty_guard->undo);
         return true;
     }
-    if (rights == PKEYGUARD_READ_ONLY) {
-        uint32_t allowed;
-
-        if (pkeyguard_pkru_allow_reads(ad_wd, bits->ad, &allowed)) {
-            empty_guard->cleared = bits->ad;
-            return true;
-        }
-        /*
-         * The key is not closed by both bits. With access-disable clear it can be read already.
-         * With access-disable alone, write-disable must be set as well: that is left to the slow
-         * path.
-         */
-        return allowed & bits->ad;
-    }
-    return false;
+    return rights == PKEYGUARD_READ_ONLY &&
+           pkeyguard_pkru_allow_reads(bits->ad, &bits->wd, &empty_guard->cleared,
+                                      &empty_guard->undo);
 }
 
 static inline const struct pkeyguard_region_head *
@@ -440,18 +434,45 @@ pkeyguard_guard_head(const struct pkeyguard_region *region)
     return PKEYGUARD_VIEW_(const struct pkeyguard_region_head *, region);
 }
 
-static inline void *pkeyguard_guard_open_slowly(void *target, size_t size, size_t offset,
-                                                const char *where, unsigned flags,
+/* True if the bytes lie inside a region of this size. 0: no region, or none for the fast path. */
+static inline bool pkeyguard_guard_fits(size_t size, size_t offset, size_t of_region)
+{
+    return of_region != 0 && size <= of_region && offset <= of_region - size;
+}
+
+/* The same for a virtual key that has a pkey. */
+static inline bool pkeyguard_guard_open_bound(struct pkeyguard_key *key, unsigned flags,
+                                              struct pkeyguard_guard *empty_guard)
+{
+    unsigned rights = flags & PKEYGUARD_GUARD_RIGHTS;
+
+    if (flags & PKEYGUARD_GUARD_RESTRICTS || rights < PKEYGUARD_READ_ONLY)
+        return false;
+    empty_guard->undo =
+        pkeyguard_call_open_bound(key, PKEYGUARD_CAST_(enum pkeyguard_rights, rights));
+    return empty_guard->undo != 0;
+}
+
+/* What the fast path does not handle. */
+static inline void *pkeyguard_guard_open_slowly(struct pkeyguard_region *region, size_t size,
+                                                size_t offset, const char *where, unsigned flags,
                                                 struct pkeyguard_guard *empty_guard)
 {
-#ifdef PKEYGUARD_DEBUG
-    return pkeyguard_checked_open(target, size, offset, where, flags, empty_guard);
-#else
-    struct pkeyguard_opened opened = pkeyguard_guard_open(target, size, offset, where, flags);
+    const struct pkeyguard_region_head *head = pkeyguard_guard_head(region);
 
-    empty_guard->undo = opened.undo;
-    return opened.address;
-#endif
+    if (region != NULL && pkeyguard_guard_fits(size, offset, head->size) &&
+        pkeyguard_guard_open_bound(head->key, flags, empty_guard))
+        return flags & PKEYGUARD_GUARD_BARE ? NULL : head->address + offset;
+    return pkeyguard_call_open(region, size, offset, where, flags, &empty_guard->undo);
+}
+
+static inline void *pkeyguard_guard_open_key_slowly(struct pkeyguard_key *key, const char *where,
+                                                    unsigned flags,
+                                                    struct pkeyguard_guard *empty_guard)
+{
+    if (key != NULL && pkeyguard_guard_open_bound(key, flags, empty_guard))
+        return flags & PKEYGUARD_GUARD_BARE ? NULL : key;
+    return pkeyguard_call_open(key, 0, 0, where, flags, &empty_guard->undo);
 }
 
 /* Acquires an empty guard on a region. Returns what the form of the guard returns. */
@@ -459,14 +480,17 @@ __attribute__((always_inline)) static inline void *
 pkeyguard_guard_open_region(struct pkeyguard_region *region, size_t size, size_t offset,
                             const char *where, unsigned flags, struct pkeyguard_guard *empty_guard)
 {
-#ifndef PKEYGUARD_DEBUG
+#ifdef PKEYGUARD_DEBUG
+    return pkeyguard_checked_open(region, size, offset, where, flags, empty_guard);
+#else
     const struct pkeyguard_region_head *head = pkeyguard_guard_head(region);
 
-    if (region != NULL && size <= head->size && offset <= head->size - size &&
-        __builtin_expect(pkeyguard_guard_widen(head->key, flags, empty_guard), 1))
+    if (__builtin_expect(region != NULL && pkeyguard_guard_fits(size, offset, head->open_size) &&
+                             pkeyguard_guard_widen(&head->bits, flags, empty_guard),
+                         1))
         return flags & PKEYGUARD_GUARD_BARE ? NULL : head->address + offset;
-#endif
     return pkeyguard_guard_open_slowly(region, size, offset, where, flags, empty_guard);
+#endif
 }
 
 /* The same for a key. */
@@ -475,11 +499,16 @@ pkeyguard_guard_open_key(struct pkeyguard_key *key, const char *where, unsigned 
                          struct pkeyguard_guard *empty_guard)
 {
     flags |= PKEYGUARD_GUARD_OF_KEY;
-#ifndef PKEYGUARD_DEBUG
-    if (key != NULL && __builtin_expect(pkeyguard_guard_widen(key, flags, empty_guard), 1))
+#ifdef PKEYGUARD_DEBUG
+    return pkeyguard_checked_open(key, 0, 0, where, flags, empty_guard);
+#else
+    const struct pkeyguard_key_head *bits = PKEYGUARD_VIEW_(const struct pkeyguard_key_head *, key);
+
+    if (__builtin_expect(
+            key != NULL && bits->ad_wd != 0 && pkeyguard_guard_widen(bits, flags, empty_guard), 1))
         return flags & PKEYGUARD_GUARD_BARE ? NULL : key;
+    return pkeyguard_guard_open_key_slowly(key, where, flags, empty_guard);
 #endif
-    return pkeyguard_guard_open_slowly(key, 0, 0, where, flags, empty_guard);
 }
 
 /* Of a bare guard. */
@@ -549,7 +578,7 @@ pkeyguard_release_at(struct pkeyguard_guard *guard, const char *where)
         pkeyguard_pkru_set_bits(guard->cleared);
         guard->cleared = 0;
     } else if (guard->undo != 0) {
-        pkeyguard_guard_close(guard->undo);
+        pkeyguard_call_close(guard->undo);
         guard->undo = 0;
     }
 }

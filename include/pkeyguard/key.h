@@ -66,12 +66,14 @@ enum {
 struct pkeyguard_key;
 
 /*
- * The head of every struct pkeyguard_key: a dedicated key's bits in PKRU. Both are 0 for any other
+ * The head of every struct pkeyguard_key: a dedicated key's bits in PKRU. All are 0 for any other
  * key. The inline guards read it, so it does not change while the soname stays the same.
  */
 struct pkeyguard_key_head {
     uint32_t ad;    /* access-disable */
     uint32_t ad_wd; /* access-disable and write-disable */
+    uint32_t wd;    /* write-disable */
+    uint32_t reserved;
 };
 
 /*

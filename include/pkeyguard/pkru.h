@@ -61,16 +61,19 @@ PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru);
  *  - clear_bits clears the bits and returns those of them that were set. If none was, it does not
  *    write the register.
  *  - set_bits sets the bits.
- *  - allow_reads opens a pkey for reading if both of its bits are set, and returns true. Else it
- *    changes nothing and returns false; *ret_allowed then has those of the pkey's bits set that are
- *    clear in the register.
+ *  - allow_reads opens a pkey for reading if both of its bits are set. *ret_cleared is the bit that
+ *    it cleared; 0: it could be read already. If access-disable alone is set, it changes nothing
+ *    and returns false, because write-disable must be set as well.
+ *
+ * *ret_zero becomes 0, at no cost: RDPKRU leaves a zero.
  *
  * Each is one block of assembly without a call. pkeyguard(1) recognises guards in a program by
  * these blocks.
  */
-static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits);
+static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits, uint64_t *ret_zero);
 static inline void pkeyguard_pkru_set_bits(uint32_t bits);
-static inline bool pkeyguard_pkru_allow_reads(uint32_t ad_wd, uint32_t ad, uint32_t *ret_allowed);
+static inline bool pkeyguard_pkru_allow_reads(uint32_t ad, const uint32_t *wd,
+                                              uint32_t *ret_cleared, uint64_t *ret_zero);
 
 /*
  * For the library: opens a pkey, or opens it for reading, if both of its bits (ad_wd) are set, and

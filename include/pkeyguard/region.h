@@ -121,6 +121,10 @@ struct pkeyguard_region_head {
     char *address;             /* of its first byte */
     size_t size;               /* bytes asked for; 0 if a scope needs further checks */
     struct pkeyguard_key *key; /* never NULL: a region without a key has a private one */
+
+    /* Copies, so that an inline guard that opens a dedicated key looks at nothing else. */
+    size_t open_size;               /* size if the key is a dedicated one, else 0 */
+    struct pkeyguard_key_head bits; /* the key's */
 };
 
 /*

@@ -8,6 +8,7 @@
 #include "base/os.h"
 #include "guard/guard_core.h"
 #include "guard/virtual_guard.h"
+#include "key/pin.h"
 #include "key/virtual_wait.h"
 #include "pkey/own_pkru.h"
 #include "region/region_record.h"
@@ -188,52 +189,31 @@ void guard_abort_unreleased(int error)
     os_abort("a guard cannot be released: ", error_text(error), NULL);
 }
 
-/* The short way for a virtual key that has a pkey. False: not handled, nothing has changed. */
-static inline bool open_bound_virtual(const struct guard_request *request,
-                                      struct pkeyguard_opened *ret_opened)
-{
-    const struct pkeyguard_region *region = request_region(request);
-    enum pkeyguard_rights rights = request_rights(request);
-    struct pkeyguard_key *key;
-
-    if (!surely_valid(request) || rights == PKEYGUARD_NO_ACCESS ||
-        request_mode(request) == GUARD_RESTRICTS)
-        return false;
-    key = region != NULL ? region->head.key : request->target;
-    if (!virtual_guard_open_bound(key, rights))
-        return false;
-    ret_opened->undo = (uintptr_t)key | UNDO_OPENED;
-    if (request->flags & PKEYGUARD_GUARD_BARE)
-        ret_opened->address = NULL;
-    else if (region != NULL)
-        ret_opened->address = region->head.address + request->offset;
-    else
-        ret_opened->address = key;
-    return true;
-}
-
-struct pkeyguard_opened pkeyguard_guard_open(void *target, size_t size, size_t offset,
-                                             const char *where, unsigned flags)
+struct pkeyguard_opened guard_open_slowly(void *target, size_t size, size_t offset,
+                                          const char *where, unsigned flags)
 {
     struct guard_request request = {target, size, offset, flags, where};
     struct pkeyguard_opened opened;
 
-    if (open_bound_virtual(&request, &opened))
-        return opened;
     opened.address = guard_open(&request, false, &opened.undo);
     return opened;
 }
 
-void pkeyguard_guard_close(uint64_t undo)
+void guard_close_slowly(uint64_t undo)
 {
     int saved_errno = errno;
-    int error = 0;
+    int error = guard_leave(undo);
 
-    if (undo_kind(undo) == UNDO_OPENED)
-        virtual_guard_close(undo_address(undo));
-    else
-        error = guard_leave(undo);
     if (error != 0)
         guard_abort_unreleased(error);
     errno = saved_errno;
+}
+
+struct pkeyguard_opened guard_wake_waiters(struct thread_record *record)
+{
+    int saved_errno = errno;
+
+    pin_wake_waiters(record);
+    errno = saved_errno;
+    return (struct pkeyguard_opened){0};
 }

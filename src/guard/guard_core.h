@@ -6,8 +6,9 @@
 #include <pkeyguard/guard.h>
 
 #include "guard/undo.h"
+#include "pkey/thread_records.h"
 
-/* The arguments of pkeyguard_guard_open() and pkeyguard_checked_open(). */
+/* The arguments of guard_open_slowly() and pkeyguard_checked_open(). */
 struct guard_request {
     void *target; /* a region, or a key if flags say so; may be NULL */
     size_t size, offset;
@@ -35,6 +36,17 @@ int guard_leave(uint64_t undo);
  * Opens, and waits and retries if the form of the guard asks for it. Returns what the form returns.
  */
 void *guard_open(const struct guard_request *request, bool checked, uint64_t *ret_undo);
+
+/*
+ * For kept_calls.c: as pkeyguard_call_open() and pkeyguard_call_close() of arch/calls.h, for what
+ * the assembly does not handle.
+ */
+__attribute__((used)) struct pkeyguard_opened
+guard_open_slowly(void *target, size_t size, size_t offset, const char *where, unsigned flags);
+__attribute__((used)) void guard_close_slowly(uint64_t undo);
+
+/* Keeps errno. Returns zeros. */
+__attribute__((used)) struct pkeyguard_opened guard_wake_waiters(struct thread_record *record);
 
 __attribute__((noreturn)) void guard_abort_unreleased(int error);
 

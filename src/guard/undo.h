@@ -21,6 +21,7 @@
 /* The kinds of guards that the fast path of virtual keys makes; or a combination of the bits. */
 enum undo_kind {
     UNDO_OPENED = 1, /* it opened a virtual key from both deny bits */
+    UNDO_PINNED = 2, /* it only pinned the pkey of a virtual key that was open */
 
     UNDO_OF_KEY = 1,       /* the address is a key's */
     UNDO_RESTRICTS = 2,    /* it narrows */

@@ -19,16 +19,3 @@ int virtual_guard_open(struct pkeyguard_key *key, enum pkeyguard_rights rights)
         return 1;
     return virtual_bind_and_open(record, bound, key, rights);
 }
-
-void virtual_guard_close(struct pkeyguard_key *key)
-{
-    struct thread_record *record = own_record;
-    pkru_bits bits = key->pkey_bits;
-    uint32_t *counter = pin_counter(record, bits);
-
-    /* A thread never has a pkey of the pool open without a pin. */
-    if (*counter == 0)
-        return;
-    pkeyguard_pkru_set_bits(bits);
-    unpin_once(record, counter);
-}

@@ -46,6 +46,7 @@ static NEEDS_LIBRARY_LOCK int pku_bind(struct pkeyguard_key *key)
     key->pkey = pkey;
     key->head.ad = PKEY_AD(pkey);
     key->head.ad_wd = PKEY_BITS(pkey);
+    key->head.wd = PKEY_WD(pkey);
     return pku_set_rights(key, key->default_rights);
 }
 
@@ -72,9 +73,7 @@ static enum pkeyguard_rights pku_rights(const struct pkeyguard_key *key)
 static pkru_bits pku_narrowed(const struct pkeyguard_key *key, pkru_bits denied,
                               enum pkeyguard_rights rights)
 {
-    pkru_bits wd = key->head.ad_wd ^ key->head.ad;
-
-    return denied | (denied & key->head.ad ? wd : pkru_deny(key->pkey, rights));
+    return denied | (denied & key->head.ad ? key->head.wd : pkru_deny(key->pkey, rights));
 }
 
 static int pku_enter(struct pkeyguard_key *key, struct pages *pages, enum pkeyguard_rights rights,

@@ -57,7 +57,7 @@ struct pkeyguard_key {
     struct guard_counts guards;                    /* the guards on the whole key; under the lock */
     atomic_int open; /* the rights on every region: base widened by the guards on the whole key */
 };
-_Static_assert(sizeof(struct pkeyguard_key_head) == 8 && offsetof(struct pkeyguard_key, head) == 0,
+_Static_assert(sizeof(struct pkeyguard_key_head) == 16 && offsetof(struct pkeyguard_key, head) == 0,
                "frozen for the ABI");
 
 static inline bool rights_valid(enum pkeyguard_rights rights)

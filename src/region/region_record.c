@@ -27,6 +27,13 @@ int region_check_code(int needed, int prot, const struct pkeyguard_key *key)
     return needed & PROT_EXEC && loses && os_forbids_new_code() ? -EACCES : 0;
 }
 
+/* Copies into the head what the inline guards need to know of the key. */
+static void copy_key_to_head(struct pkeyguard_region_head *head)
+{
+    head->bits = head->key->head;
+    head->open_size = head->bits.ad_wd != 0 ? head->size : 0;
+}
+
 int region_join(struct pkeyguard_region *region, struct pkeyguard_key *key)
 {
     struct pkeyguard_key *before = region->head.key, *joined = key, *unused;
@@ -37,8 +44,10 @@ int region_join(struct pkeyguard_region *region, struct pkeyguard_key *key)
         key_init_private(joined);
     }
     error = key_take_pages(joined, &region->pages);
-    if (error == 0)
+    if (error == 0) {
         region->head.key = joined;
+        copy_key_to_head(&region->head);
+    }
     unused = error == 0 ? before : joined;
     if (unused == &region->private_key)
         key_end_private(unused);
@@ -95,6 +104,7 @@ static NEEDS_LIBRARY_LOCK void finish_change(struct pkeyguard_region *region)
     struct pages *pages = &region->pages;
     const struct pkeyguard_key *key = region->head.key;
 
+    copy_key_to_head(&region->head);
     if (pages->of_key.previous->next != &pages->of_key)
         list_insert(&region->head.key->pages, &pages->of_key);
     if (pages->applied == PAGES_CHANGING)

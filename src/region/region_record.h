@@ -36,7 +36,8 @@ struct pkeyguard_region {
     struct pkeyguard_key private_key; /* used while head.key points to it */
     char name[REGION_NAME_SIZE];      /* empty: none */
 };
-_Static_assert(sizeof(struct pkeyguard_region_head) == 3 * sizeof(void *) &&
+_Static_assert(sizeof(struct pkeyguard_region_head) ==
+                       4 * sizeof(void *) + sizeof(struct pkeyguard_key_head) &&
                    offsetof(struct pkeyguard_region, head) == 0,
                "frozen for the ABI");
 

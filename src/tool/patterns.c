@@ -26,10 +26,13 @@ static const struct form {
     {2, {0x31, 0xc0}, {0xff, 0xc7}, 0, true, false},
     {2, {0x85, 0xc0}, {0xff, 0xf8}, 0, true, false},
     {2, {0x85, 0xc0}, {0xff, 0xc7}, 0, true, false},
-    /* lea (%rax,register,2), %eax */
+    /* lea (%rax,register,2), %eax; in programs compiled with version 0.1 */
     {3, {0x8d, 0x04, 0x40}, {0xff, 0xff, 0xc7}, 0, true, false},
-    /* or of memory to %eax */
+    /* or of memory to %eax, test of %eax and memory */
     {2, {0x0b, 0x00}, {0xff, 0x38}, 0, true, true},
+    {2, {0x85, 0x00}, {0xff, 0x38}, 0, true, true},
+    /* stc */
+    {1, {0xf9}, {0xff}, 0, false, false},
     /* conditional jumps, short and near */
     {1, {0x70}, {0xf0}, 1, false, false},
     {2, {0x0f, 0x80}, {0xff, 0xf0}, 4, false, false},

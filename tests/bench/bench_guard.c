@@ -122,11 +122,11 @@ static void mprotect_pair_on_many(unsigned count)
 }
 
 static const struct bench_row closed_rows[] = {
-    {"write scope", write_scope, .writes = 2, .at_most = 24},
-    {"read scope", read_scope, .writes = 2, .at_most = 28},
-    {"auto guard for writing", auto_guard, .writes = 2, .at_most = 24},
+    {"write scope", write_scope, .writes = 2, .at_most = 18},
+    {"read scope", read_scope, .writes = 2, .at_most = 20},
+    {"auto guard for writing", auto_guard, .writes = 2, .at_most = 18},
     {"acquire and release for writing", bare_guard, .writes = 2},
-    {"key write scope", key_scope, .writes = 2},
+    {"key write scope", key_scope, .writes = 2, .at_most = 18},
     {"hand-written assembly", by_hand, .writes = 2},
     {"glibc: two `pkey_set`", glibc_pair, .writes = 2},
     {"two `mprotect`, 1 page", mprotect_pair, .writes = 0},
@@ -135,8 +135,8 @@ static const struct bench_row closed_rows[] = {
 };
 
 static const struct bench_row nested_rows[] = {
-    {"write scope", write_scope, .writes = 0},
-    {"read scope", read_scope, .writes = 0},
+    {"write scope", write_scope, .writes = 0, .at_most = 15},
+    {"read scope", read_scope, .writes = 0, .at_most = 15},
     {0},
 };
 

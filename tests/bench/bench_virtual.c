@@ -118,6 +118,21 @@ static void create_one_key(void)
     create_keys(1, PAGE);
 }
 
+static struct pkeyguard_guard outer;
+
+static void create_open_key(void)
+{
+    create_one_key();
+    bench_require(pkeyguard_acquire(regions[0], PKEYGUARD_READ_WRITE, &outer) == 0,
+                  "pkeyguard_acquire");
+}
+
+static void destroy_open_key(void)
+{
+    pkeyguard_release(&outer);
+    destroy_keys();
+}
+
 /* Maps size bytes, aligned and with an inaccessible page on each side as a region has. What it maps
  * to align them stays reserved. */
 static volatile char *map_raw(void)
@@ -311,8 +326,14 @@ SET_UP_DRAWN(100)
 SET_UP_DRAWN(1000)
 
 static const struct bench_row hit_rows[] = {
-    {"write scope", write_scope, .writes = 2, .at_most = 130},
-    {"read scope", read_scope, .writes = 2, .at_most = 130},
+    {"write scope", write_scope, .writes = 2, .at_most = 60},
+    {"read scope", read_scope, .writes = 2, .at_most = 60},
+    {0},
+};
+
+static const struct bench_row nested_hit_rows[] = {
+    {"write scope", write_scope, .writes = 0, .at_most = 60},
+    {"read scope", read_scope, .writes = 0, .at_most = 60},
     {0},
 };
 
@@ -379,6 +400,12 @@ const struct bench_group bench_groups[] = {
      .tear_down = destroy_keys,
      .baseline = store,
      .rows = hit_rows},
+    {.name = "virtual key, inside an open write scope",
+     .unit = INSTRUCTIONS,
+     .set_up = create_open_key,
+     .tear_down = destroy_open_key,
+     .baseline = store,
+     .rows = nested_hit_rows},
     MISS(1, "1 page"),
     MISS(16, "16 pages"),
     MISS(256, "256 pages"),

@@ -189,12 +189,13 @@ int register_written(const struct vault *vault, int value)
 /* paths: R W? access R W? access R W access access R W */
 int bits_changed(const struct vault *vault, int value)
 {
+    uint64_t zero;
     struct secret *secret = vault->secret;
     int seen;
 
-    (void)pkeyguard_pkru_clear_bits(4);
+    (void)pkeyguard_pkru_clear_bits(4, &zero);
     secret->number = value;
-    (void)pkeyguard_pkru_clear_bits(16);
+    (void)pkeyguard_pkru_clear_bits(16, &zero);
     secret->number = value + 1;
     pkeyguard_pkru_set_bits(16);
     secret->number = value + 2;

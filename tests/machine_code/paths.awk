@@ -53,9 +53,9 @@ function event(text)
         return "R"
     if (text ~ /^wrpkru/)
         return "W"
-    if (text ~ /^(call|jmp).*<pkeyguard_(guard_open|acquire|key_acquire)/)
+    if (text ~ /^(call|jmp).*<pkeyguard_(kept_open|acquire|key_acquire)/)
         return "E"
-    if (text ~ /^(call|jmp).*<pkeyguard_(guard_close|guard_release|release)/)
+    if (text ~ /^(call|jmp).*<pkeyguard_(kept_close|guard_release|release)/)
         return "L"
     if (text ~ /^(call|jmp).*<pkeyguard_scope_(abort|wait)/)
         return "X"

@@ -49,9 +49,11 @@ WRPKRU libpkeyguard guard+40
 WRPKRU libpkeyguard guard+60
 WRPKRU libpkeyguard guard+75
 WRPKRU libpkeyguard guard+85
+WRPKRU libpkeyguard guard+109
 WRPKRU unknown nearly+5
 WRPKRU unknown nearly+13
 WRPKRU unknown nearly+18
+WRPKRU unknown nearly+26
 WRPKRU libpkeyguard marked+0
 WRPKRU unknown marked+10
 WRPKRU glibc pkey_set+0
@@ -63,7 +65,7 @@ diff expected found
 # Without symbols: names decide two, and code decides the rest.
 strip -o nameless sites
 scan 1 nameless | sed 's/ null+0//' > found
-sed 's/ [^ ]*+[0-9]*//; 24s/glibc/unknown/; 25s/libpkeyguard/unknown/' expected | diff - found
+sed 's/ [^ ]*+[0-9]*//; 26s/glibc/unknown/; 27s/libpkeyguard/unknown/' expected | diff - found
 
 # Addresses are those of the linker, in programs and in shared libraries.
 gcc -nostdlib -shared -o sites.so "$source/tests/tool/sites.S"
@@ -130,7 +132,7 @@ grep -q '^WRPKRU libpkeyguard pkeyguard_pkru_' found
 # The text for people: without colour in a pipe; on a terminal unknown sites are red.
 "$pkeyguard" scan sites > text || test $? = 1
 grep -q '^  [0-9a-f]* WRPKRU unknown  *_start+0x5 (inside an instruction)$' text
-head -n 1 text | grep -qx 'sites: 26 found, 15 unknown, 4 of them inside an instruction'
+head -n 1 text | grep -qx 'sites: 28 found, 16 unknown, 4 of them inside an instruction'
 if grep -q "$(printf '\033')" text; then
     echo "colour in a pipe" >&2
     exit 1
@@ -163,7 +165,7 @@ refuses 'not a regular file' /
 refuses 'No such file' nowhere
 # A bad file does not prevent the scan of the others.
 "$pkeyguard" scan empty sites > text 2> /dev/null || test $? = 2
-grep -q '^sites: 26 found' text
+grep -q '^sites: 28 found' text
 
 # Files that are cut off: at many lengths up to the end of the program headers, and at some beyond.
 size=$(wc -c < sites)

@@ -76,6 +76,16 @@ guard:
 1:  rdpkru
     leal (%rax,%r12,2), %eax
     wrpkru
+    rdpkru
+    andl %eax, %r9d
+    jz 2f
+    testl %eax, 0x28(%r12)
+    jnz 1f
+    stc
+    jc 2f
+1:  xorl %r9d, %eax
+    wrpkru
+2:
     .size guard, . - guard
 
     /* Not guards of the library, but similar. */
@@ -88,6 +98,9 @@ nearly:
     orl (%rsi), %ebx
     wrpkru
     xorl %edi, %eax
+    wrpkru
+    rdpkru
+    testl %edx, (%rdi)
     wrpkru
     .size nearly, . - nearly
 

@@ -17,9 +17,9 @@ PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru)
     __builtin_trap();
 }
 
-static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits)
+static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits, uint64_t *ret_zero)
 {
-    (void)bits;
+    (void)bits, (void)ret_zero;
     __builtin_trap();
 }
 
@@ -29,9 +29,10 @@ static inline void pkeyguard_pkru_set_bits(uint32_t bits)
     __builtin_trap();
 }
 
-static inline bool pkeyguard_pkru_allow_reads(uint32_t ad_wd, uint32_t ad, uint32_t *ret_allowed)
+static inline bool pkeyguard_pkru_allow_reads(uint32_t ad, const uint32_t *wd,
+                                              uint32_t *ret_cleared, uint64_t *ret_zero)
 {
-    (void)ad_wd, (void)ad, (void)ret_allowed;
+    (void)ad, (void)wd, (void)ret_cleared, (void)ret_zero;
     __builtin_trap();
 }
 

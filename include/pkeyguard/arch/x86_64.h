@@ -28,7 +28,7 @@ PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru)
  * Each function is one block of assembly, so that WRPKRU can use the zero that RDPKRU leaves in
  * EDX. {AT&T|Intel} gives both syntaxes, for users who compile with -masm=intel.
  */
-static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits)
+static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits, uint64_t *ret_zero)
 {
     uint32_t cleared = bits;
 
@@ -38,9 +38,9 @@ static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits)
                      "{xorl %0, %%eax|xor eax, %0}\n\t"
                      "wrpkru\n"
                      "1:"
-                     : "+&r"(cleared)
+                     : "+&r"(cleared), "=&d"(*ret_zero)
                      : "c"(0)
-                     : "eax", "edx", "cc", "memory");
+                     : "eax", "cc", "memory");
     return cleared;
 }
 
@@ -54,24 +54,31 @@ static inline void pkeyguard_pkru_set_bits(uint32_t bits)
                      : "eax", "edx", "cc", "memory");
 }
 
-static inline bool pkeyguard_pkru_allow_reads(uint32_t ad_wd, uint32_t ad, uint32_t *ret_allowed)
+static inline bool pkeyguard_pkru_allow_reads(uint32_t ad, const uint32_t *wd,
+                                              uint32_t *ret_cleared, uint64_t *ret_zero)
 {
-    uint32_t allowed;
-    bool closed;
+    uint32_t cleared = ad;
+    bool alone;
 
-    /* `closed` is the zero flag that TEST sets. LEA and WRPKRU do not change it. */
+    /*
+     * `alone` is the carry flag, which AND, TEST and XOR clear. The jump after STC is conditional
+     * because code between RDPKRU and WRPKRU is a straight line (library.sh).
+     */
     __asm__ volatile("rdpkru\n\t"
-                     "{xorl %2, %%eax|xor eax, %2}\n\t"
-                     "{testl %2, %%eax|test eax, %2}\n\t"
-                     "jne 1f\n\t"
-                     "{leal (%%rax,%q3,2), %%eax|lea eax, [rax+%q3*2]}\n\t"
+                     "{andl %%eax, %0|and %0, eax}\n\t"
+                     "jz 2f\n\t"
+                     "{testl %%eax, %3|test %3, eax}\n\t"
+                     "jnz 1f\n\t"
+                     "stc\n\t"
+                     "jc 2f\n"
+                     "1:\t{xorl %0, %%eax|xor eax, %0}\n\t"
                      "wrpkru\n"
-                     "1:"
-                     : "=&a"(allowed), "=@ccz"(closed)
-                     : "r"(ad_wd), "r"(ad), "c"(0)
-                     : "edx", "memory");
-    *ret_allowed = allowed;
-    return closed;
+                     "2:"
+                     : "+&r"(cleared), "=&d"(*ret_zero), "=@ccc"(alone)
+                     : "m"(*wd), "c"(0)
+                     : "eax", "memory");
+    *ret_cleared = alone ? 0 : cleared;
+    return !alone;
 }
 
 static inline bool pkeyguard_pkru_open(uint32_t ad_wd)

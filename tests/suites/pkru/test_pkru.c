@@ -26,12 +26,13 @@ START_TEST(only_the_given_bits_change)
     struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0);
     uint32_t ad = 1u << (2 * pkeyguard_key_number(key)), wd = 2 * ad;
     uint32_t closed = pkeyguard_pkru_read();
+    uint64_t zero;
 
-    ck_assert_uint_eq(pkeyguard_pkru_clear_bits(ad), ad);
+    ck_assert_uint_eq(pkeyguard_pkru_clear_bits(ad, &zero), ad);
     ck_assert_uint_eq(pkeyguard_pkru_read(), closed & ~ad);
-    ck_assert_uint_eq(pkeyguard_pkru_clear_bits(ad | wd), wd);
+    ck_assert_uint_eq(pkeyguard_pkru_clear_bits(ad | wd, &zero), wd);
     ck_assert_uint_eq(pkeyguard_pkru_read(), closed & ~(ad | wd));
-    ck_assert_uint_eq(pkeyguard_pkru_clear_bits(ad | wd), 0);
+    ck_assert_uint_eq(pkeyguard_pkru_clear_bits(ad | wd, &zero), 0);
     ck_assert_uint_eq(pkeyguard_pkru_read(), closed & ~(ad | wd));
     pkeyguard_pkru_set_bits(wd);
     ck_assert_uint_eq(pkeyguard_pkru_read(), closed & ~ad);
@@ -87,9 +88,10 @@ __attribute__((noinline)) static int add_between_writes(int *number, uint32_t op
 
 __attribute__((noinline)) static int read_between_clear_and_set(const int *number, uint32_t bits)
 {
+    uint64_t zero;
     int seen;
 
-    pkeyguard_pkru_clear_bits(bits);
+    pkeyguard_pkru_clear_bits(bits, &zero);
     seen = *number;
     pkeyguard_pkru_set_bits(bits);
     return seen;
@@ -97,10 +99,11 @@ __attribute__((noinline)) static int read_between_clear_and_set(const int *numbe
 
 __attribute__((noinline)) static int add_between_clear_and_set(int *number, uint32_t bits)
 {
+    uint64_t zero;
     int sum = 0;
 
     for (int i = 0; i < 3; i++) {
-        pkeyguard_pkru_clear_bits(bits);
+        pkeyguard_pkru_clear_bits(bits, &zero);
         *number += i;
         pkeyguard_pkru_set_bits(bits);
         sum += i;
@@ -111,13 +114,14 @@ __attribute__((noinline)) static int add_between_clear_and_set(int *number, uint
 __attribute__((noinline)) static int read_in_either_branch(const int *number, uint32_t bits,
                                                            bool twice)
 {
+    uint64_t zero;
     int seen;
 
     if (twice) {
-        pkeyguard_pkru_clear_bits(bits);
+        pkeyguard_pkru_clear_bits(bits, &zero);
         seen = *number * 2;
     } else {
-        pkeyguard_pkru_clear_bits(bits);
+        pkeyguard_pkru_clear_bits(bits, &zero);
         seen = *number;
     }
     pkeyguard_pkru_set_bits(bits);
