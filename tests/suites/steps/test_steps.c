@@ -270,5 +270,7 @@ int main(void)
                               after);
         }
     }
+    if (HAS_STEPS)
+        add_unwinding_tests(suite);
     return run_suite(suite);
 }

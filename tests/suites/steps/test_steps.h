@@ -48,4 +48,7 @@ void open_other_keys(void *unused);
  */
 int find_difference(int count);
 
+/* unwinding.c */
+void add_unwinding_tests(Suite *suite);
+
 #endif
