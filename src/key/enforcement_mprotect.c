@@ -205,6 +205,24 @@ static int mprotect_enter(struct pkeyguard_key *key, struct pages *pages,
     return error;
 }
 
+/*
+ * A release that is over but may not have returned: the handler of a signal that waited for the
+ * lock's release may leave it by siglongjmp(3). The guard then seems to be open.
+ */
+static __thread struct unreturned_release {
+    const struct guard_counts *counts; /* NULL: there is none */
+    enum pkeyguard_rights rights;
+    enum guard_mode mode;
+} unreturned_release __attribute__((tls_model("initial-exec")));
+
+/* True if that release has already released this guard. */
+static bool was_released(const struct guard_counts *counts, enum pkeyguard_rights rights,
+                         enum guard_mode mode)
+{
+    return unreturned_release.counts == counts && unreturned_release.rights == rights &&
+           unreturned_release.mode == mode;
+}
+
 static int mprotect_leave(struct pkeyguard_key *key, struct pages *pages,
                           enum pkeyguard_rights rights, enum guard_mode mode,
                           const struct pkru_change *change)
@@ -215,16 +233,20 @@ static int mprotect_leave(struct pkeyguard_key *key, struct pages *pages,
     (void)change;
     if (error != 0)
         return error;
-    if (!guard_counts_remove(target.counts, rights, mode))
+    if (!guard_counts_remove(target.counts, rights, mode) &&
+        !was_released(target.counts, rights, mode))
         os_abort("a guard released twice, through a copy of it", NULL);
     error = apply_counts(key, pages);
-    if (error != 0) {
+    if (error == 0) {
+        unreturned_release = (struct unreturned_release){target.counts, rights, mode};
+    } else {
         /* This cannot fail: the entry that was removed above left room. */
         if (guard_counts_add(&target, rights, mode) != 0)
             os_abort("the count of an open guard is lost", NULL);
         restore_key(key);
     }
     library_unlock();
+    unreturned_release.counts = NULL;
     return error;
 }
 

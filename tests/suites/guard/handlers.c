@@ -264,6 +264,52 @@ START_TEST(fork_handlers_of_the_program_use_the_library)
 }
 END_TEST
 
+static sigjmp_buf out_of_release;
+
+static void jump_out_of_release(int unused)
+{
+    (void)unused;
+    siglongjmp(out_of_release, 1);
+}
+
+/* The signal waits until the library releases its lock, at the end of the release. */
+static void raise_inside_release(void *unused, unsigned long unused_too)
+{
+    (void)unused, (void)unused_too;
+    raise(SIGUSR1);
+}
+
+/*
+ * The guard is released, but does not know it. The code releases it again; with _i 1 inside another
+ * guard on the same region, which is then released, too.
+ */
+START_TEST(siglongjmp_out_of_a_release)
+{
+    struct pkeyguard_guard outer = {0}, inner;
+    struct pkeyguard_region *of;
+
+    software = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_SOFTWARE);
+    of = new_region(software);
+    if (_i == 1)
+        outer = acquire(of, PKEYGUARD_READ_ONLY);
+    inner = acquire(of, _i == 1 ? PKEYGUARD_READ_WRITE : PKEYGUARD_READ_ONLY);
+    signal(SIGUSR1, jump_out_of_release);
+    before_call(CALL_MPROTECT, raise_inside_release);
+    if (sigsetjmp(out_of_release, 1) == 0) {
+        pkeyguard_release(&inner);
+        ck_abort_msg("the release was not left");
+    }
+    assert_open_for(_i == 1 ? PKEYGUARD_READ_ONLY : PKEYGUARD_NO_ACCESS, of);
+    pkeyguard_release(&inner);
+    pkeyguard_release(&outer);
+    assert_open_for(PKEYGUARD_NO_ACCESS, of);
+    outer = acquire(of, PKEYGUARD_READ_WRITE);
+    assert_open_for(PKEYGUARD_READ_WRITE, of);
+    pkeyguard_release(&outer);
+    destroy(of, software);
+}
+END_TEST
+
 void add_handlers(Suite *suite)
 {
     TCase *tests = add_case(suite, "handlers", set_up, tear_down);
@@ -275,6 +321,7 @@ void add_handlers(Suite *suite)
     tcase_add_test(tests, trap_handler_inside_the_library_gets_edeadlk);
     tcase_add_test(tests, handler_runs_when_the_library_is_done);
     tcase_add_loop_test(tests, library_works_after_a_siglongjmp_out_of_it, 0, 2);
+    tcase_add_loop_test(tests, siglongjmp_out_of_a_release, 0, 2);
     tcase_add_test(tests, fork_handlers_of_the_program_use_the_library);
     tcase_add_test(tests, management_inside_the_library_gets_edeadlk);
     tcase_add_test(tests, release_inside_the_library_aborts);
