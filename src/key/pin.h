@@ -62,6 +62,17 @@ static inline void unpin_times(int pkey, uint32_t times)
 }
 
 /*
+ * Drops a pin that was taken under the lock, which the caller has held since then. So no thread
+ * waits for this unpin, and none is woken.
+ */
+static inline NEEDS_LIBRARY_LOCK void unpin_unseen(int pkey)
+{
+    compiler_fence();
+    pkeyguard_count_down(&own_record->pins[pkey]);
+    compiler_fence();
+}
+
+/*
  * To wait for an unpin, first call pin_ask_to_be_woken(): every thread then wakes the caller when
  * it unpins. Then check whether the wait is still needed. Then release the lock and call
  * pin_sleep() with the returned count. The sleep has a limit.

@@ -116,6 +116,18 @@ void virtual_drop_all(size_t count, struct pkeyguard_region *const regions[], re
     }
 }
 
+/* Undoes the first pins of a try. It wakes no thread, and not this one from its next sleep. */
+static NEEDS_LIBRARY_LOCK void drop_first(size_t count, struct pkeyguard_region *const regions[],
+                                          region_key *key_of)
+{
+    while (count-- > 0) {
+        const struct pkeyguard_key *key = virtual_key_of(regions[count], key_of);
+
+        if (key != NULL)
+            unpin_unseen(key->pkey);
+    }
+}
+
 /*
  * Holds the lock for all pins together. Otherwise two threads could each take pkeys that the other
  * needs.
@@ -133,7 +145,7 @@ static NEEDS_LIBRARY_LOCK int try_to_pin_all(size_t count, struct pkeyguard_regi
         if (error != 0) {
             /* If this thread itself pins the whole pool, no other thread's unpin helps. */
             *ret_wait_helps = error == -EBUSY && !virtual_pool_all_pinned_here();
-            virtual_drop_all(i, regions, key_of);
+            drop_first(i, regions, key_of);
         }
     }
     return error;

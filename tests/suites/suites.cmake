@@ -52,7 +52,7 @@ pkeyguard_suite(debug CHECKS 52 IN sanitizers valgrind guest-mprotect reach
     FILES test_debug.c misuse.c allowed.c unchecked.c)
 pkeyguard_suite(failures CHECKS 51 IN sanitizers reach
     FILES test_failures.c)
-pkeyguard_suite(virtual CHECKS 196 IN sanitizers valgrind reach
+pkeyguard_suite(virtual CHECKS 197 IN sanitizers valgrind reach
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c
         foreign_threads.c
         handlers.c fork.c failures.c)

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "failing.h"
 #include "test_virtual.h"
@@ -83,6 +84,46 @@ START_TEST(scope_waits_for_a_pin_to_drop)
     unpin_pool();
     end_worker(&worker);
     assert_all_closed();
+}
+END_TEST
+
+static long milliseconds_used_by(const struct worker *worker)
+{
+    struct timespec used;
+    clockid_t clock;
+
+    ck_assert_int_eq(pthread_getcpuclockid(worker->thread, &clock), 0);
+    ck_assert_int_eq(clock_gettime(clock, &used), 0);
+    return (long)used.tv_sec * 1000 + used.tv_nsec / 1000000;
+}
+
+/* It tries with the one pkey that is free, and gives it back: that must not wake it. */
+START_TEST(wait_for_several_pkeys_sleeps)
+{
+    const struct timespec while_asleep = {.tv_nsec = 400000000};
+    struct worker worker;
+    long used;
+
+    start_worker(&worker);
+    run_on(&worker, do_register, NULL);
+    pin_pool();
+    pkeyguard_release(&guards[0]);
+    waiting = 0;
+    wait_without_limit(true);
+    before_call(CALL_FUTEX_WAIT, note_wait);
+    begin_on(&worker, do_acquire_all, (void *)(intptr_t)POOL);
+    while (!about_to_wait)
+        sched_yield();
+    used = milliseconds_used_by(&worker);
+    nanosleep(&while_asleep, NULL);
+    used = milliseconds_used_by(&worker) - used;
+    ck_assert_int_lt(used, 100);
+    pkeyguard_release(&guards[1]);
+    wait_for(&worker);
+    wait_without_limit(false);
+    for (int i = 2; i < POOL; i++)
+        pkeyguard_release(&guards[i]);
+    end_worker(&worker);
 }
 END_TEST
 
@@ -261,6 +302,7 @@ void add_waiting(Suite *suite)
     TCase *tests = add_case(suite, "waiting", set_up_keys, tear_down_keys);
 
     add_pku_loop_test(tests, scope_waits_for_a_pin_to_drop, 0, 6);
+    add_pku_test(tests, wait_for_several_pkeys_sleeps);
     add_pku_test(tests, scope_waits_for_a_thread_to_end);
     add_pku_loop_test(tests, scope_that_cannot_wait_aborts, 0, 2);
     add_pku_test(tests, abort_names_the_unregistered_thread);
