@@ -14,28 +14,34 @@
 
 static const struct option json_options[] = {
     {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+static const struct option maps_options[] = {{"json", no_argument, NULL, 'j'},
+                                             {"check", no_argument, NULL, 'c'},
+                                             {"help", no_argument, NULL, 'h'},
+                                             {NULL, 0, NULL, 0}};
 static const struct option run_options[] = {
     {"report", no_argument, NULL, 'r'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 
 #define JSON_HELP   "  -j, --json    write one JSON document\n"
+#define CHECK_HELP  "  -c, --check   only what differs from the key's other pages around it\n"
 #define REPORT_HELP "  -r, --report  explain forbidden accesses on stderr (the default)\n"
 
 static const struct command {
     const char *name, *arguments, *summary;
     int least, most; /* number of arguments; most -1: no limit */
     int (*run)(char *const arguments[], bool json);
+    int (*check)(char *const arguments[], bool json); /* in place of run, with --check */
     const char *letters; /* for getopt(3); "+": options after an argument are the argument's own */
     const struct option *options;
     const char *option_help;
 } commands[] = {
     {"doctor", "", "shows what this machine supports and how to get what is missing", 0, 0, doctor,
-     "jh", json_options, JSON_HELP},
-    {"maps", " [PID]", "shows a process's mappings by protection key", 0, 1, maps, "jh",
-     json_options, JSON_HELP},
+     NULL, "jh", json_options, JSON_HELP},
+    {"maps", " [PID]", "shows a process's mappings by protection key", 0, 1, maps, maps_check,
+     "jch", maps_options, JSON_HELP CHECK_HELP},
     {"scan", " FILE...", "lists the instructions in ELF files that can write PKRU", 1, -1, scan,
-     "jh", json_options, JSON_HELP},
-    {"run", " COMMAND...", "runs a program and explains its forbidden accesses", 1, -1, run, "+rh",
-     run_options, REPORT_HELP},
+     NULL, "jh", json_options, JSON_HELP},
+    {"run", " COMMAND...", "runs a program and explains its forbidden accesses", 1, -1, run, NULL,
+     "+rh", run_options, REPORT_HELP},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
@@ -81,6 +87,7 @@ static const struct command *find_command(const char *name)
 /* argv[0] is what getopt_long(3) begins its messages with. */
 static int run_command(const struct command *command, int argc, char *argv[])
 {
+    int (*action)(char *const arguments[], bool json) = command->run;
     bool json = false;
     int option;
 
@@ -89,6 +96,9 @@ static int run_command(const struct command *command, int argc, char *argv[])
         switch (option) {
         case 'j':
             json = true;
+            break;
+        case 'c':
+            action = command->check;
             break;
         case 'r':
             break;
@@ -109,7 +119,7 @@ static int run_command(const struct command *command, int argc, char *argv[])
         complain("unexpected argument '%s'", argv[command->most]);
         return suggest_help();
     }
-    return command->run(argv, json);
+    return action(argv, json);
 }
 
 static int run_arguments(int argc, char *argv[])

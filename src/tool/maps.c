@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "complain.h"
 #include "output.h"
@@ -15,6 +16,7 @@ struct mapping {
     unsigned long start, end, resident_kib;
     char rights[5];
     int key;
+    bool wrong;       /* found by --check */
     char *line;       /* the line of smaps that began it; the mapping owns it */
     const char *name; /* inside line; "" if it has none */
 };
@@ -80,6 +82,51 @@ static int read_mappings(FILE *smaps, struct mappings *mappings)
         error = -errno;
     free(line);
     return error;
+}
+
+static bool is_accessible(const struct mapping *mapping)
+{
+    return strncmp(mapping->rights, "---", 3) != 0;
+}
+
+/*
+ * Marks what is wrong between this mapping and the last one that has its key, if neither a gap nor
+ * an inaccessible page is between them: then they are parts of one region. Returns the position
+ * after it.
+ */
+static size_t mark_wrong(struct mappings *mappings, size_t first)
+{
+    struct mapping *list = mappings->list;
+    size_t end = first + 1;
+
+    if (list[first].key <= 0)
+        return end;
+    for (size_t i = end; i < mappings->count && list[i].start == list[i - 1].end; i++) {
+        if (!is_accessible(&list[i]))
+            break;
+        if (list[i].key == list[first].key)
+            end = i + 1;
+    }
+    for (size_t i = first; i < end; i++)
+        list[i].wrong =
+            list[i].key != list[first].key || strcmp(list[i].rights, list[first].rights) != 0;
+    return end;
+}
+
+/* Keeps the mappings inside regions that are not as the rest of the region. */
+static void keep_wrong(struct mappings *mappings)
+{
+    size_t kept = 0;
+
+    for (size_t first = 0; first < mappings->count;)
+        first = mark_wrong(mappings, first);
+    for (size_t i = 0; i < mappings->count; i++) {
+        if (mappings->list[i].wrong)
+            mappings->list[kept++] = mappings->list[i];
+        else
+            free(mappings->list[i].line);
+    }
+    mappings->count = kept;
 }
 
 /* Orders by key, then by address. */
@@ -163,38 +210,81 @@ static bool is_process(const char *text)
            strspn(text, "0123456789") == strlen(text);
 }
 
-int maps(char *const arguments[], bool json)
+static void free_mappings(struct mappings *mappings)
 {
-    const char *process = arguments[0] != NULL ? arguments[0] : "self";
-    struct mappings mappings = {0};
+    for (size_t i = 0; i < mappings->count; i++)
+        free(mappings->list[i].line);
+    free(mappings->list);
+    *mappings = (struct mappings){0};
+}
+
+/* Complains on failure. Free the mappings in any case. */
+static bool read_process(const char *process, struct mappings *mappings)
+{
     char path[32];
     FILE *smaps;
     int error;
+
+    snprintf(path, sizeof(path), "/proc/%s/smaps", process);
+    smaps = fopen(path, "re");
+    if (smaps == NULL) {
+        complain("%s: %s", path, strerror(errno));
+        return false;
+    }
+    error = read_mappings(smaps, mappings);
+    fclose(smaps);
+    if (error != 0)
+        complain("%s: %s", path, strerror(-error));
+    return error == 0;
+}
+
+/* Looks twice: the process may have been in the middle of a change the first time. */
+static bool read_wrong(const char *process, struct mappings *mappings)
+{
+    const struct timespec a_moment = {.tv_nsec = 100000000};
+
+    if (!read_process(process, mappings))
+        return false;
+    keep_wrong(mappings);
+    if (mappings->count == 0)
+        return true;
+    free_mappings(mappings);
+    nanosleep(&a_moment, NULL);
+    if (!read_process(process, mappings))
+        return false;
+    keep_wrong(mappings);
+    return true;
+}
+
+static int show_mappings(char *const arguments[], bool json, bool check)
+{
+    const char *process = arguments[0] != NULL ? arguments[0] : "self";
+    struct mappings mappings = {0};
+    int status = TOOL_FAILED;
 
     if (arguments[0] != NULL && !is_process(process)) {
         complain("'%s' is not a process ID", process);
         return suggest_help();
     }
-    snprintf(path, sizeof(path), "/proc/%s/smaps", process);
-    smaps = fopen(path, "re");
-    if (smaps == NULL) {
-        complain("%s: %s", path, strerror(errno));
-        return TOOL_FAILED;
-    }
-    error = read_mappings(smaps, &mappings);
-    fclose(smaps);
-    if (error != 0) {
-        complain("%s: %s", path, strerror(-error));
-    } else {
+    if (check ? read_wrong(process, &mappings) : read_process(process, &mappings)) {
         if (mappings.count > 0)
             qsort(mappings.list, mappings.count, sizeof(mappings.list[0]), compare_mappings);
         if (json)
             print_mappings_json(&mappings);
         else
             print_mappings(&mappings);
+        status = check && mappings.count > 0 ? TOOL_NEGATIVE : TOOL_OK;
     }
-    for (size_t i = 0; i < mappings.count; i++)
-        free(mappings.list[i].line);
-    free(mappings.list);
-    return error == 0 ? TOOL_OK : TOOL_FAILED;
+    free_mappings(&mappings);
+    return status;
+}
+
+int maps(char *const arguments[], bool json)
+{
+    return show_mappings(arguments, json, false);
+}
+
+int maps_check(char *const arguments[], bool json)
+{
+    return show_mappings(arguments, json, true);
 }

@@ -11,7 +11,10 @@ _pkeyguard() {
         return
     fi
     case $subcommand,$word in
-    doctor,* | maps,-* | scan,-*)
+    maps,-*)
+        mapfile -t COMPREPLY < <(compgen -W '--json --check --help' -- "$word")
+        ;;
+    doctor,* | scan,-*)
         mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$word")
         ;;
     maps,*)

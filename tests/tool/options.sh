@@ -30,6 +30,8 @@ status 64 nonsense
 status 64 doctor --nonsense
 status 64 doctor argument
 status 64 maps 1 2
+status 64 doctor --check
+status 0 maps --check
 status 64 scan
 status 64 maps abc
 status 64 maps 0
