@@ -412,8 +412,9 @@ static inline struct pkeyguard_guard *pkeyguard_guard_empty(struct pkeyguard_gua
 }
 
 /* Fast path of dedicated keys: widens the key in PKRU. False: not handled, nothing changed. */
-static inline bool pkeyguard_guard_widen(const struct pkeyguard_key_head *bits, unsigned flags,
-                                         struct pkeyguard_guard *empty_guard)
+__attribute__((always_inline)) static inline bool
+pkeyguard_guard_widen(const struct pkeyguard_key_head *bits, unsigned flags,
+                      struct pkeyguard_guard *empty_guard)
 {
     unsigned rights = flags & PKEYGUARD_GUARD_RIGHTS;
 
@@ -424,8 +425,7 @@ static inline bool pkeyguard_guard_widen(const struct pkeyguard_key_head *bits, 
         return true;
     }
     return rights == PKEYGUARD_READ_ONLY &&
-           pkeyguard_pkru_allow_reads(bits->ad, &bits->wd, &empty_guard->cleared,
-                                      &empty_guard->undo);
+           pkeyguard_pkru_allow_reads(bits->ad, &bits->wd, &empty_guard->cleared);
 }
 
 static inline const struct pkeyguard_region_head *
@@ -441,8 +441,9 @@ static inline bool pkeyguard_guard_fits(size_t size, size_t offset, size_t of_re
 }
 
 /* The same for a virtual key that has a pkey. */
-static inline bool pkeyguard_guard_open_bound(struct pkeyguard_key *key, unsigned flags,
-                                              struct pkeyguard_guard *empty_guard)
+__attribute__((always_inline)) static inline bool
+pkeyguard_guard_open_bound(struct pkeyguard_key *key, unsigned flags,
+                           struct pkeyguard_guard *empty_guard)
 {
     unsigned rights = flags & PKEYGUARD_GUARD_RIGHTS;
 
@@ -454,9 +455,9 @@ static inline bool pkeyguard_guard_open_bound(struct pkeyguard_key *key, unsigne
 }
 
 /* What the fast path does not handle. */
-static inline void *pkeyguard_guard_open_slowly(struct pkeyguard_region *region, size_t size,
-                                                size_t offset, const char *where, unsigned flags,
-                                                struct pkeyguard_guard *empty_guard)
+__attribute__((always_inline)) static inline void *
+pkeyguard_guard_open_slowly(struct pkeyguard_region *region, size_t size, size_t offset,
+                            const char *where, unsigned flags, struct pkeyguard_guard *empty_guard)
 {
     const struct pkeyguard_region_head *head = pkeyguard_guard_head(region);
 
@@ -466,9 +467,9 @@ static inline void *pkeyguard_guard_open_slowly(struct pkeyguard_region *region,
     return pkeyguard_call_open(region, size, offset, where, flags, &empty_guard->undo);
 }
 
-static inline void *pkeyguard_guard_open_key_slowly(struct pkeyguard_key *key, const char *where,
-                                                    unsigned flags,
-                                                    struct pkeyguard_guard *empty_guard)
+__attribute__((always_inline)) static inline void *
+pkeyguard_guard_open_key_slowly(struct pkeyguard_key *key, const char *where, unsigned flags,
+                                struct pkeyguard_guard *empty_guard)
 {
     if (key != NULL && pkeyguard_guard_open_bound(key, flags, empty_guard))
         return flags & PKEYGUARD_GUARD_BARE ? NULL : key;

@@ -31,8 +31,6 @@ static const struct form {
     /* or of memory to %eax, test of %eax and memory */
     {2, {0x0b, 0x00}, {0xff, 0x38}, 0, true, true},
     {2, {0x85, 0x00}, {0xff, 0x38}, 0, true, true},
-    /* stc */
-    {1, {0xf9}, {0xff}, 0, false, false},
     /* conditional jumps, short and near */
     {1, {0x70}, {0xf0}, 1, false, false},
     {2, {0x0f, 0x80}, {0xff, 0xf0}, 4, false, false},

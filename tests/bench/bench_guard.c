@@ -123,7 +123,7 @@ static void mprotect_pair_on_many(unsigned count)
 
 static const struct bench_row closed_rows[] = {
     {"write scope", write_scope, .writes = 2, .at_most = 18},
-    {"read scope", read_scope, .writes = 2, .at_most = 20},
+    {"read scope", read_scope, .writes = 2, .at_most = 19},
     {"auto guard for writing", auto_guard, .writes = 2, .at_most = 18},
     {"acquire and release for writing", bare_guard, .writes = 2},
     {"key write scope", key_scope, .writes = 2, .at_most = 18},

@@ -49,7 +49,7 @@ WRPKRU libpkeyguard guard+40
 WRPKRU libpkeyguard guard+60
 WRPKRU libpkeyguard guard+75
 WRPKRU libpkeyguard guard+85
-WRPKRU libpkeyguard guard+109
+WRPKRU libpkeyguard guard+106
 WRPKRU unknown nearly+5
 WRPKRU unknown nearly+13
 WRPKRU unknown nearly+18

@@ -77,15 +77,13 @@ guard:
     leal (%rax,%r12,2), %eax
     wrpkru
     rdpkru
-    andl %eax, %r9d
-    jz 2f
+    testl %eax, %r9d
+    jz 1f
     testl %eax, 0x28(%r12)
-    jnz 1f
-    stc
-    jc 2f
-1:  xorl %r9d, %eax
+    jz 1f
+    xorl %r9d, %eax
     wrpkru
-2:
+1:
     .size guard, . - guard
 
     /* Not guards of the library, but similar. */

@@ -30,9 +30,9 @@ static inline void pkeyguard_pkru_set_bits(uint32_t bits)
 }
 
 static inline bool pkeyguard_pkru_allow_reads(uint32_t ad, const uint32_t *wd,
-                                              uint32_t *ret_cleared, uint64_t *ret_zero)
+                                              uint32_t *ret_cleared)
 {
-    (void)ad, (void)wd, (void)ret_cleared, (void)ret_zero;
+    (void)ad, (void)wd, (void)ret_cleared;
     __builtin_trap();
 }
 

@@ -55,30 +55,29 @@ static inline void pkeyguard_pkru_set_bits(uint32_t bits)
 }
 
 static inline bool pkeyguard_pkru_allow_reads(uint32_t ad, const uint32_t *wd,
-                                              uint32_t *ret_cleared, uint64_t *ret_zero)
+                                              uint32_t *ret_cleared)
 {
-    uint32_t cleared = ad;
-    bool alone;
-
-    /*
-     * `alone` is the carry flag, which AND, TEST and XOR clear. The jump after STC is conditional
-     * because code between RDPKRU and WRPKRU is a straight line (library.sh).
-     */
-    __asm__ volatile("rdpkru\n\t"
-                     "{andl %%eax, %0|and %0, eax}\n\t"
-                     "jz 2f\n\t"
-                     "{testl %%eax, %3|test %3, eax}\n\t"
-                     "jnz 1f\n\t"
-                     "stc\n\t"
-                     "jc 2f\n"
-                     "1:\t{xorl %0, %%eax|xor eax, %0}\n\t"
-                     "wrpkru\n"
-                     "2:"
-                     : "+&r"(cleared), "=&d"(*ret_zero), "=@ccc"(alone)
-                     : "m"(*wd), "c"(0)
-                     : "eax", "memory");
-    *ret_cleared = alone ? 0 : cleared;
-    return !alone;
+    __asm__ goto("rdpkru\n\t"
+                 "{testl %%eax, %0|test %0, eax}\n\t"
+                 "jz %l[readable]\n\t"
+                 "{testl %%eax, %1|test %1, eax}\n\t"
+                 "jz %l[alone]\n\t"
+                 "{xorl %0, %%eax|xor eax, %0}\n\t"
+                 "wrpkru"
+                 :
+                 : "r"(ad), "m"(*wd), "c"(0)
+                 : "eax", "edx", "cc", "memory"
+                 : readable, alone);
+    /* So that compilers know, at the guard's end, that there is a bit to set again. */
+    if (ad == 0)
+        __builtin_unreachable();
+    *ret_cleared = ad;
+    return true;
+readable:
+    *ret_cleared = 0;
+    return true;
+alone:
+    return false;
 }
 
 static inline bool pkeyguard_pkru_open(uint32_t ad_wd)
