@@ -8,9 +8,12 @@
 set -eu
 
 cd "$(dirname "$0")/../.."
+kernel=6.12
 case ${1:-} in
-guest/* | guest-mprotect/*) kernel=6.12 ;;
+guest/steps) name=steps ;;
+guest/* | guest-mprotect/*) name=6.12 ;;
 guest-6.1/*)
+    name=6.1
     kernel=6.1
     export GUEST_OPTIONS=secretmem.enable=1
     ;;
@@ -20,10 +23,10 @@ guest-6.1/*)
     ;;
 esac
 build=$PWD/.build/tests
-guest=$build/guest/$kernel
+guest=$build/guest/$name
 work=$build/guest/alone
 mkdir -p "$work"
-sh tests/guest/fetch-kernel.sh "$guest" "$kernel"
+sh tests/guest/fetch-kernel.sh "$build/guest/$kernel" "$kernel"
 ln -sf "$guest/vmlinuz" "$guest/init" "$work"
 grep "^$1	" "$guest/jobs" >"$work/jobs" || {
     echo "run.sh: $guest/jobs has no $1" >&2
