@@ -20,6 +20,10 @@
  *     {
  *         pkeyguard_thread_reset();
  *
+ * Call setjmp(3) in another function than the one with the scope. If both are in one function, gcc
+ * -O1 may warn that variables of guard.h might be clobbered (-Wclobbered, part of -Wextra). No
+ * pragma in a header prevents that, and the code does not use them after a jump.
+ *
  * Threads created inside a scope. A thread starts with a copy of its creator's PKRU. So it can
  * reach whatever its creator has open at that moment, and it has no guard that would close it.
  * Create threads outside every scope, or call pkeyguard_thread_reset() first in the thread. If
