@@ -13,7 +13,12 @@
 
 #ifdef __x86_64__
 
+/* gcc adds a stack protector to naked functions, too, if it is told to protect all. */
+#if __has_attribute(no_stack_protector)
+#define KEPT __attribute__((naked, used, no_instrument_function, no_stack_protector))
+#else
 #define KEPT __attribute__((naked, used, no_instrument_function))
+#endif
 
 #ifdef __GCC_HAVE_DWARF2_CFI_ASM
 #define CFI(directive) "." directive "\n\t"
