@@ -48,6 +48,6 @@ printf '#include <sys/epoll.h>\nchar packed[sizeof(struct epoll_event) == 12 ? 1
 
 # The functions behind the inline code, and the one that needs <signal.h>.
 sed -nE 's/^    (pkeyguard_[a-z_]+);/\1/p' "$source/src/pkeyguard.map" |
-    grep -vE '^pkeyguard_(checked_.*|guard_open|guard_close|fault_decode)$' | sort > "$work/exported"
+    grep -vE '^pkeyguard_((checked|kept)_.*|fault_decode)$' | sort > "$work/exported"
 grep -oE '\bpkeyguard_[a-z_]+\(' "$declarations" | tr -d '(' | sort > "$work/declared"
 diff "$work/exported" "$work/declared"
