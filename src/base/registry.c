@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/os.h"
+#include "base/process.h"
 
 enum { CHUNK_SIZE = 1 << 14 }; /* bytes */
 
@@ -14,8 +15,9 @@ enum { CHUNK_SIZE = 1 << 14 }; /* bytes */
  * and read without it. */
 struct registry_record {
     atomic_uint generation; /* odd while published; each publishing and withdrawing adds 1 */
-    atomic_uintptr_t start, own_start;   /* struct registry_addresses */
-    atomic_size_t length, own_length;    /* length 0: it was not published yet */
+    atomic_uintptr_t start, own_start; /* struct registry_addresses */
+    atomic_size_t length, own_length;  /* length 0: it was not published yet */
+    atomic_uint only_process;
     struct registry_record *next_unused; /* in registry.unused; under the lock */
     alignas(max_align_t) char record[];
 };
@@ -110,6 +112,7 @@ void registry_publish(struct registry *registry, void *record,
         header->length = addresses->length;
         header->own_start = (uintptr_t)addresses->own_start;
         header->own_length = addresses->own_length;
+        header->only_process = addresses->only_process;
         page_tree_set(&registry->tree, addresses->start, addresses->length, header);
     }
     header->generation++;
@@ -168,6 +171,14 @@ bool registry_any(const struct registry *registry, const void *start, size_t len
     return page_tree_any(&registry->tree, start, length, header_is_published);
 }
 
+/* In a fork child the addresses of a record that it does not have may belong to something else. */
+static bool exists_here(const struct registry_record *header)
+{
+    unsigned only = atomic_load_explicit(&header->only_process, memory_order_acquire);
+
+    return only == 0 || only == process_number();
+}
+
 /*
  * True if the address was one of those from *start on while the record was published. The tree may
  * have given a record that was withdrawn since, and is now published at other addresses.
@@ -182,6 +193,7 @@ static bool has_address(const struct registry_record *header, const atomic_uintp
     *ret_generation = generation;
     /* If the generation has changed, start and length may be of two different publishings. */
     return registry_is_published(generation) && (uintptr_t)address - first < bytes &&
+           exists_here(header) &&
            atomic_load_explicit(&header->generation, memory_order_relaxed) == generation;
 }
 

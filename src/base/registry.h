@@ -50,6 +50,7 @@ struct registry_addresses {
     size_t length;
     const char *own_start; /* of these, the ones that are the record's own: no guard pages */
     size_t own_length;
+    unsigned only_process; /* the process that has them, as process_number(); 0: and its children */
 };
 
 /*

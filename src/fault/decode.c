@@ -143,8 +143,7 @@ int pkeyguard_fault_decode(const siginfo_t *info, const void *ucontext,
     if (info->si_signo != SIGSEGV || info->si_code <= 0)
         return -ENOENT;
     region = registry_find(&region_registry, info->si_addr, &generation);
-    /* In a fork child the address may belong to something else. */
-    if (region == NULL || pages_absent(&region->pages))
+    if (region == NULL)
         return -ENOENT;
     fault = describe_fault(info, ucontext, region);
     /*

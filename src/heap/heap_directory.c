@@ -97,7 +97,8 @@ void heap_directory_give_back(struct pkeyguard_heap *heap)
 
 void heap_directory_publish(struct pkeyguard_heap *heap)
 {
-    const struct registry_addresses objects = {heap->start, heap->size, heap->start, heap->size};
+    const struct registry_addresses objects = {heap->start, heap->size, heap->start, heap->size,
+                                               heap->region->pages.only_process};
 
     lock_directory_again();
     registry_publish(&heap_directory.heaps, heap, &objects);
@@ -117,7 +118,5 @@ int heap_directory_withdraw(struct pkeyguard_heap *heap)
 
 struct pkeyguard_heap *pkeyguard_heap_of(const void *object)
 {
-    struct pkeyguard_heap *heap = registry_owner(&heap_directory.heaps, object);
-
-    return heap == NULL || pages_absent(&heap->region->pages) ? NULL : heap;
+    return registry_owner(&heap_directory.heaps, object);
 }

@@ -9,7 +9,7 @@
 
 bool pages_absent(const struct pages *pages)
 {
-    return pages->not_forked && pages->process != process_number();
+    return pages->only_process != 0 && pages->only_process != process_number();
 }
 
 void pages_abort_unrestored(void)

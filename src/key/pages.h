@@ -15,10 +15,10 @@ struct pages {
     /* Set when the region is made. */
     char *address;
     size_t length;
-    size_t margin;    /* bytes at each end of the mapping that are guard pages */
-    size_t gap;       /* the offset of a guard page inside; 0: there is none */
-    bool not_forked;  /* true if fork children do not get these pages */
-    unsigned process; /* process_number() of the process that made them */
+    size_t margin; /* bytes at each end of the mapping that are guard pages */
+    size_t gap;    /* the offset of a guard page inside; 0: there is none */
+    /* the process that has these pages, as process_number(); 0: and its fork children */
+    unsigned only_process;
 
     /* Written under the library's lock. The functions of fault.h read them without it. */
     atomic_int prot;    /* the page rights that the region asks for */

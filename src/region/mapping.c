@@ -61,8 +61,7 @@ static int apply_flags(struct pkeyguard_region *region, unsigned flags, bool gua
         error = os_wipe_on_fork(pages->address, pages->length);
     if (error == 0 && flags & (PKEYGUARD_REGION_NO_FORK | PKEYGUARD_REGION_SECRET)) {
         error = os_unmap_on_fork(mapping_start(region), mapping_length(region));
-        pages->not_forked = true;
-        pages->process = process_number();
+        pages->only_process = process_number();
     }
     return error;
 }

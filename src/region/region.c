@@ -262,9 +262,7 @@ int pkeyguard_region_prot(const struct pkeyguard_region *region)
 
 struct pkeyguard_region *pkeyguard_region_of(const void *address)
 {
-    struct pkeyguard_region *region = registry_owner(&region_registry, address);
-
-    return region == NULL || pages_absent(&region->pages) ? NULL : region;
+    return registry_owner(&region_registry, address);
 }
 
 struct pkeyguard_key *pkeyguard_region_key(const struct pkeyguard_region *region)

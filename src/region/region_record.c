@@ -67,6 +67,7 @@ void region_publish(struct pkeyguard_region *region)
         .length = mapping_length(region),
         .own_start = region->pages.address,
         .own_length = own_length(region),
+        .only_process = region->pages.only_process,
     };
 
     registry_publish(&region_registry, region, &addresses);
