@@ -520,13 +520,24 @@ static inline unsigned pkeyguard_guard_flags(enum pkeyguard_rights rights)
     return PKEYGUARD_GUARD_BARE | (known > PKEYGUARD_GUARD_RIGHTS ? 0 : known);
 }
 
-/* The result of a bare function: the error that open returned as an address. */
+/*
+ * The result of a bare function: the error that open returned as an address. After one each member
+ * of the guard is 0; they are set one by one, because a local guard for which memset() is called
+ * stays in memory.
+ */
 static inline int pkeyguard_guard_result(const void *address, struct pkeyguard_guard *guard)
 {
     int error = PKEYGUARD_CAST_(int, PKEYGUARD_VIEW_(intptr_t, address));
 
-    if (error != 0)
-        __builtin_memset(guard, 0, sizeof(*guard));
+    if (error != 0) {
+        pkeyguard_guard_empty(guard);
+        guard->reserved = 0;
+        guard->holder = guard->number = 0;
+        guard->where = NULL;
+        guard->region = NULL;
+        guard->key_generation = guard->expected_change = 0;
+        guard->reserved_too[0] = guard->reserved_too[1] = 0;
+    }
     return error;
 }
 

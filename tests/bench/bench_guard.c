@@ -125,7 +125,7 @@ static const struct bench_row closed_rows[] = {
     {"write scope", write_scope, .writes = 2, .at_most = 18},
     {"read scope", read_scope, .writes = 2, .at_most = 19},
     {"auto guard for writing", auto_guard, .writes = 2, .at_most = 18},
-    {"acquire and release for writing", bare_guard, .writes = 2},
+    {"acquire and release for writing", bare_guard, .writes = 2, .at_most = 18},
     {"key write scope", key_scope, .writes = 2, .at_most = 18},
     {"hand-written assembly", by_hand, .writes = 2},
     {"glibc: two `pkey_set`", glibc_pair, .writes = 2},
