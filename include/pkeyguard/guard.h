@@ -404,11 +404,20 @@ pkeyguard_checked_acquire_all(size_t count, struct pkeyguard_region *const regio
 
 /* Empties a guard that is about to be acquired, before anything that could fail, throw or end the
  * thread: the cleanup releases the guard in any case. */
-static inline struct pkeyguard_guard *pkeyguard_guard_empty(struct pkeyguard_guard *guard)
+static inline void pkeyguard_guard_empty(struct pkeyguard_guard *guard)
 {
     guard->cleared = 0;
     guard->undo = 0;
-    return guard;
+}
+
+/*
+ * The same for a scope. Returns what its loop variable is until the scope has run: a pointer that
+ * is not NULL. It is not the guard's address, for which gcc would keep the guard in memory.
+ */
+static inline struct pkeyguard_guard *pkeyguard_scope_begin(struct pkeyguard_guard *guard)
+{
+    pkeyguard_guard_empty(guard);
+    return PKEYGUARD_VIEW_(struct pkeyguard_guard *, sizeof(*guard));
 }
 
 /* Fast path of dedicated keys: widens the key in PKRU. False: not handled, nothing changed. */
@@ -728,7 +737,7 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
     struct pkeyguard_guard PKEYGUARD_NAME_(name)           \
         __attribute__((cleanup(pkeyguard_guard_release))), \
         *PKEYGUARD_ONCE_(name) __attribute__((unused)) =   \
-            pkeyguard_guard_empty(&PKEYGUARD_NAME_(name))
+            pkeyguard_scope_begin(&PKEYGUARD_NAME_(name))
 
 /*
  * A scope is two for loops that run once: one loop cannot declare variables of two types. break and
