@@ -65,8 +65,8 @@ pkeyguard_suite(revocation CHECKS 52 IN sanitizers guest-6.1 guest-mprotect reac
 pkeyguard_suite(unload CHECKS 7
     FILES test_unload.c)
 # Not with sanitizers or valgrind, whose threads and forks are not the kernel's alone.
-pkeyguard_suite(processes CHECKS 30
-    FILES test_processes.c fixture.c locks.c memory.c)
+pkeyguard_suite(processes CHECKS 71
+    FILES test_processes.c fixture.c locks.c memory.c first_calls.c)
 # Not with sanitizers or valgrind: they have code of their own between the instructions.
 pkeyguard_suite(steps CHECKS 18
     FILES test_steps.c stepping.c operations.c unwinding.c)

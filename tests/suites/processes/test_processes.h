@@ -42,5 +42,10 @@ void finish_other(void);
 /* The files of the suite. */
 void add_locks(Suite *suite);
 void add_memory(Suite *suite);
+void add_first_calls(Suite *suite);
+
+/* What the program does that first_calls.c spawns: itself, with this argument. */
+#define SPAWNED "spawned"
+int run_spawned(void);
 
 #endif
