@@ -13,7 +13,7 @@ inline pkeyguard_acquire pkeyguard_key_acquire pkeyguard_pkru_write pkeyguard_re
 own_pkru own_pkru_change
 enforcement_virtual virtual_bind_and_open
 virtual_guard virtual_guard_open
-pkey_allocator take_spare pkey_take_for_pool
+pkey_allocator alloc_foreign take_from_kernel take_new take_spare pkey_take pkey_take_for_pool
 kept_calls pkeyguard_kept_close pkeyguard_kept_open_to_read pkeyguard_kept_open_to_write
 copies pkeyguard_region_read pkeyguard_region_write
 waiting acquire_all_until acquire_group pkeyguard_acquire_all pkeyguard_acquire_all_timed pkeyguard_acquire_timed pkeyguard_key_acquire_timed
@@ -91,7 +91,8 @@ fi
 # enough for pkru_write_pending() to find both. The functions in `elsewhere` need not, because no
 # pkey is revoked in between: the function counts its change (own_pkru.h), holds the library's lock,
 # or runs alone in a child process. pkeyguard_pkru_write() writes a value that its caller made.
-elsewhere='own_pkru_change take_spare pkey_take_for_pool pkeyguard_pkru_write'
+elsewhere='own_pkru_change alloc_foreign take_from_kernel take_new take_spare pkey_take pkey_take_for_pool'
+elsewhere="$elsewhere pkeyguard_pkru_write"
 elsewhere="$elsewhere pkeyguard_platform_self_test self_test access_faults survives_signal"
 elsewhere="$elsewhere accesses_succeed"
 bent=$(disassemble "$library" | awk -v elsewhere=" $elsewhere " '
