@@ -24,8 +24,10 @@ static void append_string(struct text *text, const char *string)
 static void append_printable(struct text *text, const char *string)
 {
     for (; *string != '\0'; string++) {
-        const char one[] = {*string >= ' ' && *string <= '~' ? *string : '?', '\0'};
+        char one[] = {*string, '\0'};
 
+        if (*string < ' ' || *string > '~')
+            one[0] = '?';
         append_string(text, one);
     }
 }
