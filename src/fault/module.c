@@ -21,13 +21,28 @@ static const char *path_of(const struct link_map *map)
     return path;
 }
 
+/* Other memory may lie between the segments of a file: those of aarch64 are 64 KiB apart. */
+static bool is_in_segment(const struct dl_find_object *found, const void *code)
+{
+    const ElfW(Ehdr) *header = found->dlfo_map_start;
+    const ElfW(Phdr) *segments =
+        (const void *)((const char *)found->dlfo_map_start + header->e_phoff);
+    uintptr_t address = (uintptr_t)code - found->dlfo_link_map->l_addr;
+
+    for (int i = 0; i < header->e_phnum; i++) {
+        if (segments[i].p_type == PT_LOAD && address - segments[i].p_vaddr < segments[i].p_memsz)
+            return true;
+    }
+    return false;
+}
+
 bool module_find(const void *code, char *ret_path, size_t size, size_t *ret_offset)
 {
     struct dl_find_object found;
     const char *path;
     size_t length, skipped;
 
-    if (_dl_find_object((void *)(uintptr_t)code, &found) != 0)
+    if (_dl_find_object((void *)(uintptr_t)code, &found) != 0 || !is_in_segment(&found, code))
         return false;
     path = path_of(found.dlfo_link_map);
     if (path == NULL)
