@@ -138,7 +138,7 @@ if grep -q "$(printf '\033')" text; then
     exit 1
 fi
 TERM=xterm script -qec "'$pkeyguard' scan sites" /dev/null > text || test $? = 1
-test "$(grep -c "$(printf '\033')\[31m.*unknown" text)" = 15
+test "$(grep -c "$(printf '\033')\[31m.*unknown" text)" = 16
 TERM=xterm NO_COLOR=1 script -qec "'$pkeyguard' scan sites" /dev/null > text || test $? = 1
 test "$(grep -c "$(printf '\033')" text)" = 0
 
