@@ -238,8 +238,13 @@ static int resize_object(struct pkeyguard_heap *heap, void *object, size_t size,
 
 static int open_heap(struct pkeyguard_heap *heap, struct pkeyguard_guard *ret_guard)
 {
-    return heap == NULL ? -EINVAL
-                        : pkeyguard_acquire(heap->region, PKEYGUARD_READ_WRITE, ret_guard);
+    if (heap == NULL)
+        return -EINVAL;
+    if (region_open_by_own_guard(heap->region)) {
+        *ret_guard = (struct pkeyguard_guard){0};
+        return 0;
+    }
+    return pkeyguard_acquire(heap->region, PKEYGUARD_READ_WRITE, ret_guard);
 }
 
 static void *object_or_errno(void *object, int error)

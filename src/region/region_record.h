@@ -65,6 +65,12 @@ void region_end_record(struct pkeyguard_region *region) NEEDS_LIBRARY_LOCK;
 /* Returns 0, or -EBUSY if a software guard on the region alone is open. Takes the lock. */
 int region_check_unused(const struct pkeyguard_region *region);
 
+/*
+ * True if a guard of the calling thread keeps the region open for writing where there is no PKU, so
+ * that a further guard would change nothing. May be false although one does. Takes no lock.
+ */
+bool region_open_by_own_guard(const struct pkeyguard_region *region);
+
 /* Returns 0; -EINVAL: not page rights; -ENOTSUP: a region of this key cannot have them. */
 int region_check_prot(int prot, const struct pkeyguard_key *key);
 

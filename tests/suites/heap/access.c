@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* When objects and metadata are accessible. */
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 
@@ -149,6 +150,39 @@ START_TEST(open_scope_saves_every_system_call)
 }
 END_TEST
 
+static struct pkeyguard_guard guard_to_release;
+
+static void *release_guard(void *unused)
+{
+    pkeyguard_release(&guard_to_release);
+    return unused;
+}
+
+/* A guard that no longer has the heap open does not stand for the one that a call needs. */
+START_TEST(heap_is_opened_where_its_guard_has_it_closed)
+{
+    struct pkeyguard_key *key = key_of_kind(_i);
+    struct pkeyguard_heap *heap = new_heap(key, MIB);
+    struct pkeyguard_region *region = pkeyguard_heap_region(heap);
+    pthread_t thread;
+
+    pkeyguard_scoped_write (char, bytes, region) {
+        pkeyguard_scoped_closed (gate)
+            expect(pkeyguard_heap_free(heap, new_object(heap, 32)) == 0);
+    }
+    pkeyguard_scoped_read (char, byte, region)
+        expect(pkeyguard_heap_free(heap, new_object(heap, 32)) == 0);
+    if (pkeyguard_key_enforcement(key) == PKEYGUARD_MPROTECT) {
+        expect(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &guard_to_release) == 0);
+        expect(pthread_create(&thread, NULL, release_guard, NULL) == 0);
+        expect(pthread_join(thread, NULL) == 0);
+        expect(pkeyguard_heap_free(heap, new_object(heap, 32)) == 0);
+    }
+    assert_denied(READ_BYTE, heap_start(heap), key);
+    destroy_heap(heap, key);
+}
+END_TEST
+
 void add_access(Suite *suite)
 {
     TCase *tests = add_case(suite, "access", NULL, NULL);
@@ -158,4 +192,5 @@ void add_access(Suite *suite)
     tcase_add_test(tests, page_before_the_metadata_stays_inaccessible);
     tcase_add_test(tests, heap_calls_leave_rights_as_they_were);
     tcase_add_loop_test(tests, open_scope_saves_every_system_call, 0, KINDS);
+    tcase_add_loop_test(tests, heap_is_opened_where_its_guard_has_it_closed, 0, ENFORCED_KINDS);
 }

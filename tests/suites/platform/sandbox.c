@@ -264,6 +264,14 @@ static void use_thread_functions(void)
     pkeyguard_thread_reset();
 }
 
+static void make_open_software_heap(void)
+{
+    static struct pkeyguard_guard guard;
+
+    make_software_region_and_heap();
+    EXPECT(pkeyguard_acquire(pkeyguard_heap_region(heap), PKEYGUARD_READ_WRITE, &guard) == 0);
+}
+
 static void use_everything(void)
 {
     use_guards();
@@ -525,6 +533,7 @@ static const struct phase phases[] = {
      make_key,
      {LOCKING, SYS_pkey_alloc, SYS_pkey_free, SYS_pkey_mprotect, SYS_mmap, SYS_munmap, END}},
     {"software key", NULL, make_software_key, {LOCKING, SYS_mmap, END}},
+    {"heap of a software key that is open", make_open_software_heap, use_heap, {END}},
     {"region", make_key, create_regions, {LOCKING, PROTECTING, MAPPING, END}},
     {"LOCKED", make_key, create_locked, {LOCKING, PROTECTING, MAPPING, SYS_mlock, END}},
     {"SECRET",
