@@ -3,7 +3,8 @@
 # Installs what is missing on a Debian machine, then builds libpkeyguard and runs every test.
 #
 # usage: run.sh [--quick]
-#   --quick  only the suites, built with gcc, on this machine and in the guest with Linux 6.12
+#   --quick  only the suites but steps, built with gcc, on this machine and in the guest with Linux
+#            6.12
 set -eu
 
 cd "$(dirname "$0")/.."

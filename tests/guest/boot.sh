@@ -5,7 +5,7 @@
 #
 # Runs programs in an emulated machine, the guest, whose CPUs have protection keys, or in an aarch64
 # guest. WORKDIR must contain vmlinuz (fetch-kernel.sh) and init (init.c, linked statically). The
-# guest has two CPUs and runs two jobs at a time.
+# guest runs as many jobs at a time as it has processors.
 #
 # Each line of JOBS is a job: NAME, TIMEOUT in seconds, ENVIRONMENT and COMMAND, separated by tabs.
 # ENVIRONMENT is a list of VAR=value words, or -. COMMAND is a list of words without quoting; the
@@ -22,6 +22,7 @@
 #
 # GUEST_TIMEOUT  seconds for the whole boot (900)
 # GUEST_MEMORY   MiB (1024)
+# GUEST_CPUS     processors (2); only for x86_64
 # GUEST_OPTIONS  further options of the kernel
 # GUEST_CPU      x86_64 or aarch64 (x86_64); an aarch64 guest has one processor: several would
 #                wait for each other whenever a fork changes page tables
@@ -89,7 +90,7 @@ elif [ "$qemu" = qemu-system-aarch64 ]; then
         -chardev "file,id=console,path=$work/console.log" -device pci-serial,chardev=console \
         -chardev "file,id=output,path=$work/output1" -device pci-serial,chardev=output
 else
-    set -- -accel tcg,thread=multi -smp 2
+    set -- -accel tcg,thread=multi -smp "${GUEST_CPUS:-2}"
 fi
 if [ "$qemu" = qemu-system-x86_64 ]; then
     set -- "$@" -cpu max -serial "file:$work/console.log" \

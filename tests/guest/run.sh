@@ -10,8 +10,8 @@ set -eu
 cd "$(dirname "$0")/../.."
 kernel=6.12
 case ${1:-} in
-guest/steps) name=steps ;;
-guest/* | guest-mprotect/*) name=6.12 ;;
+guest/steps | guest-mprotect/*) name=slow ;;
+guest/*) name=6.12 ;;
 guest-6.1/*)
     name=6.1
     kernel=6.1
