@@ -30,7 +30,7 @@ pkeyguard_suite(pkeyguard CHECKS 4 IN sanitizers reach
     FILES test_pkeyguard.c)
 pkeyguard_suite(pkru CHECKS 4 IN sanitizers reach
     FILES test_pkru.c)
-pkeyguard_suite(platform CHECKS 14 IN sanitizers valgrind guest-6.1 guest-mprotect reach
+pkeyguard_suite(platform CHECKS 13 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_platform.c sandbox.c)
 pkeyguard_suite(key CHECKS 26 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_key.c)
