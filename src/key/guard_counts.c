@@ -165,12 +165,13 @@ bool guard_counts_remove(struct guard_counts *counts, enum pkeyguard_rights righ
     return found;
 }
 
-bool guard_counts_own_writer(const struct guard_counts *counts)
+bool guard_counts_own_writer(const struct guard_counts *counts, const struct guard_counts *others)
 {
     for (size_t i = own_counts.count; i-- > 0;) {
         const struct own_count *mine = &own_counts.entries[i];
 
-        if (mine->target.counts == counts && mine->suspended_for == 0 && mine->counts.writers != 0)
+        if ((mine->target.counts == counts || mine->target.counts == others) &&
+            mine->suspended_for == 0 && mine->counts.writers != 0)
             return true;
     }
     return false;

@@ -52,10 +52,10 @@ bool guard_counts_remove(struct guard_counts *counts, enum pkeyguard_rights righ
                          enum guard_mode mode) NEEDS_LIBRARY_LOCK;
 
 /*
- * True if the calling thread has a guard there that widens to writing and is not suspended. Needs
- * no lock, because only the thread itself changes what it counts of its own.
+ * True if the calling thread has a guard, in one of these counts, that widens to writing and is not
+ * suspended. Needs no lock, because only the thread itself changes what it counts of its own.
  */
-bool guard_counts_own_writer(const struct guard_counts *counts);
+bool guard_counts_own_writer(const struct guard_counts *counts, const struct guard_counts *others);
 
 /*
  * The calling thread's guards have levels. A call gate and a call that a fault may end raise the

@@ -14,14 +14,12 @@ struct registry region_registry = REGISTRY_INIT(struct pkeyguard_region);
  * The page rights tell whether the guard is what the thread thinks: another thread may have
  * released it. In a fork child that the library has not noticed nothing is certain.
  */
-bool region_open_by_own_guard(const struct pkeyguard_region *region)
+bool region_open_by_own_software_guard(const struct pkeyguard_region *region)
 {
     const struct pages *pages = &region->pages;
 
-    return region->head.open_size == 0 && pages->applied == (PROT_READ | PROT_WRITE) &&
-           (guard_counts_own_writer(&pages->guards) ||
-            guard_counts_own_writer(&region->head.key->guards)) &&
-           !process_is_unnoticed();
+    return guard_counts_own_writer(&pages->guards, &region->head.key->guards) &&
+           pages->applied == (PROT_READ | PROT_WRITE) && !process_is_unnoticed();
 }
 
 int region_check_prot(int prot, const struct pkeyguard_key *key)

@@ -69,7 +69,11 @@ int region_check_unused(const struct pkeyguard_region *region);
  * True if a guard of the calling thread keeps the region open for writing where there is no PKU, so
  * that a further guard would change nothing. May be false although one does. Takes no lock.
  */
-bool region_open_by_own_guard(const struct pkeyguard_region *region);
+bool region_open_by_own_software_guard(const struct pkeyguard_region *region);
+static inline bool region_open_by_own_guard(const struct pkeyguard_region *region)
+{
+    return region->head.open_size == 0 && region_open_by_own_software_guard(region);
+}
 
 /* Returns 0; -EINVAL: not page rights; -ENOTSUP: a region of this key cannot have them. */
 int region_check_prot(int prot, const struct pkeyguard_key *key);
