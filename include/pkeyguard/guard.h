@@ -361,8 +361,9 @@ enum {
 };
 
 /*
- * Slow path, for everything that the fast path does not handle: keys that are not dedicated,
- * narrowing, a pkey with access-disable alone (as in signal handlers), and bad arguments.
+ * pkeyguard_call_open, _close, _open_bound: the slow path, for everything that the fast path does
+ * not handle: keys that are not dedicated, narrowing, a pkey with access-disable alone (as in
+ * signal handlers), and bad arguments.
  *
  * open: opens a region or key (target). The size bytes from offset on must be inside the region,
  * and aligned as flags say if the region is END_ALIGNED.
@@ -377,12 +378,6 @@ enum {
  * open_bound: opens a virtual key that has a pkey, for PKEYGUARD_READ_ONLY or PKEYGUARD_READ_WRITE,
  * and returns what has to be undone. 0: not handled, nothing has changed.
  */
-static inline void *pkeyguard_call_open(void *target, size_t size, size_t offset, const char *where,
-                                        unsigned flags, uint64_t *ret_undo);
-static inline void pkeyguard_call_close(uint64_t undo);
-static inline uint64_t pkeyguard_call_open_bound(struct pkeyguard_key *key,
-                                                 enum pkeyguard_rights rights);
-
 struct pkeyguard_opened {
     void *address;
     uint64_t undo;

@@ -199,10 +199,13 @@ KEPT void pkeyguard_kept_close(void)
 
 #else
 
-struct pkeyguard_opened pkeyguard_kept_open(void *target, size_t size, size_t offset,
-                                            const char *where, unsigned flags)
+void *pkeyguard_kept_open(void *target, size_t size, size_t offset, const char *where,
+                          unsigned flags, uint64_t *ret_undo)
 {
-    return guard_open_slowly(target, size, offset, where, flags);
+    struct pkeyguard_opened opened = guard_open_slowly(target, size, offset, where, flags);
+
+    *ret_undo = opened.undo;
+    return opened.address;
 }
 
 /* No key has a pkey here. */

@@ -79,31 +79,17 @@ static inline uint64_t pkeyguard_call_open_bound(struct pkeyguard_key *key,
 
 #else
 
-__attribute__((nothrow)) struct pkeyguard_opened
-pkeyguard_kept_open(void *target, size_t size, size_t offset, const char *where, unsigned flags);
-__attribute__((nothrow)) void pkeyguard_kept_close(uint64_t undo);
+/* On other CPUs they are plain functions of the library. */
+#define pkeyguard_call_open  pkeyguard_kept_open
+#define pkeyguard_call_close pkeyguard_kept_close
+#define pkeyguard_call_open_bound(key, rights)                            \
+    ((rights) == PKEYGUARD_READ_WRITE ? pkeyguard_kept_open_to_write(key) \
+                                      : pkeyguard_kept_open_to_read(key))
+__attribute__((nothrow)) void *pkeyguard_call_open(void *target, size_t size, size_t offset,
+                                                   const char *where, unsigned flags,
+                                                   uint64_t *ret_undo);
+__attribute__((nothrow)) void pkeyguard_call_close(uint64_t undo);
 __attribute__((nothrow)) uint64_t pkeyguard_kept_open_to_write(struct pkeyguard_key *key);
 __attribute__((nothrow)) uint64_t pkeyguard_kept_open_to_read(struct pkeyguard_key *key);
-
-static inline void *pkeyguard_call_open(void *target, size_t size, size_t offset, const char *where,
-                                        unsigned flags, uint64_t *ret_undo)
-{
-    struct pkeyguard_opened opened = pkeyguard_kept_open(target, size, offset, where, flags);
-
-    *ret_undo = opened.undo;
-    return opened.address;
-}
-
-static inline void pkeyguard_call_close(uint64_t undo)
-{
-    pkeyguard_kept_close(undo);
-}
-
-static inline uint64_t pkeyguard_call_open_bound(struct pkeyguard_key *key,
-                                                 enum pkeyguard_rights rights)
-{
-    return rights == PKEYGUARD_READ_WRITE ? pkeyguard_kept_open_to_write(key)
-                                          : pkeyguard_kept_open_to_read(key);
-}
 
 #endif
