@@ -408,7 +408,9 @@ START_TEST(secret_region_turns_hibernation_off)
 
     ck_assert(!can_hibernate());
     destroy(region, NULL);
-    ck_assert(can_hibernate());
+    /* Another program that runs now may have a secret region, too, for a moment. */
+    while (!can_hibernate())
+        usleep(1000);
 }
 END_TEST
 
