@@ -383,7 +383,22 @@ struct pkeyguard_opened {
     uint64_t undo;
 };
 
+#ifdef __x86_64__
 #include <pkeyguard/arch/calls.h>
+#else
+/* On other CPUs they are plain functions of the library. */
+#define pkeyguard_call_open  pkeyguard_kept_open
+#define pkeyguard_call_close pkeyguard_kept_close
+#define pkeyguard_call_open_bound(key, rights)                            \
+    ((rights) == PKEYGUARD_READ_WRITE ? pkeyguard_kept_open_to_write(key) \
+                                      : pkeyguard_kept_open_to_read(key))
+__attribute__((nothrow)) void *pkeyguard_call_open(void *target, size_t size, size_t offset,
+                                                   const char *where, unsigned flags,
+                                                   uint64_t *ret_undo);
+__attribute__((nothrow)) void pkeyguard_call_close(uint64_t undo);
+__attribute__((nothrow)) uint64_t pkeyguard_kept_open_to_write(struct pkeyguard_key *key);
+__attribute__((nothrow)) uint64_t pkeyguard_kept_open_to_read(struct pkeyguard_key *key);
+#endif
 
 /* The same with PKEYGUARD_DEBUG. `where` may be NULL. */
 #define PKEYGUARD_GUARD_CHECKED (UINT64_C(1) << 59) /* in undo: there is something to check */

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * arch/calls.h - how the inline guards call the library; private to guard.h, which describes it
+ * arch/calls.h - how the inline guards call the library on x86-64; private to guard.h, which
+ * describes it
  *
- * On x86-64 the called code keeps nearly all registers, so that a function with a scope saves none
+ * The called code keeps nearly all registers, so that a function with a scope saves none
  * of them and needs no stack: its fast path would pay for that. Vector registers are not kept, as
  * in any call. The call does not move the caller's stack pointer, on which the unwind information
  * relies. So it overwrites the first word of the caller's red zone, and puts it back. The called
  * code leaves the rest of the red zone alone.
  */
-#if defined(__x86_64__)
-
 #if defined(__AVX512F__)
 #define PKEYGUARD_VECTORS_512_                                                                    \
     , "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25",   \
@@ -76,20 +75,3 @@ static inline uint64_t pkeyguard_call_open_bound(struct pkeyguard_key *key,
         PKEYGUARD_OPEN_BOUND_("pkeyguard_kept_open_to_read", key, undo);
     return undo;
 }
-
-#else
-
-/* On other CPUs they are plain functions of the library. */
-#define pkeyguard_call_open  pkeyguard_kept_open
-#define pkeyguard_call_close pkeyguard_kept_close
-#define pkeyguard_call_open_bound(key, rights)                            \
-    ((rights) == PKEYGUARD_READ_WRITE ? pkeyguard_kept_open_to_write(key) \
-                                      : pkeyguard_kept_open_to_read(key))
-__attribute__((nothrow)) void *pkeyguard_call_open(void *target, size_t size, size_t offset,
-                                                   const char *where, unsigned flags,
-                                                   uint64_t *ret_undo);
-__attribute__((nothrow)) void pkeyguard_call_close(uint64_t undo);
-__attribute__((nothrow)) uint64_t pkeyguard_kept_open_to_write(struct pkeyguard_key *key);
-__attribute__((nothrow)) uint64_t pkeyguard_kept_open_to_read(struct pkeyguard_key *key);
-
-#endif
