@@ -67,6 +67,11 @@ unsigned process_number(void)
     return read_mark() == WIPED ? process.number + 1 : process.number;
 }
 
+bool process_has(unsigned only_process)
+{
+    return only_process == 0 || only_process == process_number();
+}
+
 bool process_is_unnoticed(void)
 {
     return read_mark() != KNOWN;

@@ -20,6 +20,12 @@
 unsigned process_number(void);
 
 /*
+ * True if this process has what belongs to one process alone, given by its process_number(). 0:
+ * fork children have it, too. Async-signal-safe.
+ */
+bool process_has(unsigned only_process);
+
+/*
  * Returns the id of this process's first thread. A child that shares this memory, as that of
  * vfork(2) does, has another. Async-signal-safe.
  */

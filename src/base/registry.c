@@ -174,9 +174,7 @@ bool registry_any(const struct registry *registry, const void *start, size_t len
 /* In a fork child the addresses of a record that it does not have may belong to something else. */
 static bool exists_here(const struct registry_record *header)
 {
-    unsigned only = atomic_load_explicit(&header->only_process, memory_order_acquire);
-
-    return only == 0 || only == process_number();
+    return process_has(atomic_load_explicit(&header->only_process, memory_order_acquire));
 }
 
 /*

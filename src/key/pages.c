@@ -9,7 +9,7 @@
 
 bool pages_absent(const struct pages *pages)
 {
-    return pages->only_process != 0 && pages->only_process != process_number();
+    return !process_has(pages->only_process);
 }
 
 void pages_abort_unrestored(void)

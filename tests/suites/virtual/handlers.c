@@ -77,6 +77,16 @@ static void raise_acquire_in_handler(void *alternate)
     raise(SIGUSR1);
 }
 
+/* The worker is created with keys[0] open, which the creator closes then. */
+static void start_worker_with_key_open(struct worker *worker)
+{
+    open_and_close(1);
+    ck_assert_int_eq(acquire(0, PKEYGUARD_READ_WRITE), 0);
+    start_worker(worker);
+    pkeyguard_release(&guards[0]);
+    result_in_handler = 0;
+}
+
 /*
  * The first guard of a thread registers it and closes the keys that it was created with. In a
  * handler that would not last: the return opens them again.
@@ -85,11 +95,7 @@ START_TEST(first_guard_of_a_thread_is_refused_in_a_handler)
 {
     struct worker worker;
 
-    open_and_close(1);
-    ck_assert_int_eq(acquire(0, PKEYGUARD_READ_WRITE), 0);
-    start_worker(&worker);
-    pkeyguard_release(&guards[0]);
-    result_in_handler = 0;
+    start_worker_with_key_open(&worker);
     run_on(&worker, raise_acquire_in_handler, _i ? "" : NULL);
     ck_assert_int_eq(result_in_handler, -EAGAIN);
     ck_assert(can_read_on(&worker, address_of(regions[0])));
@@ -137,11 +143,7 @@ START_TEST(first_guard_of_a_thread_is_refused_in_a_nested_handler)
 {
     struct worker worker;
 
-    open_and_close(1);
-    ck_assert_int_eq(acquire(0, PKEYGUARD_READ_WRITE), 0);
-    start_worker(&worker);
-    pkeyguard_release(&guards[0]);
-    result_in_handler = 0;
+    start_worker_with_key_open(&worker);
     run_on(&worker, raise_nested, NULL);
     ck_assert_int_eq(result_in_handler, -EAGAIN);
     ck_assert(can_read_on(&worker, address_of(regions[0])));
