@@ -23,31 +23,19 @@ static enum guard_mode request_mode(const struct guard_request *request)
     return request->flags & PKEYGUARD_GUARD_RESTRICTS ? GUARD_RESTRICTS : GUARD_WIDENS;
 }
 
-static inline bool fits_in(const struct guard_request *request, size_t size)
-{
-    return request->size <= size && request->offset <= size - request->size;
-}
-
-/* Tells of every valid request, except of a scope that may not be aligned in its region. */
-static inline bool surely_valid(const struct guard_request *request)
-{
-    const struct pkeyguard_region *region = request_region(request);
-
-    if (request->target == NULL || !rights_valid(request_rights(request)))
-        return false;
-    return region == NULL || fits_in(request, region->head.size);
-}
-
 /* A region whose head has size 0 starts where its size has it start; others start a page. */
 static bool request_valid(const struct guard_request *request)
 {
     const struct pkeyguard_region *region = request_region(request);
     uintptr_t alignment = (uintptr_t)1 << (request->flags >> PKEYGUARD_GUARD_ALIGNMENT);
 
-    if (surely_valid(request))
+    if (request->target == NULL || !rights_valid(request_rights(request)))
+        return false;
+    if (region == NULL)
         return true;
-    return region != NULL && region->head.size == 0 && rights_valid(request_rights(request)) &&
-           fits_in(request, region->size) &&
+    if (request->size > region->size || request->offset > region->size - request->size)
+        return false;
+    return region->head.size != 0 ||
            ((uintptr_t)region->head.address + request->offset) % alignment == 0;
 }
 

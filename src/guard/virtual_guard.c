@@ -1,13 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "guard/virtual_guard.h"
 
-static bool open_bound(const struct pkeyguard_key *key, pkru_bits bound,
-                       enum pkeyguard_rights rights)
-{
-    return rights == PKEYGUARD_READ_WRITE ? pkeyguard_pkru_open(bound)
-                                          : pkeyguard_pkru_open_to_read(bound, &key->wd_bit);
-}
-
 int virtual_guard_open(struct pkeyguard_key *key, enum pkeyguard_rights rights)
 {
     struct thread_record *record = own_record;
@@ -15,7 +8,7 @@ int virtual_guard_open(struct pkeyguard_key *key, enum pkeyguard_rights rights)
 
     if (!has_record(record))
         return 0;
-    if (pin_bound(record, key, &bound) && open_bound(key, bound, rights))
+    if (pin_bound(record, key, &bound) && open_pinned(key, bound, rights))
         return 1;
     return virtual_bind_and_open(record, bound, key, rights);
 }

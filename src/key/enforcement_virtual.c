@@ -103,8 +103,7 @@ int virtual_bind_and_open(struct thread_record *record, pkru_bits pinned, struct
     if (error != 0)
         return error;
     close_by_both_bits(key->pkey);
-    if (rights == PKEYGUARD_READ_WRITE ? pkeyguard_pkru_open(key->pkey_bits)
-                                       : pkeyguard_pkru_open_to_read(key->pkey_bits, &key->wd_bit))
+    if (open_pinned(key, key->pkey_bits, rights))
         return 1;
     unpin_once(own_record, pin_counter(own_record, key->pkey_bits));
     return 0;

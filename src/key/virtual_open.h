@@ -31,6 +31,15 @@ static inline bool pin_bound(struct thread_record *record, const struct pkeyguar
     return __builtin_expect(key->bound_bits == bound, 1);
 }
 
+/* Opens the key's pkey, which is pinned. False, and nothing changed: it is not closed by both bits.
+ */
+static inline bool open_pinned(const struct pkeyguard_key *key, pkru_bits pkey_bits,
+                               enum pkeyguard_rights rights)
+{
+    return rights == PKEYGUARD_READ_WRITE ? pkeyguard_pkru_open(pkey_bits)
+                                          : pkeyguard_pkru_open_to_read(pkey_bits, &key->wd_bit);
+}
+
 /*
  * Slow path of an open: undoes the pin that failed, binds the key, and opens it. Returns 1 if it
  * opened the key. Returns 0 if the slow path of guards must open it, because it was bound already
