@@ -92,7 +92,12 @@ static bool clock_counts_instructions(void)
            100;
 }
 
-static volatile sig_atomic_t wrpkru_count;
+/* What single steps counted: all instructions, and those that are WRPKRU. */
+struct steps {
+    unsigned all, wrpkru;
+};
+
+static volatile struct steps counted; /* written by on_step() */
 
 static void on_step(int signal, siginfo_t *info, void *context)
 {
@@ -100,22 +105,23 @@ static void on_step(int signal, siginfo_t *info, void *context)
     const ucontext_t *stepped = context;
 
     (void)signal, (void)info;
+    counted.all++;
     if (memcmp((const void *)stepped->uc_mcontext.gregs[REG_RIP], wrpkru, sizeof(wrpkru)) == 0)
-        wrpkru_count++;
+        counted.wrpkru++;
 }
 
-/* Counts WRPKRU in one operation. With the trap flag set the CPU traps between instructions. */
-static unsigned count_wrpkru(void (*operation)(unsigned count))
+/* Counts one operation. With the trap flag set the CPU traps between instructions. */
+static struct steps single_step(void (*operation)(unsigned count))
 {
     static const unsigned long long trap_flag = 0x100;
     struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO};
 
     sigaction(SIGTRAP, &action, NULL);
-    wrpkru_count = 0;
+    counted = (struct steps){0};
     __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | trap_flag);
     operation(1);
     __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~trap_flag);
-    return (unsigned)wrpkru_count;
+    return counted;
 }
 
 /* The last column; ends the row. */
@@ -135,8 +141,13 @@ static void check_target(const struct bench_row *row, double cost)
     targets_met = false;
 }
 
-static double count_ticks(const struct bench_group *group, void (*operation)(unsigned count))
+/* The instructions of one operation. */
+static double count_operation(const struct bench_group *group, void (*operation)(unsigned count))
 {
+    if (group->unit == STEPS) {
+        operation(1); /* binds what it calls */
+        return single_step(operation).all;
+    }
     if (group->unit == MEAN_INSTRUCTIONS)
         return mean_ticks(operation, group->operations);
     return ticks_per_operation(operation, group->operations != 0 ? group->operations : COUNT);
@@ -145,12 +156,12 @@ static double count_ticks(const struct bench_group *group, void (*operation)(uns
 /* Prints and checks the column of WRPKRU. */
 static void print_wrpkru(const struct bench_row *row)
 {
-    unsigned counted = count_wrpkru(row->operation);
+    unsigned writes = single_step(row->operation).wrpkru;
 
-    printf(" %u |", counted);
-    if (counted == row->writes)
+    printf(" %u |", writes);
+    if (writes == row->writes)
         return;
-    fprintf(stderr, "bench: %s: %u WRPKRU instead of %u\n", row->name, counted, row->writes);
+    fprintf(stderr, "bench: %s: %u WRPKRU instead of %u\n", row->name, writes, row->writes);
     targets_met = false;
 }
 
@@ -161,7 +172,7 @@ static void count_instructions(const struct bench_group *group)
     double baseline;
 
     group->set_up();
-    baseline = count_ticks(group, group->baseline);
+    baseline = count_operation(group, group->baseline);
     if (ratio)
         printf("| **%s** | × %s (%.0f instructions) | | |\n", group->name, group->baseline_name,
                baseline);
@@ -172,8 +183,10 @@ static void count_instructions(const struct bench_group *group)
 
         if (targets_only && row->other)
             continue;
-        count = count_ticks(group, row->operation);
+        count = count_operation(group, row->operation);
         cost = ratio ? count / baseline : count - baseline;
+        if (group->unit == STEPS)
+            cost++; /* the return, which the baseline's function has too */
 
         printf("| %s | %.*f |", row->name, decimals, cost);
         if (group->unit == MEAN_INSTRUCTIONS)

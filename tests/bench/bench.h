@@ -17,6 +17,8 @@
  *     but only on a machine whose clock counts instructions (GUEST_ICOUNT in ../guest/boot.sh).
  * MEAN_INSTRUCTIONS: the same, but the mean of many operations whose costs differ. Timer interrupts
  *     are included, and WRPKRU is not counted.
+ * STEPS: instructions of one function, counted by single steps from its first one to its return.
+ *     The baseline calls in the same way a function that only returns.
  * INSTRUCTION_RATIO: instructions of one operation divided by the baseline's.
  * TIME_RATIO: the time of one operation divided by the baseline's, on any machine.
  * LOWEST_TIME_RATIO: its lowest time divided by the baseline's lowest time. This is for emulated
@@ -27,6 +29,7 @@
 enum bench_unit {
     INSTRUCTIONS,
     MEAN_INSTRUCTIONS,
+    STEPS,
     INSTRUCTION_RATIO,
     TIME_RATIO,
     LOWEST_TIME_RATIO,
@@ -37,10 +40,10 @@ enum bench_unit {
 struct bench_row {
     const char *name;
     void (*operation)(unsigned count); /* performs the operation count times */
-    unsigned writes; /* how many WRPKRU one operation executes; checked with INSTRUCTIONS and
-                        INSTRUCTION_RATIO */
-    double at_most;  /* the target, in the group's unit; 0: none */
-    bool other;      /* not the library but what it is compared with: not run by "targets" */
+    unsigned writes;                   /* how many WRPKRU one operation executes; not checked with
+                                          MEAN_INSTRUCTIONS, times and MEMORY */
+    double at_most;                    /* the target, in the group's unit; 0: none */
+    bool other; /* not the library but what it is compared with: not run by "targets" */
 };
 
 /* Rows with the same preparation and baseline. The last group has no name. */

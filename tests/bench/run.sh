@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 guest=$PWD/.build/bench/guest
 
 {
-    need_packages gcc libc6-dev make cmake pkg-config check libpcl1-dev libsodium-dev \
+    need_packages gcc clang libc6-dev make cmake pkg-config check libpcl1-dev libsodium-dev \
         libjemalloc-dev libssl-dev qemu-system-x86 cpio
     echo "== building into .build/bench"
     cmake -S . -B .build/bench -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE=-O2 \
