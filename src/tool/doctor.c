@@ -397,7 +397,7 @@ static void print_facts_json(const struct facts *facts, const struct advice advi
     putchar('\n');
 }
 
-int doctor(char *const arguments[], bool json)
+int doctor(char *const arguments[], const struct tool_options *options)
 {
     struct facts facts = {0};
     struct advice advice[MOST_ADVICE];
@@ -410,7 +410,7 @@ int doctor(char *const arguments[], bool json)
         return TOOL_FAILED;
     }
     count = advise(&facts, advice);
-    if (json)
+    if (options->json)
         print_facts_json(&facts, advice, count);
     else
         print_facts(&facts, advice, count);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
@@ -20,28 +21,38 @@ static const struct option maps_options[] = {{"json", no_argument, NULL, 'j'},
                                              {NULL, 0, NULL, 0}};
 static const struct option run_options[] = {
     {"report", no_argument, NULL, 'r'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+static const struct option guest_options[] = {{"kernel", required_argument, NULL, 'k'},
+                                              {"file", required_argument, NULL, 'f'},
+                                              {"timeout", required_argument, NULL, 't'},
+                                              {"help", no_argument, NULL, 'h'},
+                                              {NULL, 0, NULL, 0}};
 
 #define JSON_HELP   "  -j, --json    write one JSON document\n"
 #define CHECK_HELP  "  -c, --check   only what differs from the key's other pages around it\n"
 #define REPORT_HELP "  -r, --report  explain forbidden accesses on stderr (the default)\n"
+#define GUEST_HELP                                                                       \
+    "  -k, --kernel FILE      the guest's Linux; the newest in /boot otherwise\n"        \
+    "  -f, --file PATH        the guest has this file or folder, too; can be repeated\n" \
+    "  -t, --timeout SECONDS  stop the guest after so long\n"
 
 static const struct command {
     const char *name, *arguments, *summary;
     int least, most; /* number of arguments; most -1: no limit */
-    int (*run)(char *const arguments[], bool json);
-    int (*check)(char *const arguments[], bool json); /* in place of run, with --check */
+    int (*run)(char *const arguments[], const struct tool_options *options);
     const char *letters; /* for getopt(3); "+": options after an argument are the argument's own */
     const struct option *options;
     const char *option_help;
 } commands[] = {
     {"doctor", "", "shows what this machine supports and how to get what is missing", 0, 0, doctor,
-     NULL, "jh", json_options, JSON_HELP},
-    {"maps", " [PID]", "shows a process's mappings by protection key", 0, 1, maps, maps_check,
-     "jch", maps_options, JSON_HELP CHECK_HELP},
+     "jh", json_options, JSON_HELP},
+    {"maps", " [PID]", "shows a process's mappings by protection key", 0, 1, maps, "jch",
+     maps_options, JSON_HELP CHECK_HELP},
     {"scan", " FILE...", "lists the instructions in ELF files that can write PKRU", 1, -1, scan,
-     NULL, "jh", json_options, JSON_HELP},
-    {"run", " COMMAND...", "runs a program and explains its forbidden accesses", 1, -1, run, NULL,
-     "+rh", run_options, REPORT_HELP},
+     "jh", json_options, JSON_HELP},
+    {"run", " COMMAND...", "runs a program and explains its forbidden accesses", 1, -1, run, "+rh",
+     run_options, REPORT_HELP},
+    {"guest", " COMMAND...", "runs a program in an emulated machine that has protection keys", 1,
+     -1, guest, "+k:f:t:h", guest_options, GUEST_HELP},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
@@ -67,12 +78,13 @@ static void print_help(void)
 
 static void print_command_help(const struct command *command)
 {
-    printf("Usage: pkeyguard %s [--%s]%s\n"
+    printf("Usage: pkeyguard %s [--%s%s]%s\n"
            "This %s.\n\n"
            "%s"
            "  -h, --help    show this help\n",
-           command->name, command->options[0].name, command->arguments, command->summary,
-           command->option_help);
+           command->name, command->options[0].name,
+           command->options[0].has_arg == no_argument ? "" : " FILE", command->arguments,
+           command->summary, command->option_help);
 }
 
 static const struct command *find_command(const char *name)
@@ -84,30 +96,74 @@ static const struct command *find_command(const char *name)
     return NULL;
 }
 
-/* argv[0] is what getopt_long(3) begins its messages with. */
-static int run_command(const struct command *command, int argc, char *argv[])
+/* Returns false after a complaint. */
+static bool read_seconds(const char *text, unsigned *ret_seconds)
 {
-    int (*action)(char *const arguments[], bool json) = command->run;
-    bool json = false;
+    enum { MOST = 1000000 };
+    char *end;
+    unsigned long seconds = strtoul(text, &end, 10);
+
+    *ret_seconds = (unsigned)seconds;
+    if (text[0] >= '0' && text[0] <= '9' && *end == '\0' && seconds >= 1 && seconds <= MOST)
+        return true;
+    complain("'%s' is not a number of seconds from 1 to %d", text, MOST);
+    return false;
+}
+
+enum option_result { OPTIONS_READ, OPTIONS_HELP, OPTIONS_WRONG };
+
+/*
+ * Reads the options of a subcommand. argv[0] is what getopt_long(3) begins its messages with.
+ * options->files has room for argc paths.
+ */
+static enum option_result read_options(const struct command *command, int argc, char *argv[],
+                                       struct tool_options *options)
+{
     int option;
 
     optind = 0; /* makes getopt_long() start again on another argv, in glibc and in musl */
     while ((option = getopt_long(argc, argv, command->letters, command->options, NULL)) != -1) {
         switch (option) {
         case 'j':
-            json = true;
+            options->json = true;
             break;
         case 'c':
-            action = command->check;
+            options->check = true;
+            break;
+        case 'k':
+            options->kernel = optarg;
+            break;
+        case 'f':
+            options->files[options->file_count++] = optarg;
+            break;
+        case 't':
+            if (!read_seconds(optarg, &options->seconds))
+                return OPTIONS_WRONG;
             break;
         case 'r':
             break;
         case 'h':
-            print_command_help(command);
-            return TOOL_OK;
+            return OPTIONS_HELP;
         default:
-            return suggest_help();
+            return OPTIONS_WRONG;
         }
+    }
+    return OPTIONS_READ;
+}
+
+static int run_command(const struct command *command, int argc, char *argv[])
+{
+    const char *files[argc];
+    struct tool_options options = {.files = files};
+
+    switch (read_options(command, argc, argv, &options)) {
+    case OPTIONS_READ:
+        break;
+    case OPTIONS_HELP:
+        print_command_help(command);
+        return TOOL_OK;
+    case OPTIONS_WRONG:
+        return suggest_help();
     }
     argc -= optind;
     argv += optind;
@@ -119,7 +175,7 @@ static int run_command(const struct command *command, int argc, char *argv[])
         complain("unexpected argument '%s'", argv[command->most]);
         return suggest_help();
     }
-    return action(argv, json);
+    return command->run(argv, &options);
 }
 
 static int run_arguments(int argc, char *argv[])

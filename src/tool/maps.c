@@ -256,7 +256,7 @@ static bool read_wrong(const char *process, struct mappings *mappings)
     return true;
 }
 
-static int show_mappings(char *const arguments[], bool json, bool check)
+int maps(char *const arguments[], const struct tool_options *options)
 {
     const char *process = arguments[0] != NULL ? arguments[0] : "self";
     struct mappings mappings = {0};
@@ -266,25 +266,15 @@ static int show_mappings(char *const arguments[], bool json, bool check)
         complain("'%s' is not a process ID", process);
         return suggest_help();
     }
-    if (check ? read_wrong(process, &mappings) : read_process(process, &mappings)) {
+    if (options->check ? read_wrong(process, &mappings) : read_process(process, &mappings)) {
         if (mappings.count > 0)
             qsort(mappings.list, mappings.count, sizeof(mappings.list[0]), compare_mappings);
-        if (json)
+        if (options->json)
             print_mappings_json(&mappings);
         else
             print_mappings(&mappings);
-        status = check && mappings.count > 0 ? TOOL_NEGATIVE : TOOL_OK;
+        status = options->check && mappings.count > 0 ? TOOL_NEGATIVE : TOOL_OK;
     }
     free_mappings(&mappings);
     return status;
-}
-
-int maps(char *const arguments[], bool json)
-{
-    return show_mappings(arguments, json, false);
-}
-
-int maps_check(char *const arguments[], bool json)
-{
-    return show_mappings(arguments, json, true);
 }

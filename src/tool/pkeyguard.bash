@@ -4,12 +4,19 @@
 
 _pkeyguard() {
     local word=${COMP_WORDS[COMP_CWORD]} subcommand=${COMP_WORDS[1]}
+    local option=${COMP_WORDS[COMP_CWORD - 1]}
 
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'doctor maps scan run --help --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'doctor maps scan run guest --help --version' -- "$word")
         return
     fi
+    case $subcommand,$option in
+    guest,--kernel | guest,-k | guest,--file | guest,-f)
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        return
+        ;;
+    esac
     case $subcommand,$word in
     maps,-*)
         mapfile -t COMPREPLY < <(compgen -W '--json --check --help' -- "$word")
@@ -23,7 +30,10 @@ _pkeyguard() {
     run,-*)
         mapfile -t COMPREPLY < <(compgen -W '--report --help' -- "$word")
         ;;
-    run,*)
+    guest,-*)
+        mapfile -t COMPREPLY < <(compgen -W '--kernel --file --timeout --help' -- "$word")
+        ;;
+    run,* | guest,*)
         mapfile -t COMPREPLY < <(compgen -c -f -- "$word" | sort -u)
         ;;
     scan,*)

@@ -5,29 +5,17 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* Returns a file descriptor, or -1. Looks in PATH as execvp(3) does. */
+#include "find.h"
+
+/* Returns a file descriptor, or -1. */
 static int open_program(const char *program)
 {
-    const char *folder = getenv("PATH");
     char path[PATH_MAX];
 
-    if (strchr(program, '/') != NULL || folder == NULL)
-        return open(program, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    for (;;) {
-        int length = (int)strcspn(folder, ":");
-
-        snprintf(path, sizeof(path), "%.*s%s%s", length, folder, length > 0 ? "/" : "", program);
-        if (access(path, X_OK) == 0)
-            return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        if (folder[length] == '\0')
-            return -1;
-        folder += length + 1;
-    }
+    return find_program(program, path) ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
 }
 
 static bool read_at(int file, void *buffer, size_t size, off_t offset)

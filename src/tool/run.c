@@ -1,34 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* run: executes a program with the fault reporter preloaded */
-#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
-#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "complain.h"
+#include "find.h"
 #include "preload.h"
 #include "tool.h"
-
-/* The reporter is installed in a directory beside the shared library that this command uses. */
-static bool find_reporter(char path[PATH_MAX])
-{
-    void *library = dlopen(PKEYGUARD_SONAME, RTLD_LAZY | RTLD_NOLOAD);
-    struct link_map *map;
-    char *end;
-
-    if (library == NULL || dlinfo(library, RTLD_DI_LINKMAP, &map) != 0 ||
-        realpath(map->l_name, path) == NULL)
-        return false;
-    end = strrchr(path, '/') + 1;
-    if ((size_t)(end - path) + sizeof(PKEYGUARD_REPORTER) > PATH_MAX)
-        return false;
-    memcpy(end, PKEYGUARD_REPORTER, sizeof(PKEYGUARD_REPORTER));
-    return access(path, R_OK) == 0;
-}
 
 /* Puts path in front of what LD_PRELOAD names already. Returns false, with errno, on failure. */
 static bool add_to_ld_preload(const char *path)
@@ -46,13 +28,13 @@ static bool add_to_ld_preload(const char *path)
     return done;
 }
 
-int run(char *const arguments[], bool json)
+int run(char *const arguments[], const struct tool_options *options)
 {
     const char *obstacle = preload_obstacle(arguments[0]);
     char reporter[PATH_MAX];
 
-    (void)json;
-    if (!find_reporter(reporter)) {
+    (void)options;
+    if (!find_companion(PKEYGUARD_REPORTER, reporter)) {
         complain("cannot find " PKEYGUARD_REPORTER " beside " PKEYGUARD_SONAME);
         return TOOL_NOT_RUN;
     }

@@ -152,21 +152,21 @@ static int scan_file(const char *path, struct json *json)
     return status;
 }
 
-int scan(char *const arguments[], bool json)
+int scan(char *const arguments[], const struct tool_options *options)
 {
     struct json document = {0};
     int worst = TOOL_OK;
 
     elf_version(EV_CURRENT);
-    if (json)
+    if (options->json)
         json_begin(&document, NULL, '[');
     for (int i = 0; arguments[i] != NULL; i++) {
-        int status = scan_file(arguments[i], json ? &document : NULL);
+        int status = scan_file(arguments[i], options->json ? &document : NULL);
 
         if (status > worst)
             worst = status;
     }
-    if (json) {
+    if (options->json) {
         json_end(&document, ']');
         putchar('\n');
     }

@@ -3,9 +3,9 @@
 #include "complain.h"
 #include "tool.h"
 
-int scan(char *const arguments[], bool json)
+int scan(char *const arguments[], const struct tool_options *options)
 {
-    (void)arguments, (void)json;
+    (void)arguments, (void)options;
     complain("not available: this pkeyguard was built without libelf");
     return TOOL_FAILED;
 }

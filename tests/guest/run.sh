@@ -4,7 +4,8 @@
 # run.sh JOB
 #
 # Runs one job of the guest alone, such as guest/region or guest-6.1/region, after tests/run.sh has
-# built the tests. The output and the exit status are the job's.
+# built the tests. The output and the exit status are the job's. Unlike boot.sh's guests this one has
+# no huge pages set aside, so the suite region leaves out what needs them.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -15,7 +16,6 @@ guest/*) name=6.12 ;;
 guest-6.1/*)
     name=6.1
     kernel=6.1
-    export GUEST_OPTIONS=secretmem.enable=1
     ;;
 *)
     echo "usage: run.sh guest/SUITE | guest-6.1/SUITE | guest-mprotect/SUITE" >&2
@@ -23,14 +23,16 @@ guest-6.1/*)
     ;;
 esac
 build=$PWD/.build/tests
-guest=$build/guest/$name
-work=$build/guest/alone
-mkdir -p "$work"
 sh tests/guest/fetch-kernel.sh "$build/guest/$kernel" "$kernel"
-ln -sf "$guest/vmlinuz" "$guest/init" "$work"
-grep "^$1	" "$guest/jobs" >"$work/jobs" || {
-    echo "run.sh: $guest/jobs has no $1" >&2
+tab=$(printf '\t')
+job=$(grep "^$1$tab" "$build/guest/$name/jobs") || {
+    echo "run.sh: $build/guest/$name/jobs has no $1" >&2
     exit 2
 }
-sh tests/guest/boot.sh "$work" "$work/jobs" "$build/libpkeyguard/reporter.so" "$build/tests/tool/stray"
-sh tests/guest/result.sh "$work" "$1"
+environment=$(echo "$job" | cut -f 3)
+command=$(echo "$job" | cut -f 4)
+# shellcheck disable=SC2046,SC2086 # lists of words
+exec env -i PATH="$PATH" HOME=/tmp TMPDIR=/tmp LC_ALL=C PKEYGUARD_TEST_GUEST=1 \
+    ${environment#-} "$build/pkeyguard" guest --kernel "$build/guest/$kernel/vmlinuz" \
+    --timeout "$(echo "$job" | cut -f 2)" --file "$build/libpkeyguard/reporter.so" \
+    --file "$build/tests/tool/stray" $(printf -- '--file %s ' "$build"/tests/plugin_*) $command

@@ -44,10 +44,21 @@ status 127 run nowhere
 status 126 run /etc/passwd
 status 0 run true
 status 0 run --report true
+status 64 guest
+status 64 guest --timeout 0 true
+status 64 guest --timeout soon true
+status 64 guest --nonsense true
+status 64 guest --kernel
+status 127 guest nowhere
+status 126 guest /etc/passwd
+status 125 guest --kernel /nowhere true
+status 125 guest --kernel /etc/passwd --file /nowhere true
+PATH=/nowhere status 125 guest --kernel /etc/passwd /bin/true
+echo "$said" | grep -q 'there is no qemu-system-x86_64: install it'
 
 version=$(sed -n 's/^#define PKEYGUARD_VERSION_[A-Z]* *//p' "$source/include/pkeyguard.h" | paste -sd .)
 test "$("$pkeyguard" --version)" = "pkeyguard $version"
-for subcommand in doctor maps scan run; do
+for subcommand in doctor maps scan run guest; do
     "$pkeyguard" --help | grep -q "^  $subcommand "
     status 0 $subcommand --help
     "$pkeyguard" $subcommand --help | grep -q "^Usage: pkeyguard $subcommand "
@@ -93,9 +104,30 @@ complete_words() {
         exit 1
     fi
 }
-complete_words 'doctor maps scan run --help --version' pkeyguard ''
+complete_words 'doctor maps scan run guest --help --version' pkeyguard ''
 complete_words doctor pkeyguard d
 complete_words --json pkeyguard scan --j
 complete_words LICENSE pkeyguard scan LIC
 complete_words $$ pkeyguard maps $$
 complete_words printenv pkeyguard run printen
+complete_words --kernel pkeyguard guest --k
+complete_words LICENSE pkeyguard guest --file LIC
+complete_words printenv pkeyguard guest --timeout 5 printen
+
+# The other shells offer the same subcommands and options as the help shows.
+fish_offers() {
+    # shellcheck disable=SC2016 # fish's variables
+    fish -c 'source "$argv[1]"; complete -C "$argv[2]"' "$source/src/tool/pkeyguard.fish" "$1" |
+        cut -f 1
+}
+zsh -n "$source/src/tool/pkeyguard.zsh"
+for subcommand in doctor maps scan run guest; do
+    fish_offers 'pkeyguard ' | grep -qx "$subcommand"
+    grep -q "^    '$subcommand:" "$source/src/tool/pkeyguard.zsh"
+    options=$("$pkeyguard" $subcommand --help | sed -n 's/^  -., \(--[a-z]*\).*/\1/p')
+    test -n "$options"
+    for option in $options; do
+        fish_offers "pkeyguard $subcommand --" | grep -qx -- "$option"
+        sed -n "/^    $subcommand)/,/;;/p" "$source/src/tool/pkeyguard.zsh" | grep -q -- "$option\["
+    done
+done
