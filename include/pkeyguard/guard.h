@@ -106,7 +106,7 @@
 #define PKEYGUARD_CAST_(type, value) static_cast<type>(value)
 #define PKEYGUARD_VIEW_(type, value) reinterpret_cast<type>(value)
 #else
-#define PKEYGUARD_CAST_(type, value) (value)
+#define PKEYGUARD_CAST_(type, value) ((type)(value))
 #define PKEYGUARD_VIEW_(type, value) ((type)(value))
 #endif
 

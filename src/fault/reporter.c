@@ -90,7 +90,7 @@ static void pass_on(int signal, siginfo_t *info, void *ucontext)
 
     if (previous->sa_handler == SIG_DFL || previous->sa_handler == SIG_IGN)
         leave_to_kernel(info, previous);
-    else if (previous->sa_flags & SA_RESETHAND &&
+    else if (previous->sa_flags & (int)SA_RESETHAND &&
              atomic_flag_test_and_set(&reporter.previous_called))
         leave_to_kernel(info, &default_action);
     else if (previous->sa_flags & SA_SIGINFO)

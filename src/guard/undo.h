@@ -56,8 +56,8 @@ static inline enum guard_mode undo_mode(uint64_t undo)
 static inline struct pkru_change undo_change(uint64_t undo)
 {
     return (struct pkru_change){
-        .cleared = undo >> UNDO_CLEARED_SHIFT & RELATIVE_BITS,
-        .set = undo >> UNDO_SET_SHIFT & RELATIVE_BITS,
+        .cleared = (unsigned)(undo >> UNDO_CLEARED_SHIFT) & RELATIVE_BITS,
+        .set = (unsigned)(undo >> UNDO_SET_SHIFT) & RELATIVE_BITS,
     };
 }
 

@@ -157,7 +157,11 @@ static int make_files(const struct tool_options *options, char *program, char *c
 
 /* ---- the emulator ---- */
 
-/* Replaces this process, a child. files: the descriptor of the guest's; size: in bytes. */
+/*
+ * Replaces this process, a child. files: the descriptor of the guest's; size: in bytes. On a busy
+ * machine the emulated timer may not tick while the kernel waits to see whether it works, so it
+ * must not look (no_timer_check).
+ */
 static _Noreturn void become_emulator(const char *kernel, int files, size_t size,
                                       const int lines[LINES])
 {
@@ -184,7 +188,7 @@ static _Noreturn void become_emulator(const char *kernel, int files, size_t size
                                  "-initrd",
                                  initrd,
                                  "-append",
-                                 "console=ttyS0 quiet panic=-1 secretmem.enable=1"};
+                                 "console=ttyS0 quiet panic=-1 no_timer_check secretmem.enable=1"};
     int count = 0;
 
     /* The archive and what is unpacked from it are in memory together. */

@@ -79,7 +79,7 @@ size_t x86_operand_length(const unsigned char *modrm, const unsigned char *limit
     if (sib && limit - modrm < 2)
         return 0;
     no_base = mod == 0 && (sib ? (modrm[1] & 7) == 5 : rm == 5);
-    length = 1 + sib + (no_base || mod == 2 ? 4 : mod == 1);
+    length = 1u + sib + (no_base || mod == 2 ? 4 : mod == 1);
     return (size_t)(limit - modrm) < length ? 0 : length;
 }
 

@@ -5,6 +5,8 @@
 #        run.sh find_package WORK           uses the moved prefix, by CMake
 #        run.sh pkg-config WORK             uses it by pkg-config
 #        run.sh plain WORK                  uses it by -I and -L
+#        run.sh meson WORK                  uses it by Meson
+#        run.sh autotools WORK              uses it by Autoconf and Automake
 #        run.sh add_subdirectory WORK       uses the source tree
 set -eu
 
@@ -57,15 +59,33 @@ plain)
         LD_LIBRARY_PATH=$libdir "$work/plain"
     done
     ;;
+meson | autotools)
+    rm -rf "$work/$1"
+    cp -r "$here/$1" "$work/$1"
+    cp "$here/consumer.c" "$here/consumer.cpp" "$work/$1"
+    cd "$work/$1"
+    export PKG_CONFIG_PATH="$libdir/pkgconfig" LD_LIBRARY_PATH="$libdir"
+    if [ "$1" = meson ]; then
+        meson setup build
+        meson test -C build
+    else
+        autoreconf -i
+        ./configure
+        make check
+    fi
+    ;;
 add_subdirectory)
     configure_and_build add_subdirectory "-DPKEYGUARD_SOURCE=$source"
-    # In a parent project the library's tests and install rules are off.
+    # In a parent project the library's tests are off. Of the library only what the project's
+    # programs load is installed.
     (cd "$work/add_subdirectory" && ctest -N) | grep 'Total Tests: 0'
-    cmake --install "$work/add_subdirectory" --prefix "$work/nothing"
-    if find "$work/nothing" -type f 2> /dev/null | grep .; then
-        echo "run.sh: a parent project's install installed these files" >&2
-        exit 1
-    fi
+    prefix=$work/parent
+    rm -rf "$prefix"
+    cmake --install "$work/add_subdirectory" --prefix "$prefix"
+    find "$prefix" ! -type d -printf '%f\n' | sort > "$work/installed"
+    printf '%s\n' consumer_c_pkeyguard libpkeyguard.so.0.2 libpkeyguard.so.0.2.0 |
+        diff - "$work/installed"
+    LD_LIBRARY_PATH=$(dirname "$(find "$prefix" -name '*.so.0.2')") "$prefix/bin/consumer_c_pkeyguard"
     ;;
 *)
     echo "run.sh: unknown step $1" >&2
