@@ -208,9 +208,11 @@ static const char *advice_without_pku(void)
                "a kernel built with CONFIG_X86_INTEL_MEMORY_PROTECTION_KEYS";
     if (in_virtual_machine())
         return "the virtual machine's processor has none: pass the host's processor through "
-               "(QEMU: -cpu host), or choose a machine type that has them";
+               "(QEMU: -cpu host), or choose a machine type that has them; pkeyguard guest runs "
+               "programs with emulated ones";
     return "needs another processor: an Intel server processor since Skylake, an Intel client "
-           "processor since the 11th generation, or an AMD processor since Zen 3";
+           "processor since the 11th generation, or an AMD processor since Zen 3; pkeyguard guest "
+           "runs programs with an emulated one";
 }
 
 #else

@@ -4,11 +4,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "complain.h"
 #include "output.h"
 #include "tool.h"
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA           0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
 
 enum { NO_KEY = -1 }; /* smaps names no key: the kernel has no protection keys */
 
@@ -149,6 +157,19 @@ static void begin_colour(const struct mapping *mapping)
                colours[(size_t)(mapping->key - 1) % (sizeof(colours) / sizeof(colours[0]))]);
 }
 
+/* True if the kernel keeps the names that regions give their memory: CONFIG_ANON_VMA_NAME. */
+static bool kernel_keeps_names(void)
+{
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    void *page = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bool kept =
+        page != MAP_FAILED && prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, page, size, "pkeyguard") == 0;
+
+    if (page != MAP_FAILED)
+        munmap(page, size);
+    return kept;
+}
+
 static void print_mappings(const struct mappings *mappings)
 {
     bool in_colour = output_in_colour();
@@ -168,6 +189,9 @@ static void print_mappings(const struct mappings *mappings)
         print_name(mapping->name);
         printf(in_colour && mapping->key > 0 ? "\33[m\n" : "\n");
     }
+    if (!kernel_keeps_names())
+        printf(
+            "\nRegions have no names here: the kernel was built without CONFIG_ANON_VMA_NAME.\n");
 }
 
 /* As a string: most JSON readers round numbers above 2^53. */
