@@ -103,11 +103,14 @@
 #include <pkeyguard/types.h>
 
 #ifdef __cplusplus
-#define PKEYGUARD_CAST_(type, value) static_cast<type>(value)
-#define PKEYGUARD_VIEW_(type, value) reinterpret_cast<type>(value)
+#define PKEYGUARD_CAST_(type, value)   static_cast<type>(value)
+#define PKEYGUARD_NARROW_(type, value) static_cast<type>(value)
+#define PKEYGUARD_VIEW_(type, value)   reinterpret_cast<type>(value)
 #else
-#define PKEYGUARD_CAST_(type, value) ((type)(value))
-#define PKEYGUARD_VIEW_(type, value) ((type)(value))
+/* No cast in C: each __typeof__ of a struct without a tag is a type of its own. */
+#define PKEYGUARD_CAST_(type, value)   (value)
+#define PKEYGUARD_NARROW_(type, value) ((type)(value))
+#define PKEYGUARD_VIEW_(type, value)   ((type)(value))
 #endif
 
 #include <pkeyguard/begin.h>
@@ -546,7 +549,7 @@ static inline unsigned pkeyguard_guard_flags(enum pkeyguard_rights rights)
  */
 static inline int pkeyguard_guard_result(const void *address, struct pkeyguard_guard *guard)
 {
-    int error = PKEYGUARD_CAST_(int, PKEYGUARD_VIEW_(intptr_t, address));
+    int error = PKEYGUARD_NARROW_(int, PKEYGUARD_VIEW_(intptr_t, address));
 
     if (error != 0) {
         pkeyguard_guard_empty(guard);
