@@ -3,6 +3,7 @@
 
 #include <err.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,20 +21,41 @@ void check(int error, const char *what)
         errx(EXIT_FAILURE, "%s: %s", what, pkeyguard_strerror(error));
 }
 
-/* write(2) reads the byte with the thread's rights: it fails with EFAULT if a load would fault. */
+void print_enforcement(const struct pkeyguard_key *key)
+{
+    printf("enforced by %s\n",
+           pkeyguard_key_enforcement(key) == PKEYGUARD_PKU ? "protection keys (PKU)" : "mprotect");
+}
+
+/*
+ * System calls access memory with the thread's rights: they fail with EFAULT where an instruction
+ * would fault. write(2) reads the byte, read(2) writes it.
+ */
+static bool copy_through_pipe(const void *from, void *to)
+{
+    int ends[2];
+    bool copied;
+
+    if (pipe(ends) != 0)
+        die("cannot create a pipe");
+    copied = write(ends[1], from, 1) == 1 && read(ends[0], to, 1) == 1;
+    if (!copied && errno != EFAULT)
+        die("cannot use a pipe");
+    close(ends[0]);
+    close(ends[1]);
+    return copied;
+}
+
 bool is_reachable(const void *address)
 {
-    int pipe_ends[2];
-    bool reachable;
+    char byte;
 
-    if (pipe(pipe_ends) != 0)
-        die("cannot create a pipe");
-    reachable = write(pipe_ends[1], address, 1) == 1;
-    if (!reachable && errno != EFAULT)
-        die("cannot write to the pipe");
-    close(pipe_ends[0]);
-    close(pipe_ends[1]);
-    return reachable;
+    return copy_through_pipe(address, &byte);
+}
+
+bool is_writable(void *address)
+{
+    return copy_through_pipe(address, address);
 }
 
 double now(void)

@@ -2,21 +2,13 @@
 /*
  * openssl_signer - private keys that are reachable only while OpenSSL uses them
  *
- * While a key is made or used, OpenSSL allocates from a keyed heap; at all other times it allocates
- * with malloc. So every byte of the key is in the heap. So are the temporary values of signing (the
- * nonce, blinding, big numbers), and the heap wipes them when they are freed. Copies in registers
- * and on the stack are not protected.
- *
- * OpenSSL also keeps state for the process and for each thread, such as random generators and
- * tables of algorithms. It allocates them at first use, which must not be inside a scope: later
- * uses outside a scope would fault. So sign once with a plain key first, in each thread that signs.
- * This example has one thread.
+ * It signs with plain keys and with keys in OpenSSL's heap (openssl_heap.h), in turns, and compares
+ * the times. There is one thread; tls_server.c has several.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/crypto.h>
 #include <openssl/ec.h>
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
@@ -25,36 +17,11 @@
 #include <pkeyguard.h>
 
 #include "demonstration.h"
+#include "openssl_heap.h"
 
 enum { HEAP_SIZE = 4 << 20, SIGNATURE_MAX = 512, ROUNDS = 20 };
 
 static const unsigned char message[] = "pay 100 to Alice";
-
-static struct pkeyguard_heap *heap;
-static _Thread_local bool in_heap; /* this thread's allocations go to the heap */
-
-static void *openssl_alloc(size_t size, const char *file, int line)
-{
-    (void)file, (void)line;
-    return in_heap ? pkeyguard_heap_alloc(heap, size) : malloc(size);
-}
-
-static void *openssl_realloc(void *object, size_t size, const char *file, int line)
-{
-    if (object == NULL)
-        return openssl_alloc(size, file, line);
-    return pkeyguard_heap_of(object) != NULL ? pkeyguard_heap_realloc(heap, object, size)
-                                             : realloc(object, size);
-}
-
-static void openssl_free(void *object, const char *file, int line)
-{
-    (void)file, (void)line;
-    if (pkeyguard_heap_of(object) != NULL)
-        check(pkeyguard_heap_free(heap, object), "freeing an object");
-    else
-        free(object);
-}
 
 static EVP_PKEY *generate(const char *algorithm)
 {
@@ -112,10 +79,10 @@ static size_t guarded_sign(EVP_PKEY *pkey, unsigned char *signature)
 {
     size_t length = 0;
 
-    pkeyguard_scoped_write (char, bytes, pkeyguard_heap_region(heap)) {
-        in_heap = true;
+    pkeyguard_scoped_write (char, bytes, pkeyguard_heap_region(openssl_heap)) {
+        in_openssl_heap = true;
         length = sign(pkey, signature);
-        in_heap = false;
+        in_openssl_heap = false;
     }
     return length;
 }
@@ -130,16 +97,17 @@ static void demonstrate(const char *algorithm)
     /* OpenSSL allocates its state now, outside the heap. */
     EVP_PKEY_free(import_public(der, length));
     sign(plain, signature);
-    pkeyguard_scoped_write (char, bytes, pkeyguard_heap_region(heap)) {
-        in_heap = true;
+    pkeyguard_scoped_write (char, bytes, pkeyguard_heap_region(openssl_heap)) {
+        in_openssl_heap = true;
         guarded = generate(algorithm);
         length = export_public(guarded, der, sizeof(der));
-        in_heap = false;
+        in_openssl_heap = false;
         if (!is_reachable(guarded))
             die("the key is not reachable inside a scope");
     }
     public_key = import_public(der, length);
-    if (!pkeyguard_heap_owns(heap, guarded) || pkeyguard_heap_owns(heap, public_key))
+    if (!pkeyguard_heap_owns(openssl_heap, guarded) ||
+        pkeyguard_heap_owns(openssl_heap, public_key))
         die("the private key is outside the heap, or the public key inside");
     if (is_reachable(guarded))
         die("the key is reachable outside the scopes");
@@ -162,7 +130,7 @@ static void demonstrate(const char *algorithm)
         algorithm, plain_time / ROUNDS, guarded_time / ROUNDS,
         100 * (guarded_time / plain_time - 1));
 
-    pkeyguard_scoped_write (char, bytes, pkeyguard_heap_region(heap))
+    pkeyguard_scoped_write (char, bytes, pkeyguard_heap_region(openssl_heap))
         EVP_PKEY_free(guarded);
     EVP_PKEY_free(public_key);
     EVP_PKEY_free(plain);
@@ -172,17 +140,12 @@ int main(void)
 {
     struct pkeyguard_key *key;
 
-    /* OpenSSL takes allocators only before its first allocation. */
-    if (CRYPTO_set_mem_functions(openssl_alloc, openssl_realloc, openssl_free) != 1)
-        die("OpenSSL has allocated already");
     check(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &key), "creating a key");
-    check(pkeyguard_heap_create(key, HEAP_SIZE, 0, &heap), "creating a heap");
-    check(pkeyguard_region_name(pkeyguard_heap_region(heap), "private keys"), "naming the heap");
-    printf("enforced by %s\n",
-           pkeyguard_key_enforcement(key) == PKEYGUARD_PKU ? "protection keys (PKU)" : "mprotect");
+    openssl_heap_create(key, HEAP_SIZE);
+    print_enforcement(key);
     demonstrate("P-256");
     demonstrate("RSA-2048");
-    check(pkeyguard_heap_destroy(heap), "destroying the heap");
+    check(pkeyguard_heap_destroy(openssl_heap), "destroying the heap");
     check(pkeyguard_key_destroy(key), "destroying the key");
     return EXIT_SUCCESS;
 }

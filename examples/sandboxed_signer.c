@@ -9,8 +9,9 @@
  * Guards against: a bug in the code around the signing that reads or overwrites the secret key
  * (--attack has such a bug), in a process where an attacker cannot call the kernel to undo it.
  *
- * It rests on a promise of platform.h: a guard on a dedicated key makes no system call. Under mprotect
- * each scope makes some, so there the filter must allow mprotect(2), and an attacker has it, too.
+ * It rests on a promise of platform.h: a guard on a dedicated key makes no system call. Under
+ * mprotect each scope makes some, so there the filter must allow mprotect(2), and an attacker has
+ * it, too.
  */
 #include <errno.h>
 #include <signal.h>

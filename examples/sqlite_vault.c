@@ -174,8 +174,7 @@ int main(void)
     check(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &key), "creating a key");
     check(pkeyguard_heap_create(key, HEAP_SIZE, 0, &heap), "creating a heap");
     check(pkeyguard_region_name(pkeyguard_heap_region(heap), "database"), "naming the heap");
-    printf("enforced by %s\n",
-           pkeyguard_key_enforcement(key) == PKEYGUARD_PKU ? "protection keys (PKU)" : "mprotect");
+    print_enforcement(key);
     plain = use_plain();
     must(sqlite3_shutdown(), "cannot shut SQLite down");
     must(sqlite3_config(SQLITE_CONFIG_MALLOC, &methods), "cannot make SQLite use the heap");

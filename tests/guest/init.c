@@ -12,14 +12,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -79,6 +82,17 @@ static void set_aside_huge_pages(void)
 
     if (fd < 0 || write(fd, "8", 1) != 1)
         fail("huge pages");
+    close(fd);
+}
+
+/* The kernel gives 127.0.0.1 to the loopback interface when it is switched on. */
+static void switch_loopback_on(void)
+{
+    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) != 0)
+        fail("loopback");
     close(fd);
 }
 
@@ -317,6 +331,7 @@ int main(int argc, char *argv[])
     mount_at("sysfs", "/sys");
     mount_at("cgroup2", "/sys/fs/cgroup");
     set_aside_huge_pages();
+    switch_loopback_on();
     /* /tmp stays a plain directory: a mount would hide programs that were built there. The root is
      * a tmpfs anyway. */
     if ((mkdir("/tmp", 0777) != 0 && errno != EEXIST) || chmod("/tmp", 01777) != 0)

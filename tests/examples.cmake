@@ -1,0 +1,75 @@
+# The tests of the examples: natively, where mprotect enforces (native/NAME), and in the guest, where
+# protection keys do (guest/NAME, in guest/CMakeLists.txt).
+set(example_tests "")
+set(example_programs "")
+
+# PROGRAM with these ARGUMENTS ends with STATUS, 139 being 128 + SIGSEGV, and prints LINES
+# (program.sh), and also those of its enforcement. They have no semicolon, at which CMake would split
+# them. There is no test if the program was not built.
+function(pkeyguard_example_test name program status)
+    cmake_parse_arguments(PARSE_ARGV 3 "" "" "LINES;MPROTECT;PKU" "ARGUMENTS")
+    if(TARGET ${program})
+        set(command $<TARGET_FILE:${program}> ${_ARGUMENTS})
+        add_test(NAME native/${name} COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/program.sh
+            ${status} "enforced by mprotect&${_LINES}&${_MPROTECT}" ${command})
+        set_tests_properties(native/${name} PROPERTIES ENVIRONMENT PKEYGUARD_ENFORCEMENT=mprotect)
+        set(${name}_status ${status} PARENT_SCOPE)
+        set(${name}_lines "enforced by protection keys&${_LINES}&${_PKU}" PARENT_SCOPE)
+        list(JOIN command " " command)
+        set(${name}_command ${command} PARENT_SCOPE)
+        set(example_tests ${example_tests} ${name} PARENT_SCOPE)
+        set(example_programs ${example_programs} ${program} PARENT_SCOPE)
+    endif()
+endfunction()
+
+pkeyguard_example_test(vault vault 0 LINES "^the secret is 123$")
+pkeyguard_example_test(vault-crash vault 139 ARGUMENTS --crash
+    LINES "^writing to the vault inside the read scope$")
+
+pkeyguard_example_test(tenants tenants 0
+    LINES "^4000 requests served, the balances add up to 4000$")
+set(fault "^libpkeyguard: (read of|write to) region 'tenant [0-9]+' [+] 0x20:")
+pkeyguard_example_test(tenants-crash tenants 139 ARGUMENTS --crash
+    MPROTECT "${fault} no guard has it open"
+    PKU "${fault} (this thread has no access|no guard has it open)")
+
+pkeyguard_example_test(openssl_signer openssl_signer 0
+    LINES "^P-256: signed and verified&^RSA-2048: signed and verified")
+pkeyguard_example_test(sqlite_vault sqlite_vault 0
+    LINES "^outside the scopes the database is not reachable$")
+
+pkeyguard_example_test(tls_server tls_server 0
+    LINES "^plain keys: 100 handshakes, .* 500 signatures&^guarded keys: 100 handshakes, .* 500 signatures")
+pkeyguard_example_test(tls_server-attack tls_server 0 ARGUMENTS --attack
+    LINES "^20 of 20 replies have the private key of an unguarded&^0 of 20 replies have the private key of a guarded")
+set(fault "^libpkeyguard: read of region 'private keys' [+] 0x[0-9a-f]+:")
+pkeyguard_example_test(tls_server-crash tls_server 139 ARGUMENTS --crash
+    LINES "^libpkeyguard: .* in thread [0-9]+ 'worker'"
+    MPROTECT "${fault} no guard has it open. open a read scope"
+    PKU "${fault} this thread has no access. open a read scope")
+
+pkeyguard_example_test(jit jit 0
+    LINES "^150 formulas, [0-9]+ bytes of code. 2 threads ran them meanwhile&^the write failed$"
+    MPROTECT "^another thread writes to the code while none has it open$"
+    PKU "^another thread writes to the code while this one has it open$")
+set(fault "^libpkeyguard: write to region 'compiled code' [+] 0x0:")
+pkeyguard_example_test(jit-attack jit 139 ARGUMENTS --attack
+    LINES "^libpkeyguard: .* in thread [0-9]+ 'intruder'"
+    MPROTECT "${fault} no guard has it open for writing. open a write scope"
+    PKU "${fault} this thread has it read-only. open a write scope")
+
+pkeyguard_example_test(lmdb_pool lmdb_pool 0
+    LINES "^200 write transactions beside [1-9][0-9]* reads. the map has grown [1-9][0-9]* times, from 256 KiB to [0-9]+ KiB$&^the write failed$"
+    MPROTECT "^another thread writes to the map while none has it open$"
+    PKU "^another thread writes to the map while this one has it open$")
+set(fault "^libpkeyguard: write to region 'LMDB map' [+] 0x0:")
+pkeyguard_example_test(lmdb_pool-crash lmdb_pool 139 ARGUMENTS --crash
+    LINES "^libpkeyguard: .* in thread [0-9]+ 'intruder'"
+    MPROTECT "${fault} no guard has it open for writing. open a write scope"
+    PKU "${fault} this thread has it read-only. open a write scope")
+
+pkeyguard_example_test(sandboxed_signer sandboxed_signer 0
+    LINES "^1000 of 1000 messages were signed$"
+    MPROTECT "read, write and exit, and change page rights$" PKU "read, write and exit$")
+pkeyguard_example_test(sandboxed_signer-attack sandboxed_signer 139 ARGUMENTS --attack
+    LINES "^0 of 1000 messages were signed$&^the signer was killed: it touched its key outside a scope$")
