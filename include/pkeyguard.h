@@ -73,13 +73,20 @@
 
 #include <pkeyguard/begin.h>
 
-/* The version of these headers. pkeyguard_version() tells the library's. The build reads these. */
+/*
+ * PKEYGUARD_VERSION_MAJOR, PKEYGUARD_VERSION_MINOR, PKEYGUARD_VERSION_PATCH - the headers' version
+ *
+ * pkeyguard_version() tells the library's version. The library's build reads these lines. Since
+ * 0.1.
+ */
 #define PKEYGUARD_VERSION_MAJOR 0
 #define PKEYGUARD_VERSION_MINOR 2
 #define PKEYGUARD_VERSION_PATCH 0
 
 /*
  * pkeyguard_version - the version of the linked library, "MAJOR.MINOR.PATCH"
+ *
+ * It can differ from that of the headers (PKEYGUARD_VERSION_MAJOR).
  *
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */

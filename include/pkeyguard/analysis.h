@@ -29,6 +29,8 @@
 #ifndef PKEYGUARD_ANALYSIS_H
 #define PKEYGUARD_ANALYSIS_H
 
+/* Where the region may be a struct's member, it stands behind `*&`: else Clang 22, in C, takes the
+ * member's name for that of a global variable. */
 #ifdef __clang__
 #define PKEYGUARD_ANALYSIS_(attribute) __attribute__((attribute))
 #else
@@ -40,20 +42,43 @@
 /* Makes a region a capability, as the analysis calls what must be held for an access. */
 struct PKEYGUARD_ANALYSIS_(capability("region")) pkeyguard_region;
 
-/* For a pointer: the memory it points to may be used only while the region is open. Without `*&`
- * Clang 22, in C, takes the name of a struct's member for a global variable of that name. */
+/*
+ * PKEYGUARD_GUARDED_BY - for a pointer: its memory may be used only while the region is open
+ *
+ * It stands behind the name of a variable:
+ *
+ *     static struct secret *secret PKEYGUARD_GUARDED_BY(vault);
+ *
+ * Since 0.1.
+ */
 #define PKEYGUARD_GUARDED_BY(region) PKEYGUARD_ANALYSIS_(pt_guarded_by(*&region))
 
-/* The same for a pointer that is a member of a struct, where `region` is another member. In C it
- * has no effect before Clang 19: an attribute could not name another member. */
+/*
+ * PKEYGUARD_GUARDED_BY_MEMBER - PKEYGUARD_GUARDED_BY() for a pointer and a region in one struct
+ *
+ *     struct session {
+ *         struct pkeyguard_region *vault;
+ *         struct secret *secret PKEYGUARD_GUARDED_BY_MEMBER(vault);
+ *     };
+ *
+ * It means what PKEYGUARD_GUARDED_BY() means. In C it has no effect before Clang 19: an attribute
+ * could not name another member. Since 0.1.
+ */
 #if !defined(__clang__) || defined(__cplusplus) || __clang_major__ >= 19
 #define PKEYGUARD_GUARDED_BY_MEMBER(region) PKEYGUARD_GUARDED_BY(region)
 #else
 #define PKEYGUARD_GUARDED_BY_MEMBER(region)
 #endif
 
-/* For a function: its caller must have the region open. The expression may use parameters, as in
- * PKEYGUARD_NEEDS_READ(session->vault). */
+/*
+ * PKEYGUARD_NEEDS_READ, PKEYGUARD_NEEDS_WRITE - for a function: the caller must have a region open
+ *
+ * It stands behind the parameters of a declaration, and may use them:
+ *
+ *     void show(struct session *from) PKEYGUARD_NEEDS_READ(from->vault);
+ *
+ * Since 0.1.
+ */
 #define PKEYGUARD_NEEDS_READ(region)  PKEYGUARD_ANALYSIS_(requires_shared_capability(region))
 #define PKEYGUARD_NEEDS_WRITE(region) PKEYGUARD_ANALYSIS_(requires_capability(region))
 

@@ -23,9 +23,9 @@
 
 /* The kind of access. */
 enum pkeyguard_access {
-    PKEYGUARD_READ_ACCESS,
-    PKEYGUARD_WRITE_ACCESS,
-    PKEYGUARD_EXECUTE_ACCESS /* a pkey never forbids it, the page tables may */
+    PKEYGUARD_READ_ACCESS,   /* of data */
+    PKEYGUARD_WRITE_ACCESS,  /* of data */
+    PKEYGUARD_EXECUTE_ACCESS /* of code; a pkey never forbids it, the page tables may */
 };
 
 /* The reason why the access failed. */
@@ -98,8 +98,9 @@ enum { PKEYGUARD_FAULT_TEXT_SIZE = 640 };
  * @buffer: receives the text and a NUL, without a newline
  * @size: bytes in the buffer; PKEYGUARD_FAULT_TEXT_SIZE is enough
  *
- *     write to region 'session keys' + 0x10: this thread has it read-only; open a write scope
- *     (pkey 1, address 0x7f62b0e01010) in thread 4711 'worker' at /usr/bin/vault + 0x1a2b
+ *     write to region 'session keys' + 0x10: this thread has it read-only;
+ *     open a write scope (pkey 1, address 0x7f62b0e01010) in thread 4711
+ *     'worker' at /usr/bin/vault + 0x1a2b
  *
  * `addr2line -e /usr/bin/vault 0x1a2b` then shows the line of the program. In names and paths `?`
  * stands for each character that is not printable ASCII.

@@ -6,7 +6,7 @@
  *         *secret = 123;
  *     }
  *     pkeyguard_scoped_read(int, secret, region) {
- *         use(*secret);            an assignment to *secret does not compile
+ *         use(*secret);        an assignment to *secret does not compile
  *     }
  *
  * The rules
@@ -141,9 +141,14 @@ PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_guard) == 48 + 2 * sizeof(void 
  * @rights: PKEYGUARD_NO_ACCESS asks for nothing and succeeds
  * @ret_guard: empty on failure
  *
- * The page rights stay in force: a write guard on a PROT_READ region opens it for reading only.
+ * The region is open until pkeyguard_release() is called with the guard; the scopes call it by
+ * themselves. The page rights stay in force: a write guard on a PROT_READ region opens it for
+ * reading only.
  *
- * Returns 0, or -EINVAL: no region, or unknown rights. For a key that is not dedicated also:
+ * Returns 0, or:
+ *  - -EINVAL: no region, or unknown rights
+ *
+ * For a key that is not dedicated also:
  *  - -ENOMEM, -EACCES: the kernel, a security policy or a sandbox refuses the page rights, or there
  *    is no memory
  *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
@@ -153,8 +158,8 @@ PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_guard) == 48 + 2 * sizeof(void 
  *  - -EBUSY: open guards pin every pkey
  *  - -EAGAIN: a thread that is not registered may have a pkey open, or the threads cannot be
  *    counted (there is no /proc, or a sandbox refuses membarrier(2)). That thread can be the
- * calling one: it cannot be registered in a signal handler whose return may open a pkey again, nor
- * on a stack that the program made.
+ *    calling one: it cannot be registered in a signal handler whose return may open a pkey again,
+ *    nor on a stack that the program made.
  *  - -ENOSPC: no pkey is left for virtual keys: dedicated keys, or other users of pkey_alloc(2),
  *    have them all
  *
@@ -211,8 +216,8 @@ pkeyguard_acquire_all(size_t count, struct pkeyguard_region *const regions[],
 
 /*
  * pkeyguard_acquire_timed - pkeyguard_acquire() that waits for a pkey
- * pkeyguard_key_acquire_timed - pkeyguard_key_acquire() that does
- * pkeyguard_acquire_all_timed - pkeyguard_acquire_all() that does
+ * pkeyguard_key_acquire_timed - pkeyguard_key_acquire() that waits for a pkey
+ * pkeyguard_acquire_all_timed - pkeyguard_acquire_all() that waits for pkeys
  * @milliseconds: how long to wait; 0: one try
  *
  * They wait for what -EBUSY and -EAGAIN report: a pkey that is unpinned, a thread that registers or
@@ -246,14 +251,21 @@ pkeyguard_acquire_all_timed(size_t count, struct pkeyguard_region *const regions
 __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguard_guard *guard);
 
 /*
- * The scopes. T is the type of the object and name the pointer to it, which the macro declares. If
- * the guard cannot be acquired, scoped_* and auto_* print one line on stderr and abort, and try_*
- * run their else branch with errno set. A type larger than the region, or an object that is not
- * wholly inside it, is such a failure, with EINVAL; so is a type that needs more alignment than its
- * place in a PKEYGUARD_REGION_END_ALIGNED region has. Each argument is evaluated once. Since 0.1.
+ * The scopes. `T` is the type of the object and `name` the pointer to it, which the macro declares.
+ * If the guard cannot be acquired, scoped_* and auto_* print one line on stderr and abort, and
+ * try_* run their else branch with errno set (pkeyguard_acquire()). A type larger than the region,
+ * or an object that is not wholly inside it, is such a failure, with EINVAL; so is a type that
+ * needs more alignment than its place in a PKEYGUARD_REGION_END_ALIGNED region has. Each argument
+ * is evaluated once.
+ *
+ * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 
-/* Opens the region for the block that follows. `name` points to the region's start. */
+/*
+ * pkeyguard_scoped_read, pkeyguard_scoped_write - open a region for the block that follows
+ *
+ * `name` points to the region's start: to a `T`, in a read scope to a `const T`.
+ */
 #define pkeyguard_scoped_read(T, name, region)    \
     PKEYGUARD_SCOPE_(__typeof__(T) const *, name, \
                      PKEYGUARD_OPEN_(T, name, pkeyguard_assume_read(region), PKEYGUARD_READ_ONLY))
@@ -262,8 +274,12 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
         __typeof__(T) *, name,                  \
         PKEYGUARD_OPEN_(T, name, pkeyguard_assume_write(region), PKEYGUARD_READ_WRITE))
 
-/* Opens the region for the block that follows. `name` is a copy of `pointer`, which must point to a
- * T in the region. */
+/*
+ * pkeyguard_scoped_read_at, pkeyguard_scoped_write_at - open a region for one object in it
+ *
+ * The region is open for the block that follows. `name` is a copy of `pointer`, which must point to
+ * a T in the region.
+ */
 #define pkeyguard_scoped_read_at(T, name, region, pointer) \
     PKEYGUARD_SCOPE_(                                      \
         __typeof__(T) const *, name,                       \
@@ -273,8 +289,12 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
                      PKEYGUARD_OPEN_AT_(T, name, pkeyguard_assume_write(region), pointer, \
                                         PKEYGUARD_READ_WRITE))
 
-/* Opens the region for the block that follows. `name` points to unsigned chars and is a copy of
- * `pointer`. The `length` bytes from there on must be inside the region. Since 0.2. */
+/*
+ * pkeyguard_scoped_read_bytes, pkeyguard_scoped_write_bytes - open a region for bytes in it
+ *
+ * The region is open for the block that follows. `name` points to unsigned chars and is a copy of
+ * `pointer`. The `length` bytes from there on must be inside the region. Since 0.2.
+ */
 #define pkeyguard_scoped_read_bytes(name, region, pointer, length)                               \
     PKEYGUARD_SCOPE_(unsigned char const *, name,                                                \
                      PKEYGUARD_OPEN_BYTES_(name, pkeyguard_assume_read(region), pointer, length, \
@@ -284,7 +304,11 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
                      PKEYGUARD_OPEN_BYTES_(name, pkeyguard_assume_write(region), pointer, length, \
                                            PKEYGUARD_READ_WRITE))
 
-/* Opens every region of the key for the block that follows. `name` is the guard's name. */
+/*
+ * pkeyguard_scoped_key_read, pkeyguard_scoped_key_write - open every region of a key for a block
+ *
+ * The regions are open for the block that follows. `name` is the guard's name.
+ */
 #define pkeyguard_scoped_key_read(name, key) \
     PKEYGUARD_GUARD_SCOPE_(                  \
         name, pkeyguard_key_scope_open(&name, key, PKEYGUARD_READ_ONLY, PKEYGUARD_HERE_))
@@ -292,12 +316,28 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
     PKEYGUARD_GUARD_SCOPE_(                   \
         name, pkeyguard_key_scope_open(&name, key, PKEYGUARD_READ_WRITE, PKEYGUARD_HERE_))
 
-/* Narrows the region to at most `rights` for the block that follows. `name` is the guard's name. */
+/*
+ * pkeyguard_scoped_restrict - narrow a region to at most some rights for the block that follows
+ *
+ * `name` is the guard's name. See pkeyguard_restrict().
+ */
 #define pkeyguard_scoped_restrict(name, region, rights) \
     PKEYGUARD_GUARD_SCOPE_(name,                        \
                            pkeyguard_restrict_scope_open(&name, region, rights, PKEYGUARD_HERE_))
 
-/* try_scoped_read(...) { the region is open } else { it is not: errno is set, name is NULL } */
+/*
+ * pkeyguard_try_scoped_read, pkeyguard_try_scoped_write - open a region, or run the else branch
+ * pkeyguard_try_scoped_read_at, pkeyguard_try_scoped_write_at - the same for one object in it
+ * pkeyguard_try_scoped_read_bytes, pkeyguard_try_scoped_write_bytes - the same for bytes in it
+ *
+ *     pkeyguard_try_scoped_read(int, secret, region) {
+ *         use(*secret);        the region is open
+ *     } else {
+ *         perror("secret");    it is not: errno is set, secret is NULL
+ *     }
+ *
+ * The arguments are those of the forms without try. The forms for bytes are new in 0.2. Since 0.1.
+ */
 #define pkeyguard_try_scoped_read(T, name, region) \
     PKEYGUARD_TRY_SCOPE_(                          \
         __typeof__(T) const *, name,               \
@@ -323,8 +363,14 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
                          PKEYGUARD_TRY_OPEN_BYTES_(name, pkeyguard_assume_write(region), pointer, \
                                                    length, PKEYGUARD_READ_WRITE))
 
-/* Declares name and opens the region until the end of the enclosing block. Use it where a
- * declaration may stand. */
+/*
+ * pkeyguard_auto_read, pkeyguard_auto_write - open a region until the end of the enclosing block
+ * pkeyguard_auto_read_at, pkeyguard_auto_write_at - the same for one object in it
+ * pkeyguard_auto_read_bytes, pkeyguard_auto_write_bytes - the same for bytes in it
+ *
+ * They declare `name`. Use them where a declaration may stand. The arguments are those of the
+ * scoped forms. The forms for bytes are new in 0.2. Since 0.1.
+ */
 #define pkeyguard_auto_read(T, name, region)     \
     PKEYGUARD_AUTO_(__typeof__(T) const *, name, \
                     PKEYGUARD_OPEN_(T, name, pkeyguard_assume_read(region), PKEYGUARD_READ_ONLY))

@@ -3,10 +3,11 @@
  * heap.h - a heap: objects of any size inside one region
  *
  *     struct session {
- *         struct pkeyguard_region *region;      pkeyguard_heap_region(heap)
- *         struct secret *secret;                pkeyguard_heap_alloc(heap, sizeof(struct secret))
+ *         struct pkeyguard_region *region;  pkeyguard_heap_region(heap)
+ *         struct secret *secret;            pkeyguard_heap_alloc(heap, ...)
  *     };
- *     pkeyguard_scoped_write_at(struct secret, secret, session->region, session->secret) {
+ *     pkeyguard_scoped_write_at(struct secret, secret, session->region,
+ *                               session->secret) {
  *         secret->counter++;
  *     }
  *
@@ -82,9 +83,10 @@ struct pkeyguard_heap;
  *                ENOMEM. With _SECRET the whole capacity is committed at creation.
  * @ret_heap: set on success only; destroy it with pkeyguard_heap_destroy()
  *
- * Returns 0, an errno of pkeyguard_region_create(), or -EINVAL also: capacity 0, or about 16 TiB or
- * more, or a flag that it is without; -EDEADLK also: see "Signals" and "Fork" above, for this and
- * the functions below.
+ * Returns 0, an errno of pkeyguard_region_create(), or:
+ *  - -EINVAL: capacity 0, or about 16 TiB or more, or a flag that it is without
+ *  - -EDEADLK: see "Signals" and "Fork" in heap.h
+ *
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, nonnull(4))) int
@@ -158,11 +160,12 @@ pkeyguard_heap_realloc(struct pkeyguard_heap *heap, void *object, size_t size);
  * The function overwrites the object's whole usable size with zeros. It always refuses a pointer
  * that is no live object of this heap: one into the middle of an object, an object of another heap,
  * or an object that was freed already. It cannot refuse a freed object whose memory was handed out
- * again, because the pointer is then that of a live object: see "Freed memory" above.
+ * again, because the pointer is then that of a live object: see "Freed memory" in heap.h. It keeps
+ * errno.
  *
  * Returns 0; or, with nothing changed, -EINVAL: not a live object of this heap, or heap is NULL;
  * -EDEADLK; or an errno of pkeyguard_acquire().
- * Thread: any. Signal: not async-signal-safe. Keeps errno. Since 0.1.
+ * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 int pkeyguard_heap_free(struct pkeyguard_heap *heap, void *object);
 

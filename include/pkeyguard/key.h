@@ -50,9 +50,9 @@ enum pkeyguard_enforcement {
 /* Rights on a key. 0 is not one of them: functions refuse it, so a zeroed variable opens
  * nothing. */
 enum pkeyguard_rights {
-    PKEYGUARD_NO_ACCESS = 1,
-    PKEYGUARD_READ_ONLY = 2,
-    PKEYGUARD_READ_WRITE = 3
+    PKEYGUARD_NO_ACCESS = 1, /* every access faults */
+    PKEYGUARD_READ_ONLY = 2, /* writes fault */
+    PKEYGUARD_READ_WRITE = 3 /* reads and writes succeed */
 };
 
 enum {
@@ -115,7 +115,7 @@ struct pkeyguard_key_head {
  *  - -ENOTSUP: PKEYGUARD_KEY_HARDWARE without PKU, or PKEYGUARD_KEY_VIRTUAL with PKU but without
  *    membarrier(2) (Linux 4.14)
  *  - -ENOSPC: no pkey is left, or only ones that some thread may have open; not for virtual keys
- *  - -ENOMEM
+ *  - -ENOMEM: there is no memory
  *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
  *
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
@@ -186,8 +186,10 @@ enum pkeyguard_rights pkeyguard_key_rights(const struct pkeyguard_key *key);
  * the guard is released. Under mprotect open guards keep open what they opened. An unenforced key
  * accepts any rights and stays open.
  *
- * Returns 0, or, with nothing changed, -EINVAL: no key, unknown rights, or a virtual key. Under
- * mprotect also:
+ * Returns 0, or, with nothing changed:
+ *  - -EINVAL: no key, unknown rights, or a virtual key
+ *
+ * Under mprotect also:
  *  - -ENOMEM, -EACCES: the kernel, a security policy or a sandbox refuses the page rights
  *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
  *
@@ -206,9 +208,12 @@ __attribute__((warn_unused_result)) int pkeyguard_key_set_rights(struct pkeyguar
  * on with the new rights. A thread that has a guard on the key open keeps the guard: its release
  * then closes what the guard opened. Under mprotect pkeyguard_key_set_rights() does the same.
  *
- * Returns 0; -EINVAL: no key, unknown rights, or a virtual key; -EAGAIN: under PKU the process has
- * other threads and no signal was chosen, or a thread did not answer (see there): nothing has
- * changed; -ENOMEM, -EACCES, -EDEADLK as pkeyguard_key_set_rights().
+ * Returns 0, or, with nothing changed:
+ *  - -EINVAL: no key, unknown rights, or a virtual key
+ *  - -EAGAIN: under PKU the process has other threads and no signal was chosen, or a thread did not
+ *    answer (pkeyguard_thread_use_signal())
+ *  - -ENOMEM, -EACCES, -EDEADLK: as pkeyguard_key_set_rights()
+ *
  * Thread: any. Signal: not async-signal-safe. Since 0.2.
  */
 __attribute__((warn_unused_result)) int

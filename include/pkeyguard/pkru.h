@@ -12,9 +12,7 @@
 
 #include <pkeyguard/types.h>
 
-/* Marks functions that are inline in C and C++ programs. The library also exports each of them as a
- * symbol, for bindings of other languages. */
-#ifndef PKEYGUARD_INLINE
+#ifndef PKEYGUARD_INLINE /* marks functions that are inline, and exported for bindings */
 #ifdef PKEYGUARD_DECLARATIONS_ONLY
 #define PKEYGUARD_INLINE
 #else
@@ -54,6 +52,8 @@ PKEYGUARD_INLINE uint32_t pkeyguard_pkru_read(void);
  * Since 0.1.
  */
 PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru);
+
+/* ---- For the inline code of guards, and the library; do not call these yourself. ---- */
 
 #ifndef PKEYGUARD_DECLARATIONS_ONLY
 /*

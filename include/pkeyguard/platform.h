@@ -36,7 +36,7 @@
  *  - pkeyguard_region_check(): openat, read, close; for END_ALIGNED regions as guards; to repair,
  *    mprotect, pkey_mprotect
  *  - pkeyguard_region_adopt(): mprotect, pkey_mprotect, prctl, openat, ioctl, newfstatat, read,
- * close
+ *    close
  *  - regions and heaps are destroyed: munmap, mprotect, pkey_mprotect, openat, pread64, close; for
  *    adopted memory msync
  *  - pkeyguard_fault_decode(), which the reporter and pkeyguard_try_call() call at a fault: gettid,
@@ -62,7 +62,7 @@
 /* The result of pkeyguard_platform_probe(). */
 struct pkeyguard_platform {
     enum pkeyguard_enforcement enforcement; /* of a key created with no flag */
-    int pku_error;               /* 0, or the -errno that rules PKU out, as listed below */
+    int pku_error;               /* 0, or the -errno that rules PKU out, as listed there */
     unsigned hardware_keys_free; /* number of dedicated keys that could be created now */
     bool secret_memory;          /* memfd_secret(2) works, within RLIMIT_MEMLOCK */
     bool sealing;                /* mseal(2) works; SEALED also needs a dedicated key */
@@ -94,7 +94,7 @@ pkeyguard_platform_probe(struct pkeyguard_platform *ret_platform);
 /*
  * pkeyguard_platform_self_test - check that protection keys really work on this machine
  *
- * In a short-lived child process, as above, the function checks:
+ * In a short-lived child process, as pkeyguard_platform_probe() has it, the function checks:
  *  - A closed pkey stops a read and a write, and a write-disabled pkey stops a write. Each raises
  *    SIGSEGV with SEGV_PKUERR, the exact address and the pkey's number.
  *  - An open pkey lets a write pass, and a write-disabled pkey a read.

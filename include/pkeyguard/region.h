@@ -13,6 +13,10 @@
  * A fault is a SIGSEGV at the exact address. On a guard page its si_code is SEGV_MAPERR,
  * SEGV_ACCERR or, while the key is closed, SEGV_PKUERR. That depends on the kernel: with
  * MADV_GUARD_INSTALL (Linux 6.13) guard pages need no mappings of their own.
+ *
+ * The kernel never merges equal pages of a region that the library made with other pages (KSM,
+ * MADV_UNMERGEABLE), unless the program asks it to while the region exists: prctl(2) with
+ * PR_SET_MEMORY_MERGE also applies to memory that is there already.
  */
 #ifndef PKEYGUARD_REGION_H
 #define PKEYGUARD_REGION_H
@@ -22,12 +26,6 @@
 #include <pkeyguard/types.h>
 
 #include <pkeyguard/begin.h>
-
-/*
- * The kernel never merges equal pages of a region that the library made with other pages (KSM,
- * MADV_UNMERGEABLE), unless the program asks it to while the region exists: prctl(2) with
- * PR_SET_MEMORY_MERGE also applies to memory that is there already.
- */
 
 /* Region flags. If the machine cannot do what a flag asks, creation fails. */
 enum {
@@ -245,7 +243,7 @@ pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size, in
  * Returns 0; or -ESTALE: adopted memory is not what it was, because its owner has unmapped some of
  * it. The region is destroyed, and what is left of its memory is given back, as with 0.
  *
- * Or it returns the following. The region then still exists.
+ * After these errors the region still exists:
  *  - -EPERM: the region is SEALED; it is wiped if its page rights include PROT_WRITE
  *  - -EBUSY: a guard on the region is open, under mprotect
  *  - -EBUSY, -EAGAIN, -ENOSPC: as pkeyguard_acquire(), for a virtual key, which must be opened to
@@ -327,11 +325,12 @@ enum {
  * more mappings there are at lower addresses. Meanwhile calls that need the library's lock wait.
  *
  * Returns 0, or:
- *  - -ESTALE, and the start of the first wrong page. In a fork child that does not have the memory
- *    (NO_FORK, SECRET) every page is wrong.
- *  - -EUCLEAN, and the first wrong byte of the slack
+ *  - -ESTALE: pages are wrong, at ret_address the first. In a fork child that does not have the
+ *    memory (NO_FORK, SECRET) every page is wrong.
+ *  - -EUCLEAN: bytes of the slack are wrong, at ret_address the first
  *  - -EINVAL: region is NULL, or unknown flags
- *  - -ENOTSUP: there is no /proc; -EACCES: the file may not be read
+ *  - -ENOTSUP: there is no /proc
+ *  - -EACCES: the file may not be read
  *  - -ENOMEM: no memory, or no file descriptors are left
  *  - -EDEADLK: called where this thread has the library's lock (pkeyguard.h)
  *  - for an END_ALIGNED region, which must be opened, also an errno of pkeyguard_acquire()
@@ -361,6 +360,8 @@ __attribute__((warn_unused_result)) int pkeyguard_region_name(struct pkeyguard_r
  * pkeyguard_region_prot - the page rights, PROT_* bits; PROT_NONE if region is NULL
  * pkeyguard_region_key - the key; NULL if it is a private software key, or region is NULL
  *
+ * Guards change none of these.
+ *
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
 size_t pkeyguard_region_size(const struct pkeyguard_region *region);
@@ -370,13 +371,13 @@ struct pkeyguard_key *pkeyguard_region_key(const struct pkeyguard_region *region
 /*
  * pkeyguard_region_of - the region that an address lies in
  *
- * Returns the region that has the address in one of its pages; NULL if none has. A guard page is in
- * no region; the slack behind or before a region is in the region. In a fork child the addresses of
- * regions that the child does not have (NO_FORK, SECRET) are in none.
- *
  * The function takes no lock, and other threads may create and destroy other regions meanwhile. The
  * caller must make sure that the region it gets is not destroyed while it uses it. The time does
  * not depend on how many regions there are.
+ *
+ * Returns the region that has the address in one of its pages; NULL if none has. A guard page is in
+ * no region; the slack behind or before a region is in the region. In a fork child the addresses of
+ * regions that the child does not have (NO_FORK, SECRET) are in none.
  *
  * Thread: any. Signal: async-signal-safe. Since 0.1.
  */
@@ -421,7 +422,11 @@ pkeyguard_region_read(struct pkeyguard_region *region, size_t offset, void *buff
  * @offset: from the region's start, in bytes
  * @data: size bytes of the caller's; they may lie in another region that is open
  *
- * As pkeyguard_region_read(), in the other direction. Since 0.2.
+ * As pkeyguard_region_read(), in the other direction.
+ *
+ * Returns as pkeyguard_region_read().
+ * Thread: any; the caller orders copies of the same bytes. Signal: as pkeyguard_acquire(). Since
+ * 0.2.
  */
 __attribute__((warn_unused_result)) int pkeyguard_region_write(struct pkeyguard_region *region,
                                                                size_t offset, const void *data,

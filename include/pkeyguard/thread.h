@@ -4,19 +4,23 @@
  *
  * The kernel keeps a PKRU for each thread and saves it around signal handlers. It does not adjust
  * PKRU for a new thread, after a longjmp out of a scope, or at a coroutine switch. These functions
- * do:
+ * do. For longjmp and siglongjmp, save the rights before and restore them after:
  *
- *     sigjmp_buf back;                      longjmp and siglongjmp: save before, restore after
+ *     sigjmp_buf back;
  *     struct pkeyguard_thread_rights rights;
  *
  *     pkeyguard_thread_save(&rights);
  *     if (sigsetjmp(back, 1) != 0)
  *         pkeyguard_thread_restore(&rights);
  *
- *     pkeyguard_thread_switch(&from->rights, &to->rights);    coroutines: before each switch
+ * For coroutines, before each switch:
+ *
+ *     pkeyguard_thread_switch(&from->rights, &to->rights);
  *     swapcontext(&from->context, &to->context);
  *
- *     static void *thread(void *argument)   a new thread, and a pool's worker before each task
+ * In a new thread, and in a pool's worker before each task:
+ *
+ *     static void *thread(void *argument)
  *     {
  *         pkeyguard_thread_reset();
  *
@@ -187,7 +191,7 @@ __attribute__((warn_unused_result)) int pkeyguard_thread_register(void);
  * reaches threads that never call it, such as those of another library or of a language's runtime.
  * It sends the signal for these reasons only, and never where there is no PKU:
  *  - A key needs a pkey that a thread may have open: one of a destroyed key, or one from the
- * kernel. Every other thread is stopped, closes the pkey, and goes on when all have.
+ *    kernel. Every other thread is stopped, closes the pkey, and goes on when all have.
  *  - A virtual key needs a pkey, and a thread is not registered: it is made to register.
  *  - pkeyguard_key_set_rights_everywhere()
  *
@@ -207,7 +211,7 @@ __attribute__((warn_unused_result)) int pkeyguard_thread_register(void);
  * Each thread needs room for one more signal frame on its stack, or on its alternate signal stack.
  *
  * A program that reads PKRU and writes the value back later opens the pkeys again that were closed
- * in between. Guards, the functions of this header and pkey_set(3) do not.
+ * in between. Guards, the functions of thread.h and pkey_set(3) do not.
  *
  * If the static library is part of a plugin, the call keeps the plugin loaded until the process
  * ends: dlclose(3) does not unmap it any more.
@@ -225,7 +229,9 @@ __attribute__((warn_unused_result)) int pkeyguard_thread_use_signal(int signal);
 
 /*
  * pkeyguard_thread_rights_size - sizeof(struct pkeyguard_thread_rights), for bindings
- * pkeyguard_guard_size - sizeof(struct pkeyguard_guard)
+ * pkeyguard_guard_size - sizeof(struct pkeyguard_guard), for bindings
+ *
+ * A program that does not compile the headers allocates so many bytes.
  *
  * Thread: any. Signal: async-signal-safe. Since 0.2.
  */
@@ -233,7 +239,7 @@ size_t pkeyguard_thread_rights_size(void);
 size_t pkeyguard_guard_size(void);
 
 /*
- * The call gate: foreign code, such as a plugin or a callback, runs while nothing of the caller's
+ * The call gate. Foreign code, such as a plugin or a callback, runs while nothing of the caller's
  * is open.
  *
  *     pkeyguard_scoped_closed(gate) {
@@ -268,7 +274,15 @@ struct pkeyguard_closed {
 __attribute__((nonnull)) void pkeyguard_closed_enter(struct pkeyguard_closed *ret_closed);
 __attribute__((nonnull)) void pkeyguard_closed_leave(struct pkeyguard_closed *closed);
 
-/* A block with everything closed; name is the gate's. It ends like a scope, however it is left. */
+/*
+ * pkeyguard_scoped_closed - a block with everything closed
+ * @name: of the gate
+ *
+ * The block is left as a scope is (guard.h), and what was open before is open again. See
+ * pkeyguard_closed_enter().
+ *
+ * Thread: any. Signal: async-signal-safe. Since 0.2.
+ */
 #define pkeyguard_scoped_closed(name)                                                   \
     for (struct pkeyguard_closed name __attribute__((cleanup(pkeyguard_closed_leave))), \
          *name##_pkeyguard_once = (pkeyguard_closed_enter(&name), &name);               \
