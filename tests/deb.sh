@@ -22,6 +22,7 @@ test "$(dpkg-deb -f libpkeyguard0.2_*.deb Depends | grep -c 'libc6 (>= ')" = 1
 for package in libpkeyguard-dev pkeyguard-tools; do
     dpkg-deb -f "$package"_*.deb Depends | grep -q 'libpkeyguard0.2 (= '
 done
+test "$(dpkg-deb -c libpkeyguard-dev_*.deb | grep -c '/usr/share/man/man3/pkeyguard_acquire\.3\.gz$')" = 1
 
 # The history is in git, so there is no changelog. CPack's maintainer scripts call ldconfig.
 lintian --allow-root --fail-on error,warning \
