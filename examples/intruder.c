@@ -67,5 +67,5 @@ void intrude(struct pkeyguard_region *region, const char *what, bool stores)
     pthread_join(thread, NULL);
     if (intruder.succeeded)
         die("the write succeeded");
-    puts("the write failed");
+    printf("the other thread's write to %s failed\n", what);
 }

@@ -49,7 +49,7 @@ pkeyguard_example_test(tls_server-crash tls_server 139 ARGUMENTS --crash
     PKU "${fault} this thread has no access. open a read scope")
 
 pkeyguard_example_test(jit jit 0
-    LINES "^150 formulas, [0-9]+ bytes of code. 2 threads ran them meanwhile&^the write failed$"
+    LINES "^150 formulas, [0-9]+ bytes of code. 2 threads ran them meanwhile&^the other thread's write to the code failed$"
     MPROTECT "^another thread writes to the code while none has it open$"
     PKU "^another thread writes to the code while this one has it open$")
 set(fault "^libpkeyguard: write to region 'compiled code' [+] 0x0:")
@@ -59,7 +59,7 @@ pkeyguard_example_test(jit-attack jit 139 ARGUMENTS --attack
     PKU "${fault} this thread has it read-only. open a write scope")
 
 pkeyguard_example_test(lmdb_pool lmdb_pool 0
-    LINES "^200 write transactions beside [1-9][0-9]* reads. the map has grown [1-9][0-9]* times, from 256 KiB to [0-9]+ KiB$&^the write failed$"
+    LINES "^200 write transactions beside [1-9][0-9]* reads. the map has grown [1-9][0-9]* times, from 256 KiB to [0-9]+ KiB$&^the other thread's write to the map failed$"
     MPROTECT "^another thread writes to the map while none has it open$"
     PKU "^another thread writes to the map while this one has it open$")
 set(fault "^libpkeyguard: write to region 'LMDB map' [+] 0x0:")
