@@ -192,6 +192,10 @@ __attribute__((warn_unused_result)) int pkeyguard_fault_reporter_install(unsigne
  * without: it has a heap of its own (heap.h), say, which the caller destroys afterwards, and no
  * locks in common.
  *
+ * C++ exceptions, pthread_exit(3) and cancellation pass through the call. After a longjmp(3) out of
+ * it call pkeyguard_thread_restore() (thread.h): until then a fault may jump to this call, which is
+ * not there any more.
+ *
  * Returns 0: the function has returned; -EFAULT: a forbidden access has ended it; -EINVAL: no
  * function or result, or pkeyguard_fault_reporter_install() was not called with
  * PKEYGUARD_REPORTER_RECOVER. It aborts as a call gate does (thread.h).

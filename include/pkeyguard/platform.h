@@ -25,10 +25,12 @@
  *  - keys are created: mmap; with PKU also munmap, pkey_alloc, pkey_free, pkey_mprotect; for a pkey
  *    that was used before, also the calls of virtual keys
  *  - software keys: guards, heaps, pkeyguard_key_set_rights(), and call gates and
- *    pkeyguard_try_call() with any key: mprotect
+ *    pkeyguard_try_call() with any key: mprotect; pkeyguard_thread_restore() after a jump out of a
+ *    gate: also gettid, process_vm_readv
  *  - virtual keys, and thread functions once there are any: pkey_mprotect, pkey_alloc, pkey_free,
- *    mmap, munmap, membarrier, gettid, process_vm_readv, unshare; and to count threads: openat,
- *    fstat, read, lseek, getdents64, close
+ *    mmap, munmap, membarrier, gettid, process_vm_readv, unshare; and to count threads, as
+ *    pkeyguard_key_set_rights_everywhere() does with PKU for any key: openat, fstat, read, lseek,
+ *    getdents64, close
  *  - regions and heaps are created: mmap, munmap, madvise, mprotect, pkey_mprotect; LOCKED ones:
  *    mlock; SECRET ones: memfd_secret, ftruncate, getcpu, prlimit64, close; SEALED ones: mseal
  *  - pkeyguard_region_protect(), _associate(): mprotect, pkey_mprotect, and prctl for code;

@@ -54,8 +54,8 @@
  * pkey for each of its keys, not always the same pkey as before.
  *
  * All of this is about PKU. Under mprotect rights belong to the process and not to a thread, and
- * these functions do not change them. A guard that a longjmp skips then stays open for every
- * thread, for good. Release it yourself before the jump.
+ * these functions do not change them, but for call gates. A guard that a longjmp skips then stays
+ * open for every thread, for good. Release it yourself before the jump.
  *
  * The functions never touch the pkeys of other libraries: they read PKRU, change the bits of this
  * library's keys and write it back.
@@ -80,12 +80,13 @@ struct pkeyguard_virtual_rights {
  * {0} stands for rights on no key.
  */
 struct pkeyguard_thread_rights {
-    uint64_t bound;                                   /* the dedicated keys that existed */
-    uint32_t pkru;                                    /* PKRU, with the rights on those keys */
-    uint32_t virtual_count;                           /* number of virtual keys with open guards */
-    uint64_t holder;                                  /* of the guards, for PKEYGUARD_DEBUG */
+    uint64_t bound;         /* the dedicated keys that existed */
+    uint32_t pkru;          /* PKRU, with the rights on those keys */
+    uint32_t virtual_count; /* number of virtual keys with open guards */
+    uint64_t holder;        /* of the guards, for PKEYGUARD_DEBUG */
+    uint64_t level;         /* the number of call gates and tried calls (fault.h) around it */
     struct pkeyguard_virtual_rights virtual_keys[15]; /* these keys */
-    uint64_t reserved[31];
+    uint64_t reserved[30];
 };
 PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_thread_rights) == 512, "frozen for the ABI");
 
@@ -109,6 +110,11 @@ __attribute__((nonnull)) void pkeyguard_thread_save(struct pkeyguard_thread_righ
  * virtual key is closed, and the pins of skipped guards are dropped. The pins stay, and keep their
  * pkeys from other keys, if the function cannot tell that the thread is outside signal handlers.
  * That is so on a coroutine's stack after a siglongjmp out of a handler.
+ *
+ * If the jump left call gates, the function opens again what they closed, also under mprotect. For
+ * that it may wait or abort as pkeyguard_closed_leave() does. It cannot if it cannot tell that the
+ * thread is outside signal handlers; on CPUs other than x86-64 it never can. Then call
+ * pkeyguard_closed_leave() yourself.
  *
  * Thread: the one that saved. Signal: async-signal-safe; in a handler the rights last until the
  * handler returns, and the interrupted code keeps its rights and pins. Fork: a child may restore
@@ -264,7 +270,8 @@ struct pkeyguard_closed {
  * wait, as a scope does. Under mprotect the calling thread's guards count for nothing in between:
  * memory is closed unless a guard of another thread or the key's rights keep it open. In between
  * guards can be acquired and released as anywhere else, and gates nest. Every call of enter needs a
- * call of leave in the same thread; a second call of leave does nothing. leave keeps errno.
+ * call of leave in the same thread; a second call of leave does nothing. leave keeps errno. After a
+ * longjmp out of a gate call pkeyguard_thread_restore().
  *
  * They abort with one line on stderr if the kernel refuses page rights, if virtual keys get no
  * pkey, or inside fork(3).

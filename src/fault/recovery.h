@@ -11,6 +11,7 @@
 struct recovery_point {
     sigjmp_buf back;
     struct recovery_point *outer;
+    unsigned level;               /* of the software guards before the call (key/guard_counts.h) */
     struct pkeyguard_fault fault; /* the fault that ended the call */
 };
 

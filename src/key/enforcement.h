@@ -110,7 +110,7 @@ extern const struct enforcement no_enforcement;
  * page rights.
  */
 void mprotect_suspend_own(void);
-void mprotect_resume_own(void);
+void mprotect_resume_own(unsigned level);
 unsigned mprotect_raise_level(void);
 void mprotect_keep_guards_at(unsigned level);
 void mprotect_lower_level(unsigned level);

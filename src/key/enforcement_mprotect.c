@@ -273,10 +273,10 @@ void mprotect_suspend_own(void)
     library_unlock();
 }
 
-void mprotect_resume_own(void)
+void mprotect_resume_own(unsigned level)
 {
     lock_or_abort();
-    guard_counts_resume(apply_or_abort);
+    guard_counts_resume(level, apply_or_abort);
     library_unlock();
 }
 

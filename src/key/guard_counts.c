@@ -193,6 +193,11 @@ static void subtract_counts(struct guard_counts *from, const struct guard_counts
     from->to_nothing -= counts->to_nothing;
 }
 
+unsigned guard_counts_level(void)
+{
+    return own_counts.level;
+}
+
 static void resume_own(struct own_count *mine, guard_counts_apply *apply)
 {
     mine->suspended_for = 0;
@@ -216,13 +221,23 @@ void guard_counts_suspend(guard_counts_apply *apply)
     }
 }
 
-void guard_counts_resume(guard_counts_apply *apply)
+static void lower_level_of_own(unsigned level)
+{
+    if (own_counts.level > level)
+        own_counts.level = level;
+}
+
+void guard_counts_resume(unsigned level, guard_counts_apply *apply)
 {
     for (size_t i = 0; i < own_counts.count; i++) {
-        if (own_counts.entries[i].suspended_for == own_counts.level)
-            resume_own(&own_counts.entries[i], apply);
+        struct own_count *mine = &own_counts.entries[i];
+
+        if (mine->suspended_for > level)
+            resume_own(mine, apply);
+        if (mine->level > level)
+            mine->level = level;
     }
-    own_counts.level--;
+    lower_level_of_own(level);
 }
 
 unsigned guard_counts_raise_level(void)
@@ -236,7 +251,7 @@ void guard_counts_keep_at_level(unsigned level)
         if (own_counts.entries[i].level > level)
             own_counts.entries[i].level = level;
     }
-    own_counts.level = level;
+    lower_level_of_own(level);
 }
 
 void guard_counts_lower_level(unsigned level, guard_counts_apply *apply)
@@ -256,7 +271,7 @@ void guard_counts_lower_level(unsigned level, guard_counts_apply *apply)
             resume_own(mine, apply);
         }
     }
-    own_counts.level = level;
+    lower_level_of_own(level);
 }
 
 /* Guards that the thread has suspended stay suspended in the child. */

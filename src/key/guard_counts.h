@@ -62,16 +62,19 @@ bool guard_counts_own_writer(const struct guard_counts *counts, const struct gua
  * level for the guards that follow. Each function calls `apply` for every target whose counts it
  * changed.
  *
+ * level: the present one.
  * suspend: raises the level; the guards of all lower levels stop counting.
- * resume: returns to the level below; the guards that this level suspended count again.
+ * resume: returns to this level; the guards that a higher level suspended count again, and the
+ * guards of higher levels now belong to it. A jump may have skipped the end of higher levels.
  * raise: raises the level and suspends nothing.
  * keep: returns to this level; the guards of higher levels now belong to it.
  * lower: returns to this level; the guards of higher levels are dropped, and the guards that a
  * higher level suspended count again.
  */
 typedef void guard_counts_apply(const struct guard_target *target);
+unsigned guard_counts_level(void); /* needs no lock, as above */
 void guard_counts_suspend(guard_counts_apply *apply) NEEDS_LIBRARY_LOCK;
-void guard_counts_resume(guard_counts_apply *apply) NEEDS_LIBRARY_LOCK;
+void guard_counts_resume(unsigned level, guard_counts_apply *apply) NEEDS_LIBRARY_LOCK;
 unsigned guard_counts_raise_level(void) NEEDS_LIBRARY_LOCK;
 void guard_counts_keep_at_level(unsigned level) NEEDS_LIBRARY_LOCK;
 void guard_counts_lower_level(unsigned level, guard_counts_apply *apply) NEEDS_LIBRARY_LOCK;

@@ -142,7 +142,10 @@ bool access_in_frame(const void *ucontext, int *ret_prot)
  * 64, so they are the same in every frame. */
 enum { MAGIC_AT = SW_RESERVED % XSAVE_ALIGNMENT, COMPONENTS_AT = MAGIC_AT + 8 };
 
-/* True if these 64 bytes contain the struct _fpx_sw_bytes of a signal frame that has PKRU. */
+/*
+ * True if these 64 bytes contain the struct _fpx_sw_bytes of a signal frame that has PKRU. Where
+ * there is no PKU no frame has it, and each passes no test.
+ */
 static bool is_part_of_frame(const char *block)
 {
     uint32_t magic;
@@ -150,7 +153,8 @@ static bool is_part_of_frame(const char *block)
 
     memcpy(&magic, block + MAGIC_AT, sizeof(magic));
     memcpy(&components, block + COMPONENTS_AT, sizeof(components));
-    return magic == XSTATE_MAGIC && (components & 1u << PKRU_COMPONENT);
+    return magic == XSTATE_MAGIC &&
+           (components & 1u << PKRU_COMPONENT || !pkeyguard_pkru_supported());
 }
 
 /* Gets the PKRU that a return to this frame restores. @area: where the frame's registers begin. */

@@ -19,6 +19,8 @@ void pkeyguard_closed_enter(struct pkeyguard_closed *ret_closed)
     static const struct pkeyguard_thread_rights no_pins;
 
     pkeyguard_thread_save(&ret_closed->rights);
+    /* First: if a jump ends this function from here on, pkeyguard_thread_restore() sees it. */
+    mprotect_suspend_own();
     /* In a signal handler the pins belong to the interrupted code, so they stay. */
     ret_closed->unpinned = ret_closed->rights.virtual_count != 0 && thread_outside_handlers();
     if (pkeys_in(ret_closed->rights.bound) != 0) {
@@ -26,7 +28,6 @@ void pkeyguard_closed_enter(struct pkeyguard_closed *ret_closed)
         own_pkru_change(0, pkeys_bits(ret_closed->rights.bound));
     }
     saved_pins_restore(&no_pins);
-    mprotect_suspend_own();
     ret_closed->entered = 1;
 }
 
@@ -58,6 +59,6 @@ void pkeyguard_closed_leave(struct pkeyguard_closed *closed)
     deny |= closed->rights.pkru & kept;
     if ((kept | of_virtual) != 0)
         own_pkru_change((kept | of_virtual) & ~deny, deny);
-    mprotect_resume_own();
+    mprotect_resume_own((unsigned)closed->rights.level);
     errno = saved_errno;
 }

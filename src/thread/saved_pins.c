@@ -151,7 +151,7 @@ bool saved_pins_retake(const struct pkeyguard_thread_rights *rights)
         while ((error = virtual_pool_pin_serial(saved->serial, saved->pins - pins)) != 0 &&
                error != -ENOENT) {
             if (!virtual_wait_for(error))
-                os_abort("a call that a fault has ended cannot open virtual keys again: ",
+                os_abort("virtual keys that a call gate has closed cannot be opened again: ",
                          error_text(error), NULL);
         }
     }

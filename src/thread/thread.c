@@ -8,9 +8,12 @@
 #include <pkeyguard/guard.h>
 #include <pkeyguard/pkru.h>
 
-#include "guard/holder.h"
-#include "thread/saved_pins.h"
 #include "base/keep_loaded.h"
+#include "base/os.h"
+#include "fault/recovery.h"
+#include "guard/holder.h"
+#include "key/enforcement.h"
+#include "thread/saved_pins.h"
 #include "pkey/own_pkru.h"
 #include "pkey/pkey_allocator.h"
 #include "pkey/pkeys.h"
@@ -33,6 +36,7 @@ void pkeyguard_thread_save(struct pkeyguard_thread_rights *ret_rights)
     ret_rights->bound = bound;
     ret_rights->pkru = pkeys_in(bound) != 0 ? pkeyguard_pkru_read() : 0;
     ret_rights->holder = own_holder;
+    ret_rights->level = guard_counts_level();
     saved_pins_save(ret_rights);
 }
 
@@ -46,13 +50,49 @@ static void end_skipped_changes(void)
         own_pkru.changes_begun = 0;
 }
 
-void pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights)
+/*
+ * Forgets the tried calls, begun since the save, that a jump has left. The frame of a call that
+ * still runs is above that of every function that it calls, unless that one is a handler on another
+ * stack.
+ */
+static void forget_left_calls(const struct pkeyguard_thread_rights *rights, const void *frame)
 {
-    end_skipped_changes();
+    struct recovery_point *point = own_recovery_point;
+
+    while (point != NULL && point->level >= rights->level && (const void *)point < frame &&
+           !os_on_signal_stack())
+        point = point->outer;
+    own_recovery_point = point;
+}
+
+/* Returns to the level at the save. False: no call gate was left, or a signal handler runs. */
+static bool end_left_gates(const struct pkeyguard_thread_rights *rights)
+{
+    unsigned level = (unsigned)rights->level;
+
+    if (own_recovery_point != NULL && own_recovery_point->level >= level)
+        level = own_recovery_point->level + 1;
+    if (guard_counts_level() <= level || !thread_outside_handlers())
+        return false;
+    mprotect_resume_own(level);
+    return true;
+}
+
+static void restore_rights(const struct pkeyguard_thread_rights *rights)
+{
     own_pkru_begin_change();
     set_masked(pkeys_bits_kept(rights->bound), rights->pkru);
     own_pkru_end_change();
     saved_pins_restore(rights);
+}
+
+void pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights)
+{
+    end_skipped_changes();
+    forget_left_calls(rights, __builtin_frame_address(0));
+    restore_rights(rights);
+    if (end_left_gates(rights) && saved_pins_retake(rights))
+        restore_rights(rights);
     if (rights->holder != 0)
         own_holder = rights->holder;
 }

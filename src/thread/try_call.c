@@ -23,27 +23,37 @@ static void undo_guards(const struct pkeyguard_thread_rights *before, unsigned l
         pkeyguard_thread_restore(before);
 }
 
-int pkeyguard_try_call(int (*function)(void *), void *argument, int *ret_result,
-                       struct pkeyguard_fault *ret_fault)
+/* Runs however the call ends: an exception or the end of the thread may pass through it. */
+static void end_call(struct recovery_point *point)
+{
+    own_recovery_point = point->outer;
+    mprotect_keep_guards_at(point->level);
+}
+
+static int try_function(int (*function)(void *), void *argument, int *ret_result,
+                        struct pkeyguard_fault *ret_fault)
 {
     struct pkeyguard_thread_rights before;
-    struct recovery_point point = {.outer = own_recovery_point};
-    unsigned level;
+    struct recovery_point point __attribute__((cleanup(end_call))) = {
+        .outer = own_recovery_point, .level = mprotect_raise_level()};
     int result;
 
-    if (function == NULL || ret_result == NULL || ret_fault == NULL || !reporter_recovers())
-        return -EINVAL;
     pkeyguard_thread_save(&before);
-    level = mprotect_raise_level();
     if (sigsetjmp(point.back, 1) != 0) {
-        undo_guards(&before, level);
+        undo_guards(&before, point.level);
         *ret_fault = point.fault;
         return -EFAULT;
     }
     own_recovery_point = &point;
     result = function(argument);
-    own_recovery_point = point.outer;
-    mprotect_keep_guards_at(level);
     *ret_result = result;
     return 0;
+}
+
+int pkeyguard_try_call(int (*function)(void *), void *argument, int *ret_result,
+                       struct pkeyguard_fault *ret_fault)
+{
+    if (function == NULL || ret_result == NULL || ret_fault == NULL || !reporter_recovers())
+        return -EINVAL;
+    return try_function(function, argument, ret_result, ret_fault);
 }

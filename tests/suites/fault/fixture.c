@@ -107,6 +107,23 @@ void install_reporter_over(void (*handler)(int), unsigned flags)
         _exit(1);
 }
 
+const char *report_of(enum access access)
+{
+    static char line[PKEYGUARD_FAULT_TEXT_SIZE + 16];
+    struct pkeyguard_fault expected = {.kind = kind_of_guard_fault(),
+                                       .access = reported_access[access],
+                                       .rights = PKEYGUARD_NO_ACCESS,
+                                       .key_number = pkeyguard_key_number(key),
+                                       .address = address,
+                                       .region_name = "session keys",
+                                       .region_size = SIZE};
+    char text[PKEYGUARD_FAULT_TEXT_SIZE];
+
+    ck_assert_int_eq(pkeyguard_fault_format(&expected, text, sizeof(text)), 0);
+    snprintf(line, sizeof(line), "libpkeyguard: %s\n", text);
+    return line;
+}
+
 /* Cuts off what each line says after ")". */
 static void cut_thread_and_code(char *lines)
 {

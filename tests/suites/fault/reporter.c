@@ -13,24 +13,6 @@
 #include "failing.h"
 #include "test_fault.h"
 
-/* The reporter's line for an access to the region's first byte, with no guard open. */
-static const char *report_of(enum access access)
-{
-    static char line[PKEYGUARD_FAULT_TEXT_SIZE + 16];
-    struct pkeyguard_fault expected = {.kind = kind_of_guard_fault(),
-                                       .access = reported_access[access],
-                                       .rights = PKEYGUARD_NO_ACCESS,
-                                       .key_number = pkeyguard_key_number(key),
-                                       .address = address,
-                                       .region_name = "session keys",
-                                       .region_size = SIZE};
-    char text[PKEYGUARD_FAULT_TEXT_SIZE];
-
-    ck_assert_int_eq(pkeyguard_fault_format(&expected, text, sizeof(text)), 0);
-    snprintf(line, sizeof(line), "libpkeyguard: %s\n", text);
-    return line;
-}
-
 static void fault_after_install_over(void *handler)
 {
     install_reporter_over(*(void (**)(int))handler, 0);

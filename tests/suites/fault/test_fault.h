@@ -37,6 +37,9 @@ extern const enum pkeyguard_access reported_access[];
 /* In a child process: installs the reporter over this handler, because a sanitizer has its own. */
 void install_reporter_over(void (*handler)(int), unsigned flags);
 
+/* The reporter's line for an access to the region's first byte, with no guard open. */
+const char *report_of(enum access access);
+
 /*
  * assert_ends(), for lines of the reporter. Each says in which thread and where the access was
  * made, which is left out of `lines`.

@@ -2,10 +2,12 @@
 /* pkeyguard_try_call(): a forbidden access ends the call, and the program goes on. */
 #include <errno.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "place.h"
 #include "test_fault.h"
 
 static struct pkeyguard_key *other_key;
@@ -172,6 +174,149 @@ START_TEST(tried_calls_nest)
 }
 END_TEST
 
+static sigjmp_buf before_call;
+static bool left_call_ended;
+
+static int jump_back(void *unused)
+{
+    (void)unused;
+    siglongjmp(before_call, 1);
+}
+
+static __attribute__((noinline)) void try_and_jump_out(void)
+{
+    struct pkeyguard_thread_rights rights;
+    struct pkeyguard_fault fault;
+    int result;
+
+    pkeyguard_thread_save(&rights);
+    if (sigsetjmp(before_call, 1) == 0) {
+        (void)!pkeyguard_try_call(jump_back, NULL, &result, &fault);
+        left_call_ended = true;
+    }
+    pkeyguard_thread_restore(&rights);
+}
+
+static int fault_after_a_jump(void *unused)
+{
+    (void)unused;
+    try_and_jump_out();
+    write_to(address_of(region) + 3);
+    return 1;
+}
+
+/* The call is not there any more: a fault ends the one around it. */
+START_TEST(call_that_a_jump_left_is_forgotten)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    ck_assert_int_eq(pkeyguard_try_call(fault_after_a_jump, NULL, &result, &fault), -EFAULT);
+    ck_assert(!left_call_ended);
+    ck_assert_int_eq(fault.offset, 3);
+}
+END_TEST
+
+/* It closes the gate's own guards again. */
+START_TEST(gate_around_a_call_that_a_jump_left_ends)
+{
+    make_other(_i);
+    pkeyguard_scoped_write (char, byte, other) {
+        pkeyguard_scoped_closed (gate) {
+            try_and_jump_out();
+        }
+        *byte = 1;
+    }
+    assert_denied(READ_BYTE, address_of(other), other_key);
+    destroy(other, other_key);
+}
+END_TEST
+
+static int end_thread(void *unused)
+{
+    pthread_exit(unused);
+}
+
+static void write_in_scope_and_fault(int **number)
+{
+    **number = 1; /* the scope is open again */
+    write_to(address_of(region));
+}
+
+static void *end_thread_in_a_call(void *unused)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    pkeyguard_scoped_write (int, number, other) {
+        int *after __attribute__((cleanup(write_in_scope_and_fault))) = number;
+
+        pkeyguard_scoped_closed (gate) {
+            (void)!pkeyguard_try_call(end_thread, NULL, &result, &fault);
+        }
+    }
+    return unused;
+}
+
+static void unwind_through_a_call(void *unused)
+{
+    pthread_t thread;
+
+    (void)unused;
+    ck_assert_int_eq(pthread_create(&thread, NULL, end_thread_in_a_call, NULL), 0);
+    pthread_join(thread, NULL);
+}
+
+/* What is around the call goes on, and a fault there is no fault of the call. */
+START_TEST(unwinding_passes_through_a_call)
+{
+    make_other(_i);
+    assert_reports(unwind_through_a_call, NULL, report_of(WRITE_BYTE), SIGSEGV);
+    destroy(other, other_key);
+}
+END_TEST
+
+static struct pkeyguard_closed gate_by_hand;
+
+static int enter_gate(void *unused)
+{
+    (void)unused;
+    pkeyguard_closed_enter(&gate_by_hand);
+    return 1;
+}
+
+static int leave_gate(void *unused)
+{
+    (void)unused;
+    pkeyguard_closed_leave(&gate_by_hand);
+    return 1;
+}
+
+/* A gate may begin or end inside the call. */
+START_TEST(gate_and_call_overlap)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    make_other(_i);
+    pkeyguard_scoped_write (char, byte, other) {
+        ck_assert_int_eq(pkeyguard_try_call(enter_gate, NULL, &result, &fault), 0);
+        assert_denied(WRITE_BYTE, byte, other_key);
+        leave_gate(NULL);
+        *byte = 1;
+        enter_gate(NULL);
+        ck_assert_int_eq(pkeyguard_try_call(leave_gate, NULL, &result, &fault), 0);
+        *byte = 2;
+        pkeyguard_scoped_closed (gate) {
+            assert_denied(WRITE_BYTE, byte, other_key);
+        }
+        *byte = 3;
+    }
+    assert_denied(READ_BYTE, address_of(other), other_key);
+    destroy(other, other_key);
+}
+END_TEST
+
 static void *try_in_thread(void *unused)
 {
     struct pkeyguard_fault fault;
@@ -254,6 +399,10 @@ void add_tried_calls(Suite *suite)
     tcase_add_loop_test(tests, guards_of_the_caller_stay_open, 0, 3);
     tcase_add_loop_test(tests, gate_entered_inside_is_left, 0, 3);
     tcase_add_test(tests, tried_calls_nest);
+    tcase_add_test(tests, call_that_a_jump_left_is_forgotten);
+    tcase_add_loop_test(tests, gate_around_a_call_that_a_jump_left_ends, 0, 3);
+    add_loop_test_if(HAS_UNWINDING, NO_UNWINDING, tests, unwinding_passes_through_a_call, 0, 3);
+    tcase_add_loop_test(tests, gate_and_call_overlap, 0, 3);
     tcase_add_test(tests, every_thread_can_try);
     tcase_add_test(tests, signal_mask_is_as_before);
     tcase_add_test(tests, other_faults_go_where_they_went);

@@ -9,6 +9,14 @@
 #include "place.h"
 #include "test_thread.h"
 
+/* The library finds signal frames on this CPU. */
+#ifdef __x86_64__
+enum { FINDS_FRAMES = true };
+#else
+enum { FINDS_FRAMES = false };
+#endif
+#define NO_FRAMES "the library cannot read signal frames of this CPU"
+
 /* A key without flags, a software key and a virtual key (_i). */
 static struct pkeyguard_key *caller_key;
 static struct pkeyguard_region *caller;
@@ -188,6 +196,64 @@ START_TEST(every_way_out_of_a_gate_leaves_it)
 }
 END_TEST
 
+static sigjmp_buf before_gates;
+
+static __attribute__((noreturn)) void jump_out_of_two_gates(void)
+{
+    pkeyguard_scoped_closed (outer) {
+        pkeyguard_scoped_closed (inner) {
+            siglongjmp(before_gates, 1);
+        }
+    }
+    ck_abort();
+}
+
+/* As after any other jump, pkeyguard_thread_restore() gives the caller its rights back. */
+START_TEST(restore_ends_gates_that_a_jump_left)
+{
+    struct pkeyguard_thread_rights rights;
+    struct pkeyguard_guard guard;
+
+    make_caller(_i);
+    ck_assert_int_eq(pkeyguard_acquire(caller, PKEYGUARD_READ_WRITE, &guard), 0);
+    pkeyguard_thread_save(&rights);
+    if (sigsetjmp(before_gates, 1) == 0)
+        jump_out_of_two_gates();
+    assert_denied(WRITE_BYTE, address_of(caller), caller_key);
+    pkeyguard_thread_restore(&rights);
+    assert_allowed(WRITE_BYTE, address_of(caller));
+    pkeyguard_release(&guard);
+    assert_denied(READ_BYTE, address_of(caller), caller_key);
+    destroy(caller, caller_key);
+}
+END_TEST
+
+static struct pkeyguard_thread_rights saved_outside;
+
+static void restore_in_handler(int unused)
+{
+    (void)unused;
+    pkeyguard_thread_restore(&saved_outside);
+}
+
+/* A handler has not left the gate, so the gate stays closed. */
+START_TEST(restore_in_a_handler_leaves_the_interrupted_gate_closed)
+{
+    make_caller(_i);
+    signal(SIGUSR1, restore_in_handler);
+    pkeyguard_scoped_write (int, number, caller) {
+        pkeyguard_thread_save(&saved_outside);
+        pkeyguard_scoped_closed (gate) {
+            raise(SIGUSR1);
+            assert_denied(READ_BYTE, address_of(caller), caller_key);
+        }
+        *number = 1;
+    }
+    assert_denied(READ_BYTE, address_of(caller), caller_key);
+    destroy(caller, caller_key);
+}
+END_TEST
+
 static volatile bool handler_ran;
 
 static void use_gate_in_handler(int unused)
@@ -252,4 +318,6 @@ void add_gates(Suite *suite)
     if (!under_tool("tsan"))
         tcase_add_loop_test(tests, gate_in_a_handler_leaves_the_interrupted_scope_alone, 0, 3);
     tcase_add_loop_test(tests, gate_functions_can_be_called_by_hand, 0, 3);
+    add_loop_test_if(FINDS_FRAMES, NO_FRAMES, tests, restore_ends_gates_that_a_jump_left, 0, 3);
+    tcase_add_loop_test(tests, restore_in_a_handler_leaves_the_interrupted_gate_closed, 0, 3);
 }
