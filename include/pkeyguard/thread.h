@@ -85,8 +85,10 @@ struct pkeyguard_thread_rights {
     uint32_t virtual_count; /* number of virtual keys with open guards */
     uint64_t holder;        /* of the guards, for PKEYGUARD_DEBUG */
     uint64_t level;         /* the number of call gates and tried calls (fault.h) around it */
+    uint64_t parked;        /* of a coroutine that does not run: its guards under mprotect */
+    uint64_t tried_call;    /* of such a coroutine: the innermost tried call */
     struct pkeyguard_virtual_rights virtual_keys[15]; /* these keys */
-    uint64_t reserved[30];
+    uint64_t reserved[28];
 };
 PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_thread_rights) == 512, "frozen for the ABI");
 
@@ -134,8 +136,9 @@ pkeyguard_thread_restore(const struct pkeyguard_thread_rights *rights);
  * does an old one on keys that were created since it last ran. Virtual keys that were destroyed
  * since then are closed, and guards on them need no release. ret_from and to may be the same.
  *
- * The call can fail only if `to` has guards open on virtual keys. The pkeys of the coroutine that
- * stops become free for other keys only after the call.
+ * The call can fail only if `to` has guards open on virtual keys, or one of the two has guards open
+ * under mprotect. These guards stay open, for all threads, while their coroutine does not run. The
+ * pkeys of the coroutine that stops become free for other keys only after the call.
  *
  * Returns 0, or, with nothing changed:
  *  - -EBUSY: open guards pin every pkey

@@ -115,6 +115,12 @@ unsigned mprotect_raise_level(void);
 void mprotect_keep_guards_at(unsigned level);
 void mprotect_lower_level(unsigned level);
 
+/*
+ * Changes to another coroutine's software guards, as guard_counts_switch(). Takes the lock if there
+ * are any. Returns 0, -ENOMEM or -EDEADLK, with nothing changed.
+ */
+int mprotect_switch_own(uint64_t to, uint64_t *ret_from);
+
 /* Runs in a fork child: drops the software guards of the parent's other threads. */
 void mprotect_forget_others(void) NEEDS_LIBRARY_LOCK;
 

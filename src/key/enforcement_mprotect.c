@@ -304,6 +304,21 @@ void mprotect_lower_level(unsigned level)
     library_unlock();
 }
 
+int mprotect_switch_own(uint64_t to, uint64_t *ret_from)
+{
+    int error;
+
+    *ret_from = 0;
+    if (to == 0 && !guard_counts_any_own())
+        return 0;
+    error = library_lock();
+    if (error != 0)
+        return error;
+    error = guard_counts_switch(to, ret_from);
+    library_unlock();
+    return error;
+}
+
 const struct enforcement mprotect_enforcement = {
     .kind = PKEYGUARD_MPROTECT,
     .bind = mprotect_bind,

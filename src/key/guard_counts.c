@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/list.h"
 #include "base/os.h"
 #include "base/process.h"
 
@@ -30,6 +31,19 @@ static __thread struct own_counts {
     size_t count, room;
     struct own_count few[FEW];
 } own_counts __attribute__((tls_model("initial-exec")));
+
+/* The guards of a coroutine that does not run. */
+struct parked_counts {
+    struct list of_process;
+    uint64_t number;                    /* not 0 */
+    const struct own_counts *parked_by; /* the thread that it ran in; compared, never read */
+    struct own_counts own;
+};
+
+static struct parked {
+    struct list all;
+    uint64_t last_number;
+} parked UNDER_LIBRARY_LOCK = {.all = LIST_INIT(parked.all)};
 
 /* Returns the entry of the current level, or NULL. */
 static struct own_count *find_own(const struct guard_counts *counts)
@@ -274,13 +288,67 @@ void guard_counts_lower_level(unsigned level, guard_counts_apply *apply)
     lower_level_of_own(level);
 }
 
-/* Guards that the thread has suspended stay suspended in the child. */
-void guard_counts_keep_forking_threads(struct guard_counts *counts)
+bool guard_counts_any_own(void)
 {
-    const struct own_counts *kept = process_in_forking_thread(&own_counts);
+    return own_counts.count != 0 || own_counts.level != 0;
+}
 
-    *counts = (struct guard_counts){0};
-    for (size_t i = 0; kept != NULL && i < kept->count; i++) {
+static void move_counts(struct own_counts *to, struct own_counts *from)
+{
+    *to = *from;
+    if (from->entries == from->few)
+        to->entries = to->few;
+    *from = (struct own_counts){0};
+}
+
+static NEEDS_LIBRARY_LOCK int park_own(uint64_t *ret_number)
+{
+    struct parked_counts *coroutine;
+    void *page;
+    int error;
+
+    *ret_number = 0;
+    if (!guard_counts_any_own())
+        return 0;
+    error = os_allocate_pages(sizeof(*coroutine), &page);
+    if (error != 0)
+        return error;
+    coroutine = page;
+    move_counts(&coroutine->own, &own_counts);
+    coroutine->number = *ret_number = ++parked.last_number;
+    coroutine->parked_by = &own_counts;
+    list_insert(&parked.all, &coroutine->of_process);
+    return 0;
+}
+
+static NEEDS_LIBRARY_LOCK void take_parked(uint64_t number)
+{
+    list_for_each(link, &parked.all)
+    {
+        struct parked_counts *coroutine = list_entry(link, struct parked_counts, of_process);
+
+        if (coroutine->number != number)
+            continue;
+        list_remove(link);
+        move_counts(&own_counts, &coroutine->own);
+        os_free_pages(coroutine, sizeof(*coroutine));
+        return;
+    }
+}
+
+int guard_counts_switch(uint64_t to, uint64_t *ret_from)
+{
+    int error = park_own(ret_from);
+
+    if (error == 0 && to != 0)
+        take_parked(to);
+    return error;
+}
+
+/* Guards that are suspended stay suspended in the child. */
+static void add_kept(struct guard_counts *counts, const struct own_counts *kept)
+{
+    for (size_t i = 0; i < kept->count; i++) {
         const struct own_count *entry = &kept->entries[i];
 
         if (entry->target.counts != counts)
@@ -289,5 +357,23 @@ void guard_counts_keep_forking_threads(struct guard_counts *counts)
             counts->suspended++;
         else
             add_counts(counts, &entry->counts);
+    }
+}
+
+void guard_counts_keep_forking_threads(struct guard_counts *counts)
+{
+    const struct own_counts *kept = process_in_forking_thread(&own_counts);
+
+    *counts = (struct guard_counts){0};
+    if (kept != NULL)
+        add_kept(counts, kept);
+    list_mend(&parked.all);
+    list_for_each(link, &parked.all)
+    {
+        struct parked_counts *coroutine = list_entry(link, struct parked_counts, of_process);
+
+        if (coroutine->parked_by != kept)
+            coroutine->own.count = 0;
+        add_kept(counts, &coroutine->own);
     }
 }

@@ -3,7 +3,7 @@
  * guard_counts.h - how many software guards are open
  *
  * A key and each of its regions count the guards of the whole process. Each thread also counts its
- * own guards, because only those survive in a fork child.
+ * own guards, because only those survive in a fork child. So does each coroutine that does not run.
  */
 #ifndef GUARD_COUNTS_H
 #define GUARD_COUNTS_H
@@ -78,6 +78,15 @@ void guard_counts_resume(unsigned level, guard_counts_apply *apply) NEEDS_LIBRAR
 unsigned guard_counts_raise_level(void) NEEDS_LIBRARY_LOCK;
 void guard_counts_keep_at_level(unsigned level) NEEDS_LIBRARY_LOCK;
 void guard_counts_lower_level(unsigned level, guard_counts_apply *apply) NEEDS_LIBRARY_LOCK;
+
+/*
+ * A coroutine takes its guards, with their levels, to the thread where it goes on. The function
+ * stores those of the coroutine that stops, and makes those stored under the number `to` the
+ * thread's. *ret_from: the number for the coroutine that stops. 0: no guards. -ENOMEM: nothing has
+ * changed.
+ */
+int guard_counts_switch(uint64_t to, uint64_t *ret_from) NEEDS_LIBRARY_LOCK;
+bool guard_counts_any_own(void); /* needs no lock, as above */
 
 /*
  * Runs in a fork child: drops all guards but those of the thread that forked, or all of them if

@@ -37,6 +37,7 @@ void pkeyguard_thread_save(struct pkeyguard_thread_rights *ret_rights)
     ret_rights->pkru = pkeys_in(bound) != 0 ? pkeyguard_pkru_read() : 0;
     ret_rights->holder = own_holder;
     ret_rights->level = guard_counts_level();
+    ret_rights->parked = ret_rights->tried_call = 0;
     saved_pins_save(ret_rights);
 }
 
@@ -111,6 +112,13 @@ int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
     error = saved_pins_take(to);
     if (error != 0)
         return error;
+    error = mprotect_switch_own(to->parked, &from.parked);
+    if (error != 0) {
+        saved_pins_drop(to);
+        return error;
+    }
+    from.tried_call = (uintptr_t)own_recovery_point;
+    own_recovery_point = (struct recovery_point *)(uintptr_t)to->tried_call;
     own_pkru_begin_change();
     saved_pins_deny(&from, &left);
     deny = saved_pins_deny(to, &entered);

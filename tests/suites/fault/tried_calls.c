@@ -317,6 +317,37 @@ START_TEST(gate_and_call_overlap)
 }
 END_TEST
 
+/* The call's coroutine stops, another one runs, and the first goes on if asked. */
+static int stop_and_fault(void *goes_on)
+{
+    struct pkeyguard_thread_rights coroutine, scheduler;
+
+    ck_assert_int_eq(pkeyguard_thread_switch(&coroutine, NULL), 0);
+    if (goes_on != NULL)
+        ck_assert_int_eq(pkeyguard_thread_switch(&scheduler, &coroutine), 0);
+    return write_to(address_of(region));
+}
+
+static void fault_in_another_coroutine(void *unused)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    (void)unused;
+    (void)!pkeyguard_try_call(stop_and_fault, NULL, &result, &fault);
+}
+
+/* A fault of another coroutine does not end the call. */
+START_TEST(call_belongs_to_its_coroutine)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    assert_reports(fault_in_another_coroutine, NULL, report_of(WRITE_BYTE), SIGSEGV);
+    ck_assert_int_eq(pkeyguard_try_call(stop_and_fault, &result, &result, &fault), -EFAULT);
+}
+END_TEST
+
 static void *try_in_thread(void *unused)
 {
     struct pkeyguard_fault fault;
@@ -403,6 +434,7 @@ void add_tried_calls(Suite *suite)
     tcase_add_loop_test(tests, gate_around_a_call_that_a_jump_left_ends, 0, 3);
     add_loop_test_if(HAS_UNWINDING, NO_UNWINDING, tests, unwinding_passes_through_a_call, 0, 3);
     tcase_add_loop_test(tests, gate_and_call_overlap, 0, 3);
+    tcase_add_test(tests, call_belongs_to_its_coroutine);
     tcase_add_test(tests, every_thread_can_try);
     tcase_add_test(tests, signal_mask_is_as_before);
     tcase_add_test(tests, other_faults_go_where_they_went);

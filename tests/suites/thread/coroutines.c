@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* pkeyguard_thread_switch() between coroutines. */
 #include <ucontext.h>
+#include <unistd.h>
 
 #include "place.h"
 #include "test_thread.h"
@@ -209,6 +210,132 @@ START_TEST(coroutine_continues_in_another_thread)
 }
 END_TEST
 
+/* ---- software guards, which belong to the process but count for their coroutine ---- */
+
+static struct pkeyguard_key *software_key;
+static struct pkeyguard_region *software;
+
+/* The coroutine stops with the guard open. */
+static void open_software_and_stop(void)
+{
+    software_key = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_SOFTWARE);
+    software = new_region(software_key);
+    ck_assert_int_eq(pkeyguard_acquire(software, PKEYGUARD_READ_WRITE, &of_coroutine_guard), 0);
+    ck_assert_int_eq(pkeyguard_thread_switch(&of_coroutine, NULL), 0);
+}
+
+static void release_software(void)
+{
+    assert_allowed(WRITE_BYTE, address_of(software));
+    pkeyguard_release(&of_coroutine_guard);
+    assert_denied(READ_BYTE, address_of(software), software_key);
+}
+
+static void *gate_and_release_software(void *unused)
+{
+    struct pkeyguard_thread_rights of_thread;
+
+    (void)unused;
+    ck_assert_int_eq(pkeyguard_thread_switch(&of_thread, &of_coroutine), 0);
+    pkeyguard_scoped_closed (gate) {
+        assert_denied(READ_BYTE, address_of(software), software_key);
+    }
+    release_software();
+    return NULL;
+}
+
+/* Afterwards the first thread has no guard, and its gate touches no region. */
+START_TEST(software_guard_moves_to_another_thread)
+{
+    struct pkeyguard_region *next;
+
+    open_software_and_stop();
+    run_in_thread(gate_and_release_software, NULL);
+    destroy(software, NULL);
+    next = new_region(software_key);
+    pkeyguard_scoped_closed (gate) {
+        assert_denied(READ_BYTE, address_of(next), software_key);
+    }
+    assert_denied(READ_BYTE, address_of(next), software_key);
+    destroy(next, software_key);
+}
+END_TEST
+
+/* More guards than the thread's own memory has room for. */
+START_TEST(many_software_guards_wait_with_their_coroutine)
+{
+    enum { MANY = 12 };
+    struct pkeyguard_guard guards[MANY];
+    struct pkeyguard_region *regions[MANY];
+    struct pkeyguard_thread_rights scheduler_rights;
+
+    open_software_and_stop();
+    for (int i = 0; i < MANY; i++) {
+        regions[i] = new_region(software_key);
+        ck_assert_int_eq(pkeyguard_acquire(regions[i], PKEYGUARD_READ_WRITE, &guards[i]), 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(pkeyguard_thread_switch(&scheduler_rights, &of_coroutine), 0);
+        assert_allowed(WRITE_BYTE, address_of(software));
+        pkeyguard_scoped_closed (gate) {
+            assert_denied(READ_BYTE, address_of(software), software_key);
+            assert_allowed(WRITE_BYTE, address_of(regions[i])); /* of the one that waits */
+        }
+        ck_assert_int_eq(pkeyguard_thread_switch(&of_coroutine, &scheduler_rights), 0);
+        pkeyguard_scoped_closed (gate) {
+            assert_allowed(WRITE_BYTE, address_of(software));
+            assert_denied(READ_BYTE, address_of(regions[i]), software_key);
+        }
+    }
+    for (int i = 0; i < MANY; i++) {
+        pkeyguard_release(&guards[i]);
+        destroy(regions[i], NULL);
+    }
+    ck_assert_int_eq(pkeyguard_thread_switch(&scheduler_rights, &of_coroutine), 0);
+    release_software();
+    destroy(software, software_key);
+}
+END_TEST
+
+/* In a fork child: the coroutine goes on, with its guard or without. */
+static void assert_in_fork_child(bool open)
+{
+    int child = fork();
+
+    if (child == 0) {
+        struct pkeyguard_thread_rights rights;
+        bool denied = try_access(WRITE_BYTE, address_of(software)).happened;
+
+        if (pkeyguard_thread_switch(&rights, &of_coroutine) != 0 || denied == open)
+            _exit(1);
+        pkeyguard_closed_enter(&(struct pkeyguard_closed){0});
+        if (!try_access(READ_BYTE, address_of(software)).happened)
+            _exit(2);
+        _exit(0);
+    }
+    assert_exits(child, 0);
+}
+
+static void *fork_beside_coroutine(void *unused)
+{
+    assert_in_fork_child(false);
+    return unused;
+}
+
+/* It is the forking thread's if it ran there last. */
+START_TEST(fork_child_has_the_guards_of_its_threads_coroutines)
+{
+    struct pkeyguard_thread_rights rights;
+
+    open_software_and_stop();
+    assert_in_fork_child(true);
+    run_in_thread(fork_beside_coroutine, NULL);
+    ck_assert_int_eq(pkeyguard_thread_switch(&rights, &of_coroutine), 0);
+    release_software();
+    destroy(software, software_key);
+}
+END_TEST
+
 static void add_switch_tests(TCase *tests)
 {
     add_test_if(HAS_SWAPCONTEXT, NO_SWAPCONTEXT, tests,
@@ -227,4 +354,7 @@ void add_coroutines(Suite *suite)
     add_switch_tests(tests);
     add_switch_tests(of_virtual);
     add_pku_test(tests, switch_closes_newer_keys);
+    tcase_add_test(tests, software_guard_moves_to_another_thread);
+    tcase_add_test(tests, many_software_guards_wait_with_their_coroutine);
+    tcase_add_test(tests, fork_child_has_the_guards_of_its_threads_coroutines);
 }
