@@ -206,7 +206,10 @@ __attribute__((warn_unused_result)) int pkeyguard_key_set_rights(struct pkeyguar
  * the key, and those that are blocked in a system call. At once or not at all: every other thread
  * is stopped by the signal that pkeyguard_thread_use_signal() has chosen, before the first one goes
  * on with the new rights. A thread that has a guard on the key open keeps the guard: its release
- * then closes what the guard opened. Under mprotect pkeyguard_key_set_rights() does the same.
+ * then closes what the guard opened, and the end of a pkeyguard_restrict() guard opens what the
+ * guard closed. Rights on the key that were saved before do not come back: at the end of a call
+ * gate or a tried call, and after pkeyguard_thread_restore() and _switch(), the thread has the new
+ * ones (thread.h, fault.h). Under mprotect pkeyguard_key_set_rights() does the same.
  *
  * Returns 0, or, with nothing changed:
  *  - -EINVAL: no key, unknown rights, or a virtual key

@@ -27,8 +27,10 @@ static int pku_set_rights_everywhere(struct pkeyguard_key *key, enum pkeyguard_r
 
     if (error != 0)
         return error;
-    if (kernel_threads_count() != 1)
-        error = set_rights_everywhere(key->head.ad_wd, pkru_deny(key->pkey, rights));
+    if (kernel_threads_count() == 1)
+        pkeys_note_everywhere(key->pkey, pkru_deny(key->pkey, rights));
+    else
+        error = set_rights_everywhere(key->pkey, pkru_deny(key->pkey, rights));
     if (error == 0)
         error = pku_set_rights(key, rights);
     library_unlock();

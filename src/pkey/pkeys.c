@@ -19,6 +19,23 @@ pkru_bits pkeys_bits_kept(uint64_t snapshot)
     return pkru_of_set(kept);
 }
 
+pkru_bits pkeys_saved_deny(uint64_t snapshot, pkru_bits pkru, pkru_bits *ret_kept)
+{
+    pkru_bits kept = pkeys_bits_kept(snapshot), renewed = 0;
+
+    *ret_kept = kept;
+    if (pkeys_snapshot() == snapshot)
+        return pkru & kept;
+    for_each_pkey_left(left, kept)
+    {
+        int pkey = pkru_first_pkey(left);
+
+        if (pkey_manager.everywhere_at[pkey] > pkeys_change_number(snapshot))
+            renewed |= PKEY_BITS(pkey);
+    }
+    return (pkru & kept & ~renewed) | (pkey_manager.everywhere & renewed);
+}
+
 static uint64_t after_change(pkey_bitset dedicated)
 {
     return (pkeys_change_number(pkey_manager.dedicated) + 1) << PKEYS | dedicated;
@@ -47,6 +64,15 @@ void pkeys_make_idle(int pkey)
     pkey_manager.idle |= 1u << pkey;
     pkey_manager.dedicated = changed;
     pkey_manager.defaults |= PKEY_BITS(pkey);
+}
+
+void pkeys_note_everywhere(int pkey, pkru_bits deny)
+{
+    uint64_t changed = after_change(pkeys_in(pkey_manager.dedicated));
+
+    pkey_manager.everywhere = (pkey_manager.everywhere & ~PKEY_BITS(pkey)) | deny;
+    pkey_manager.everywhere_at[pkey] = pkeys_change_number(changed);
+    pkey_manager.dedicated = changed;
 }
 
 void pkeys_reuse(int pkey)

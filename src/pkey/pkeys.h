@@ -20,13 +20,16 @@ struct pkey_manager {
     /* Written under the library's lock, read without it. */
 
     /*
-     * The low bits are the set of dedicated pkeys. The high bits count the changes of that set.
-     * They are one word, so that a reader gets both from the same moment and can later tell what
-     * has changed.
+     * The low bits are the set of dedicated pkeys. The high bits count the changes of that set, and
+     * of rights in all threads. They are one word, so that a reader gets both from the same moment
+     * and can later tell what has changed.
      */
     _Atomic uint64_t dedicated;
     _Atomic uint64_t changed_at[PKEYS]; /* for each pkey, the number of its last change */
     _Atomic pkey_bitset idle;
+    /* for each pkey, the number of the last change of its rights in all threads; and those */
+    _Atomic uint64_t everywhere_at[PKEYS];
+    _Atomic pkru_bits everywhere;
     _Atomic uint64_t last_idle_at; /* the number of the last change that made a pkey idle */
     /* the bits that dedicated keys' defaults deny; all other bits are set */
     _Atomic pkru_bits defaults;
@@ -78,6 +81,13 @@ static inline pkru_bits pkeys_bits(uint64_t snapshot)
 /* Returns the bits of those pkeys that have had the same key ever since the snapshot. */
 pkru_bits pkeys_bits_kept(uint64_t snapshot);
 
+/*
+ * Returns the deny bits to which rights are restored that were saved with the snapshot: those in
+ * `pkru`, or the ones that were set in all threads since then. *ret_kept: pkeys_bits_kept(). The
+ * caller is inside own_pkru_begin_change(), so that none are set before it has changed its PKRU.
+ */
+pkru_bits pkeys_saved_deny(uint64_t snapshot, pkru_bits pkru, pkru_bits *ret_kept);
+
 /* The deny bits of the dedicated keys' default rights; every other pkey's bits are set. */
 static inline pkru_bits pkeys_defaults(void)
 {
@@ -120,6 +130,9 @@ void pkeys_dedicate(int pkey, enum pkeyguard_rights default_rights) NEEDS_LIBRAR
 
 /* The pkey becomes idle: its key is destroyed, or it is new and a thread may have it open. */
 void pkeys_make_idle(int pkey) NEEDS_LIBRARY_LOCK;
+
+/* These deny bits of a dedicated pkey are set in all threads: rights that were saved are old. */
+void pkeys_note_everywhere(int pkey, pkru_bits deny) NEEDS_LIBRARY_LOCK;
 
 /* An idle pkey gets a new owner. */
 void pkeys_reuse(int pkey) NEEDS_LIBRARY_LOCK;

@@ -98,12 +98,22 @@ int revoke_everywhere(pkru_bits bits)
     return signal_round(&job);
 }
 
-int set_rights_everywhere(pkru_bits mask, pkru_bits deny)
+/* Notes it while the threads are stopped: one may be about to restore rights that it has saved. */
+static NEEDS_LIBRARY_LOCK bool note_if_all_are_stopped(unsigned stopped)
 {
-    static const struct round_job job = {.is_complete = all_are_stopped,
+    bool all = all_are_stopped(stopped);
+
+    if (all)
+        pkeys_note_everywhere(pkru_first_pkey(revocation.mask), revocation.deny);
+    return all;
+}
+
+int set_rights_everywhere(int pkey, pkru_bits deny)
+{
+    static const struct round_job job = {.is_complete = note_if_all_are_stopped,
                                          .in_handler = can_change,
                                          .at_end = change_if_all_can,
                                          .waits = true};
-    revocation = (struct revocation){.mask = mask, .deny = deny};
+    revocation = (struct revocation){.mask = PKEY_BITS(pkey), .deny = deny};
     return signal_round(&job);
 }

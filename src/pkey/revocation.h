@@ -19,10 +19,10 @@
 int revoke_everywhere(pkru_bits bits) NEEDS_LIBRARY_LOCK;
 
 /*
- * Changes the bits of the mask in every other thread: sets those in deny, clears the others. All
- * threads stop before the first one goes on with the new rights. Returns 0, or -EAGAIN with nothing
- * changed.
+ * Changes the bits of a dedicated pkey in every other thread: sets those in deny, clears the
+ * others. All threads stop before the first one goes on with the new rights. Returns 0, or -EAGAIN
+ * with nothing changed.
  */
-int set_rights_everywhere(pkru_bits mask, pkru_bits deny) NEEDS_LIBRARY_LOCK;
+int set_rights_everywhere(int pkey, pkru_bits deny) NEEDS_LIBRARY_LOCK;
 
 #endif

@@ -18,15 +18,20 @@ void pkeyguard_closed_enter(struct pkeyguard_closed *ret_closed)
 {
     static const struct pkeyguard_thread_rights no_pins;
 
-    pkeyguard_thread_save(&ret_closed->rights);
+    unsigned level = guard_counts_level();
+
     /* First: if a jump ends this function from here on, pkeyguard_thread_restore() sees it. */
     mprotect_suspend_own();
-    /* In a signal handler the pins belong to the interrupted code, so they stay. */
-    ret_closed->unpinned = ret_closed->rights.virtual_count != 0 && thread_outside_handlers();
+    own_pkru_begin_change();
+    pkeyguard_thread_save(&ret_closed->rights);
+    ret_closed->rights.level = level;
     if (pkeys_in(ret_closed->rights.bound) != 0) {
         pkeys_note_given_up(pkeys_bits(ret_closed->rights.bound) & ~pkeys_defaults());
         own_pkru_change(0, pkeys_bits(ret_closed->rights.bound));
     }
+    own_pkru_end_change();
+    /* In a signal handler the pins belong to the interrupted code, so they stay. */
+    ret_closed->unpinned = ret_closed->rights.virtual_count != 0 && thread_outside_handlers();
     saved_pins_restore(&no_pins);
     ret_closed->entered = 1;
 }
@@ -54,11 +59,12 @@ void pkeyguard_closed_leave(struct pkeyguard_closed *closed)
     closed->entered = 0;
     if (closed->unpinned)
         take_pins_back(&closed->rights);
+    own_pkru_begin_change();
     deny = saved_pins_deny(&closed->rights, &of_virtual);
-    kept = pkeys_bits_kept(closed->rights.bound);
-    deny |= closed->rights.pkru & kept;
+    deny |= pkeys_saved_deny(closed->rights.bound, closed->rights.pkru, &kept);
     if ((kept | of_virtual) != 0)
         own_pkru_change((kept | of_virtual) & ~deny, deny);
+    own_pkru_end_change();
     mprotect_resume_own((unsigned)closed->rights.level);
     errno = saved_errno;
 }

@@ -81,8 +81,11 @@ static bool end_left_gates(const struct pkeyguard_thread_rights *rights)
 
 static void restore_rights(const struct pkeyguard_thread_rights *rights)
 {
+    pkru_bits kept, deny;
+
     own_pkru_begin_change();
-    set_masked(pkeys_bits_kept(rights->bound), rights->pkru);
+    deny = pkeys_saved_deny(rights->bound, rights->pkru, &kept);
+    set_masked(kept, deny);
     own_pkru_end_change();
     saved_pins_restore(rights);
 }
@@ -104,6 +107,7 @@ int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
     static const struct pkeyguard_thread_rights fresh;
     pkru_bits kept, left, entered, deny;
     struct pkeyguard_thread_rights from;
+    struct recovery_point *tried;
     int error;
 
     if (to == NULL)
@@ -118,12 +122,12 @@ int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
         return error;
     }
     from.tried_call = (uintptr_t)own_recovery_point;
-    own_recovery_point = (struct recovery_point *)(uintptr_t)to->tried_call;
+    tried = (struct recovery_point *)(uintptr_t)to->tried_call;
     own_pkru_begin_change();
     saved_pins_deny(&from, &left);
     deny = saved_pins_deny(to, &entered);
-    kept = pkeys_bits_kept(to->bound);
-    deny |= (to->pkru & kept) | (pkeys_defaults() & ~kept & ~entered);
+    deny |= pkeys_saved_deny(to->bound, to->pkru, &kept);
+    deny |= pkeys_defaults() & ~kept & ~entered;
     set_masked(pkeys_bits(from.bound) | left | entered, deny);
     own_pkru_end_change();
     saved_pins_drop(&from);
@@ -131,6 +135,7 @@ int pkeyguard_thread_switch(struct pkeyguard_thread_rights *ret_from,
     /* Copy only the part in use, because the struct is large. */
     memcpy(ret_from, &from,
            offsetof(struct pkeyguard_thread_rights, virtual_keys[from.virtual_count]));
+    own_recovery_point = tried;
     return 0;
 }
 

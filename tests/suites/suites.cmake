@@ -58,7 +58,7 @@ pkeyguard_suite(virtual CHECKS 197 IN sanitizers valgrind reach
         handlers.c fork.c failures.c)
 pkeyguard_suite(virtual_stress CHECKS 2 IN sanitizers reach
     FILES test_virtual_stress.c)
-pkeyguard_suite(revocation CHECKS 52 IN sanitizers guest-6.1 guest-mprotect reach
+pkeyguard_suite(revocation CHECKS 60 IN sanitizers guest-6.1 guest-mprotect reach
     FILES test_revocation.c fixture.c resets.c signal_choice.c signals.c races.c everywhere.c)
 # Not with sanitizers, which the plugins would have to be compiled with, and not with musl, whose
 # dlclose(3) unloads nothing.

@@ -128,6 +128,121 @@ START_TEST(everywhere_changes_nothing_where_a_thread_does_not_answer)
 }
 END_TEST
 
+/* ---- rights that a thread has saved before ---- */
+
+static struct pkeyguard_thread_rights saved, of_other_coroutine;
+static struct pkeyguard_closed gate;
+
+static void save(void *unused)
+{
+    (void)unused;
+    pkeyguard_thread_save(&saved);
+}
+
+static void restore(void *unused)
+{
+    (void)unused;
+    pkeyguard_thread_restore(&saved);
+}
+
+static void stop_coroutine(void *unused)
+{
+    (void)unused;
+    ck_assert_int_eq(pkeyguard_thread_switch(&saved, NULL), 0);
+}
+
+static void go_on_with_coroutine(void *unused)
+{
+    (void)unused;
+    ck_assert_int_eq(pkeyguard_thread_switch(&of_other_coroutine, &saved), 0);
+}
+
+static void enter_gate(void *unused)
+{
+    (void)unused;
+    pkeyguard_closed_enter(&gate);
+}
+
+static void leave_gate(void *unused)
+{
+    (void)unused;
+    pkeyguard_closed_leave(&gate);
+}
+
+static const struct {
+    void (*before)(void *), (*after)(void *);
+} of_saved_rights[] = {
+    {save, restore}, {stop_coroutine, go_on_with_coroutine}, {enter_gate, leave_gate}};
+enum { WAYS = sizeof(of_saved_rights) / sizeof(*of_saved_rights) };
+
+/* The new rights hold, whether they are less than the saved ones or more. */
+START_TEST(rights_saved_before_everywhere_do_not_come_back)
+{
+    ck_assert_int_eq(pkeyguard_key_set_rights_everywhere(key, PKEYGUARD_READ_WRITE), 0);
+    run_on(&older, of_saved_rights[_i].before, NULL);
+    ck_assert_int_eq(pkeyguard_key_set_rights_everywhere(key, PKEYGUARD_NO_ACCESS), 0);
+    run_on(&older, of_saved_rights[_i].after, NULL);
+    ck_assert(!can_read_on(&older));
+    run_on(&older, of_saved_rights[_i].before, NULL);
+    ck_assert_int_eq(pkeyguard_key_set_rights_everywhere(key, PKEYGUARD_READ_ONLY), 0);
+    run_on(&older, of_saved_rights[_i].after, NULL);
+    ck_assert(can_read_on(&older));
+    ck_assert(!can_write_on(&older, region));
+}
+END_TEST
+
+static char *closed_byte;
+
+static int wait_and_fault(void *unused)
+{
+    char byte;
+
+    (void)unused;
+    ck_assert_int_eq(read(ends[0], &byte, 1), 1);
+    access_byte(WRITE_BYTE, closed_byte);
+    return 1;
+}
+
+static void try_and_fault(void *unused)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    (void)unused;
+    ck_assert_int_eq(pkeyguard_try_call(wait_and_fault, NULL, &result, &fault), -EFAULT);
+}
+
+START_TEST(rights_before_a_tried_call_do_not_come_back)
+{
+    struct pkeyguard_key *closed_key = new_key(PKEYGUARD_NO_ACCESS, 0);
+    struct pkeyguard_region *closed = new_region(closed_key);
+
+    closed_byte = address_of(closed);
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_eq(pkeyguard_fault_reporter_install(PKEYGUARD_REPORTER_RECOVER), 0);
+    ck_assert_int_eq(pkeyguard_key_set_rights_everywhere(key, PKEYGUARD_READ_WRITE), 0);
+    begin_on(&older, try_and_fault, NULL);
+    ck_assert_int_eq(pkeyguard_key_set_rights_everywhere(key, PKEYGUARD_READ_ONLY), 0);
+    ck_assert_int_eq(write(ends[1], "x", 1), 1);
+    wait_for(&older);
+    ck_assert(can_read_on(&older));
+    ck_assert(!can_write_on(&older, region));
+    destroy(closed, closed_key);
+}
+END_TEST
+
+/* The same where the thread is alone, which needs no signal. */
+START_TEST(rights_saved_before_do_not_come_back_in_a_single_thread)
+{
+    end_worker(&older);
+    of_saved_rights[_i].before(NULL);
+    ck_assert_int_eq(pkeyguard_key_set_rights_everywhere(key, PKEYGUARD_NO_ACCESS), 0);
+    of_saved_rights[_i].after(NULL);
+    ck_assert_int_eq(pkeyguard_key_rights(key), PKEYGUARD_NO_ACCESS);
+    start_worker(&older);
+}
+END_TEST
+
 void add_everywhere(Suite *suite)
 {
     TCase *plain = add_case(suite, "everywhere, no signal", set_up, tear_down);
@@ -138,4 +253,7 @@ void add_everywhere(Suite *suite)
     tcase_add_test(tests, everywhere_reaches_older_threads);
     add_pku_test(tests, everywhere_reaches_a_thread_in_a_system_call);
     add_pku_test(tests, everywhere_changes_nothing_where_a_thread_does_not_answer);
+    tcase_add_loop_test(tests, rights_saved_before_everywhere_do_not_come_back, 0, WAYS);
+    add_pku_test(tests, rights_before_a_tried_call_do_not_come_back);
+    tcase_add_loop_test(tests, rights_saved_before_do_not_come_back_in_a_single_thread, 0, WAYS);
 }
