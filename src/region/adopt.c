@@ -54,6 +54,7 @@ static bool whole_pages_given(const void *address, size_t size)
 int pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size, int prot,
                            unsigned flags, struct pkeyguard_region **ret_region)
 {
+    struct pkeyguard_region *region;
     int prot_before, error;
 
     if ((flags & ~(unsigned)PKEYGUARD_REGION_NO_GUARD_PAGES) != 0 ||
@@ -69,7 +70,10 @@ int pkeyguard_region_adopt(struct pkeyguard_key *key, void *address, size_t size
     error = library_lock();
     if (error != 0)
         return error;
-    error = record_adopted(key, address, size, prot, prot_before, ret_region);
+    error = record_adopted(key, address, size, prot, prot_before, &region);
     library_unlock();
+    /* Without the lock, because the caller's memory may be closed. */
+    if (error == 0)
+        *ret_region = region;
     return error;
 }

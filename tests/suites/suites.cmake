@@ -44,7 +44,7 @@ pkeyguard_suite(heap CHECKS 151 IN sanitizers valgrind reach
         threads.c fork.c)
 pkeyguard_suite(thread CHECKS 68 IN sanitizers valgrind guest-6.1 reach
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
-pkeyguard_suite(fault CHECKS 99 IN sanitizers valgrind guest-6.1 reach
+pkeyguard_suite(fault CHECKS 102 IN sanitizers valgrind guest-6.1 reach
     FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c)
 pkeyguard_suite(pitfalls CHECKS 16 IN sanitizers valgrind guest-6.1 reach
     FILES test_pitfalls.c)

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "place.h"
 #include "test_fault.h"
@@ -372,6 +373,29 @@ START_TEST(every_thread_can_try)
 }
 END_TEST
 
+static int adopt_into_closed_memory(void *page)
+{
+    void *closed = address_of(region);
+
+    return pkeyguard_region_adopt(other_key, page, PAGE_BYTES, PROT_READ, 0, closed);
+}
+
+/* The library was about to store its result, and does not have its lock then. */
+START_TEST(library_works_after_a_fault_in_it)
+{
+    void *page = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct pkeyguard_fault fault;
+    int result;
+
+    make_other(_i);
+    ck_assert_ptr_ne(page, MAP_FAILED);
+    ck_assert_int_eq(pkeyguard_try_call(adopt_into_closed_memory, page, &result, &fault), -EFAULT);
+    destroy(pkeyguard_region_of(page), NULL);
+    destroy(other, other_key);
+    munmap(page, PAGE_BYTES);
+}
+END_TEST
+
 START_TEST(signal_mask_is_as_before)
 {
     struct pkeyguard_fault fault;
@@ -436,6 +460,7 @@ void add_tried_calls(Suite *suite)
     tcase_add_loop_test(tests, gate_and_call_overlap, 0, 3);
     tcase_add_test(tests, call_belongs_to_its_coroutine);
     tcase_add_test(tests, every_thread_can_try);
+    tcase_add_loop_test(tests, library_works_after_a_fault_in_it, 0, 3);
     tcase_add_test(tests, signal_mask_is_as_before);
     tcase_add_test(tests, other_faults_go_where_they_went);
 }
