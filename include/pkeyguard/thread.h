@@ -272,7 +272,9 @@ struct pkeyguard_closed {
  * unpinned, so other keys can have their pkeys; at the end they get pkeys again, for which this may
  * wait, as a scope does. Under mprotect the calling thread's guards count for nothing in between:
  * memory is closed unless a guard of another thread or the key's rights keep it open. In between
- * guards can be acquired and released as anywhere else, and gates nest. Every call of enter needs a
+ * guards can be acquired and released as anywhere else, and gates nest; but a guard that was open
+ * before the gate must not be released inside it: under PKU its key would be open after the gate,
+ * for good. PKEYGUARD_DEBUG (guard.h) aborts on that. Every call of enter needs a
  * call of leave in the same thread; a second call of leave does nothing. leave keeps errno. After a
  * longjmp out of a gate call pkeyguard_thread_restore().
  *

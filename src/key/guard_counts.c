@@ -153,30 +153,48 @@ int guard_counts_add(const struct guard_target *target, enum pkeyguard_rights ri
     return 0;
 }
 
-bool guard_counts_remove(struct guard_counts *counts, enum pkeyguard_rights rights,
-                         enum guard_mode mode)
+/* Returns the thread's newest entry that has such a guard, or NULL. */
+static struct own_count *find_guard(const struct guard_counts *counts, enum pkeyguard_rights rights,
+                                    enum guard_mode mode, bool suspended)
 {
-    bool found = *counter(counts, rights, mode) != 0;
-
-    if (found)
-        --*counter(counts, rights, mode);
-    /*
-     * Remove the newest entry of this thread. A guard that another thread acquired stays in that
-     * thread's entries. In a fork child the thread may have one whose count was not kept.
-     */
     for (size_t i = own_counts.count; i-- > 0;) {
         struct own_count *mine = &own_counts.entries[i];
 
-        if (mine->target.counts != counts || mine->suspended_for != 0 ||
-            *counter(&mine->counts, rights, mode) == 0)
-            continue;
-        found = true;
-        --*counter(&mine->counts, rights, mode);
-        if (counts_none(&mine->counts))
-            drop_own(mine);
-        break;
+        if (mine->target.counts == counts && (mine->suspended_for != 0) == suspended &&
+            *counter(&mine->counts, rights, mode) != 0)
+            return mine;
     }
-    return found;
+    return NULL;
+}
+
+static void remove_own(struct own_count *mine, enum pkeyguard_rights rights, enum guard_mode mode)
+{
+    --*counter(&mine->counts, rights, mode);
+    if (!counts_none(&mine->counts))
+        return;
+    if (mine->suspended_for != 0)
+        mine->target.counts->suspended--;
+    drop_own(mine);
+}
+
+bool guard_counts_remove(struct guard_counts *counts, enum pkeyguard_rights rights,
+                         enum guard_mode mode)
+{
+    struct own_count *mine = find_guard(counts, rights, mode, false);
+    bool counted = *counter(counts, rights, mode) != 0;
+
+    if (mine == NULL) {
+        /* It does not count, because a call gate has suspended it. */
+        mine = find_guard(counts, rights, mode, true);
+        counted = counted && mine == NULL;
+    }
+    /* A guard that another thread acquired stays in that thread's entries. In a fork child the
+     * thread may have one whose count was not kept. */
+    if (counted)
+        --*counter(counts, rights, mode);
+    if (mine != NULL)
+        remove_own(mine, rights, mode);
+    return counted || mine != NULL;
 }
 
 bool guard_counts_own_writer(const struct guard_counts *counts, const struct guard_counts *others)

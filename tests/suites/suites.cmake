@@ -42,7 +42,7 @@ pkeyguard_suite(guard CHECKS 110 IN sanitizers valgrind guest-mprotect reach
 pkeyguard_suite(heap CHECKS 151 IN sanitizers valgrind reach
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c quarantine.c
         threads.c fork.c)
-pkeyguard_suite(thread CHECKS 68 IN sanitizers valgrind guest-6.1 reach
+pkeyguard_suite(thread CHECKS 69 IN sanitizers valgrind guest-6.1 reach
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
 pkeyguard_suite(fault CHECKS 102 IN sanitizers valgrind guest-6.1 reach
     FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c)

@@ -196,6 +196,31 @@ START_TEST(every_way_out_of_a_gate_leaves_it)
 }
 END_TEST
 
+/*
+ * A mistake, which under mprotect does no harm: the guard is gone, and another thread's on the same
+ * region stays.
+ */
+START_TEST(guard_released_inside_a_gate_stays_closed)
+{
+    struct pkeyguard_guard guard;
+    pthread_t thread;
+
+    make_caller(1);
+    pthread_barrier_init(&meeting, NULL, 2);
+    ck_assert_int_eq(pkeyguard_acquire(caller, PKEYGUARD_READ_WRITE, &guard), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, hold_shared_guard, NULL), 0);
+    pthread_barrier_wait(&meeting);
+    pkeyguard_scoped_closed (gate) {
+        pkeyguard_release(&guard);
+        assert_allowed(WRITE_BYTE, address_of(caller));
+    }
+    pthread_barrier_wait(&meeting);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    assert_denied(READ_BYTE, address_of(caller), caller_key);
+    destroy(caller, caller_key);
+}
+END_TEST
+
 static sigjmp_buf before_gates;
 
 static __attribute__((noreturn)) void jump_out_of_two_gates(void)
@@ -312,6 +337,7 @@ void add_gates(Suite *suite)
     tcase_add_loop_test(tests, scopes_inside_a_gate_work, 0, 3);
     tcase_add_test(tests, region_cannot_be_destroyed_inside_a_gate);
     tcase_add_test(tests, guards_of_other_threads_stay_open);
+    tcase_add_test(tests, guard_released_inside_a_gate_stays_closed);
     tcase_add_test(tests, gates_nest_through_thirty_plugins);
     add_loop_test_if(HAS_UNWINDING, NO_UNWINDING, tests, every_way_out_of_a_gate_leaves_it, 0, 3);
     /* ThreadSanitizer fails when a jump ends a fault inside a handler. */
