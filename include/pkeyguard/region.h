@@ -102,7 +102,8 @@ enum {
      *
      * The region starts at a multiple of the largest power of two that divides its size, up to a
      * page. A scope whose type needs more alignment fails as one whose type is too large: -EINVAL.
-     * So ask for a size that is a multiple of the alignment of what you store.
+     * So ask for a size that is a multiple of the alignment of what you store. In no region does a
+     * scope check that a type has more alignment than a page.
      *
      * A scope on a region whose size is no multiple of a page has no fast path. Creation opens such
      * a region for writing, as it opens a LOCKED one. Not with NO_GUARD_PAGES or FORK_WIPE, not for
