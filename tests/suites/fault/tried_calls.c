@@ -250,7 +250,7 @@ static void *end_thread_in_a_call(void *unused)
     int result;
 
     pkeyguard_scoped_write (int, number, other) {
-        int *after __attribute__((cleanup(write_in_scope_and_fault))) = number;
+        int *after __attribute__((cleanup(write_in_scope_and_fault), unused)) = number;
 
         pkeyguard_scoped_closed (gate) {
             (void)!pkeyguard_try_call(end_thread, NULL, &result, &fault);
