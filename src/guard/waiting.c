@@ -8,7 +8,6 @@
 #include "key/virtual_wait.h"
 #include "region/region_record.h"
 
-/* A region's key, for virtual_wait.h. */
 static struct pkeyguard_key *key_of_region(const struct pkeyguard_region *region)
 {
     return region->head.key;
@@ -16,30 +15,28 @@ static struct pkeyguard_key *key_of_region(const struct pkeyguard_region *region
 
 /* The arguments of one call that acquires several guards. */
 struct group {
-    size_t count;
-    struct pkeyguard_region *const *regions;
-    const enum pkeyguard_rights *rights;
+    struct wanted_guards wanted;
     const char *where; /* for checked guards */
     bool checked;
 };
 
 static int acquire_one(const struct group *group, size_t i, struct pkeyguard_guard *ret_guard)
 {
-    unsigned flags = (unsigned)group->rights[i] | PKEYGUARD_GUARD_BARE;
+    unsigned flags = (unsigned)group->wanted.rights[i] | PKEYGUARD_GUARD_BARE;
 
     if (group->checked)
-        return (int)(intptr_t)pkeyguard_checked_open(group->regions[i], 0, 0, group->where, flags,
-                                                     ret_guard);
-    return pkeyguard_acquire(group->regions[i], group->rights[i], ret_guard);
+        return (int)(intptr_t)pkeyguard_checked_open(group->wanted.regions[i], 0, 0, group->where,
+                                                     flags, ret_guard);
+    return pkeyguard_acquire(group->wanted.regions[i], group->wanted.rights[i], ret_guard);
 }
 
-static int check_and_empty(const struct group *group, struct pkeyguard_guard ret_guards[])
+static int check_and_empty(const struct wanted_guards *wanted, struct pkeyguard_guard ret_guards[])
 {
     int error = 0;
 
-    for (size_t i = 0; i < group->count; i++) {
+    for (size_t i = 0; i < wanted->count; i++) {
         ret_guards[i] = (struct pkeyguard_guard){0};
-        if (group->regions[i] == NULL || !rights_valid(group->rights[i]))
+        if (wanted->regions[i] == NULL || !rights_valid(wanted->rights[i]))
             error = -EINVAL;
     }
     return error;
@@ -49,17 +46,17 @@ static int acquire_group(const struct group *group, uint64_t deadline,
                          struct pkeyguard_guard ret_guards[])
 {
     size_t open = 0;
-    int error = check_and_empty(group, ret_guards);
+    int error = check_and_empty(&group->wanted, ret_guards);
 
     if (error == 0)
-        error = virtual_hold_all(group->count, group->regions, key_of_region, deadline);
+        error = virtual_hold_all(&group->wanted, deadline);
     if (error != 0)
         return error;
-    while (open < group->count && error == 0) {
+    while (open < group->wanted.count && error == 0) {
         error = acquire_one(group, open, &ret_guards[open]);
         open += error == 0;
     }
-    virtual_drop_all(group->count, group->regions, key_of_region);
+    virtual_drop_all(&group->wanted);
     while (error != 0 && open > 0)
         pkeyguard_release(&ret_guards[--open]);
     return error;
@@ -68,7 +65,7 @@ static int acquire_group(const struct group *group, uint64_t deadline,
 int pkeyguard_acquire_all(size_t count, struct pkeyguard_region *const regions[],
                           const enum pkeyguard_rights rights[], struct pkeyguard_guard ret_guards[])
 {
-    struct group group = {.count = count, .regions = regions, .rights = rights};
+    struct group group = {.wanted = {count, regions, rights, key_of_region}};
 
     return acquire_group(&group, VIRTUAL_WAIT_WHERE_SAFE, ret_guards);
 }
@@ -77,7 +74,7 @@ int pkeyguard_checked_acquire_all(size_t count, struct pkeyguard_region *const r
                                   const enum pkeyguard_rights rights[],
                                   struct pkeyguard_guard ret_guards[], const char *where)
 {
-    struct group group = {count, regions, rights, where, true};
+    struct group group = {{count, regions, rights, key_of_region}, where, true};
 
     return acquire_group(&group, VIRTUAL_WAIT_WHERE_SAFE, ret_guards);
 }
@@ -91,7 +88,7 @@ int pkeyguard_acquire_all_timed(size_t count, struct pkeyguard_region *const reg
                                 const enum pkeyguard_rights rights[], unsigned milliseconds,
                                 struct pkeyguard_guard ret_guards[])
 {
-    struct group group = {.count = count, .regions = regions, .rights = rights};
+    struct group group = {.wanted = {count, regions, rights, key_of_region}};
 
     return acquire_group(&group, deadline_after(milliseconds), ret_guards);
 }

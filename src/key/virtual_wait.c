@@ -97,19 +97,20 @@ bool virtual_wait_until(int *error, uint64_t deadline)
     return true;
 }
 
-/* Returns NULL if the region's key is not virtual. */
-static struct pkeyguard_key *virtual_key_of(const struct pkeyguard_region *region,
-                                            region_key *key_of)
+/* The virtual key that the i-th guard needs a pkey for; NULL: none. */
+static struct pkeyguard_key *virtual_key_of(const struct wanted_guards *wanted, size_t i)
 {
-    struct pkeyguard_key *key = key_of(region);
+    struct pkeyguard_key *key = wanted->key_of(wanted->regions[i]);
 
-    return key->enforcement == &virtual_enforcement ? key : NULL;
+    return key->enforcement == &virtual_enforcement && wanted->rights[i] != PKEYGUARD_NO_ACCESS
+               ? key
+               : NULL;
 }
 
-void virtual_drop_all(size_t count, struct pkeyguard_region *const regions[], region_key *key_of)
+void virtual_drop_all(const struct wanted_guards *wanted)
 {
-    while (count-- > 0) {
-        const struct pkeyguard_key *key = virtual_key_of(regions[count], key_of);
+    for (size_t i = wanted->count; i-- > 0;) {
+        const struct pkeyguard_key *key = virtual_key_of(wanted, i);
 
         if (key != NULL)
             unpin_times(key->pkey, 1);
@@ -117,11 +118,10 @@ void virtual_drop_all(size_t count, struct pkeyguard_region *const regions[], re
 }
 
 /* Undoes the first pins of a try. It wakes no thread, and not this one from its next sleep. */
-static NEEDS_LIBRARY_LOCK void drop_first(size_t count, struct pkeyguard_region *const regions[],
-                                          region_key *key_of)
+static NEEDS_LIBRARY_LOCK void drop_first(const struct wanted_guards *wanted, size_t count)
 {
     while (count-- > 0) {
-        const struct pkeyguard_key *key = virtual_key_of(regions[count], key_of);
+        const struct pkeyguard_key *key = virtual_key_of(wanted, count);
 
         if (key != NULL)
             unpin_unseen(key->pkey);
@@ -132,52 +132,50 @@ static NEEDS_LIBRARY_LOCK void drop_first(size_t count, struct pkeyguard_region 
  * Holds the lock for all pins together. Otherwise two threads could each take pkeys that the other
  * needs.
  */
-static NEEDS_LIBRARY_LOCK int try_to_pin_all(size_t count, struct pkeyguard_region *const regions[],
-                                             region_key *key_of, bool *ret_wait_helps)
+static NEEDS_LIBRARY_LOCK int try_to_pin_all(const struct wanted_guards *wanted,
+                                             bool *ret_wait_helps)
 {
     int error = 0;
 
-    for (size_t i = 0; i < count && error == 0; i++) {
-        struct pkeyguard_key *key = virtual_key_of(regions[i], key_of);
+    for (size_t i = 0; i < wanted->count && error == 0; i++) {
+        struct pkeyguard_key *key = virtual_key_of(wanted, i);
 
         if (key != NULL)
             error = virtual_pool_pin(key);
         if (error != 0) {
             /* If this thread itself pins the whole pool, no other thread's unpin helps. */
             *ret_wait_helps = error == -EBUSY && !virtual_pool_all_pinned_here();
-            drop_first(i, regions, key_of);
+            drop_first(wanted, i);
         }
     }
     return error;
 }
 
-static bool any_virtual(size_t count, struct pkeyguard_region *const regions[], region_key *key_of)
+static bool any_virtual(const struct wanted_guards *wanted)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (virtual_key_of(regions[i], key_of) != NULL)
+    for (size_t i = 0; i < wanted->count; i++) {
+        if (virtual_key_of(wanted, i) != NULL)
             return true;
     }
     return false;
 }
 
 /* The second try sees every unpin that happened before the request to be woken. */
-static NEEDS_LIBRARY_LOCK int pin_all_or_ask(size_t count, struct pkeyguard_region *const regions[],
-                                             region_key *key_of, bool *ret_wait,
+static NEEDS_LIBRARY_LOCK int pin_all_or_ask(const struct wanted_guards *wanted, bool *ret_wait,
                                              unsigned *ret_asked)
 {
     bool wait_helps = false;
-    int error = try_to_pin_all(count, regions, key_of, &wait_helps);
+    int error = try_to_pin_all(wanted, &wait_helps);
 
     if (error != 0 && wait_helps && may_wait()) {
         *ret_asked = pin_ask_to_be_woken();
-        error = try_to_pin_all(count, regions, key_of, &wait_helps);
+        error = try_to_pin_all(wanted, &wait_helps);
         *ret_wait = error != 0 && wait_helps;
     }
     return error;
 }
 
-static int hold_all_once(size_t count, struct pkeyguard_region *const regions[], region_key *key_of,
-                         bool *ret_wait, unsigned *ret_asked)
+static int hold_all_once(const struct wanted_guards *wanted, bool *ret_wait, unsigned *ret_asked)
 {
     int error = library_lock();
 
@@ -185,20 +183,19 @@ static int hold_all_once(size_t count, struct pkeyguard_region *const regions[],
         return error;
     error = virtual_pool_register_thread(false);
     if (error == 0)
-        error = pin_all_or_ask(count, regions, key_of, ret_wait, ret_asked);
+        error = pin_all_or_ask(wanted, ret_wait, ret_asked);
     library_unlock();
     return error;
 }
 
-int virtual_hold_all(size_t count, struct pkeyguard_region *const regions[], region_key *key_of,
-                     uint64_t deadline)
+int virtual_hold_all(const struct wanted_guards *wanted, uint64_t deadline)
 {
-    if (!any_virtual(count, regions, key_of))
+    if (!any_virtual(wanted))
         return 0;
     for (;;) {
         bool wait = false;
         unsigned asked = 0;
-        int error = hold_all_once(count, regions, key_of, &wait, &asked);
+        int error = hold_all_once(wanted, &wait, &asked);
 
         if (deadline == VIRTUAL_WAIT_WHERE_SAFE) {
             if (!wait)

@@ -33,18 +33,22 @@ bool virtual_wait_until(int *error, uint64_t deadline);
 /* Returns a thread that is not registered; 0: there is none; -1: /proc does not tell. */
 pid_t virtual_wait_unregistered_thread(void);
 
-/* Keys do not know regions, so the caller says how to find a region's key. */
+/* The guards that one call acquires. Keys do not know regions, so the caller finds a region's. */
 struct pkeyguard_region;
-typedef struct pkeyguard_key *region_key(const struct pkeyguard_region *region);
+struct wanted_guards {
+    size_t count;
+    struct pkeyguard_region *const *regions;
+    const enum pkeyguard_rights *rights;
+    struct pkeyguard_key *(*key_of)(const struct pkeyguard_region *region);
+};
 
 /*
- * Binds and pins the virtual keys of these regions, all or none, until virtual_drop_all(). Ignores
- * regions of other keys. Waits until the deadline as virtual_wait_until() does, or with
- * VIRTUAL_WAIT_WHERE_SAFE until a pkey is unpinned. Returns 0; -EDEADLK; -ETIMEDOUT; else as
- * virtual_pool_register_thread(false) and virtual_pool_pin().
+ * Binds and pins the virtual keys that these guards open, all or none, until virtual_drop_all().
+ * Waits until the deadline as virtual_wait_until() does, or with VIRTUAL_WAIT_WHERE_SAFE until a
+ * pkey is unpinned. Returns 0; -EDEADLK; -ETIMEDOUT; else as virtual_pool_register_thread(false)
+ * and virtual_pool_pin().
  */
-int virtual_hold_all(size_t count, struct pkeyguard_region *const regions[], region_key *key_of,
-                     uint64_t deadline);
-void virtual_drop_all(size_t count, struct pkeyguard_region *const regions[], region_key *key_of);
+int virtual_hold_all(const struct wanted_guards *wanted, uint64_t deadline);
+void virtual_drop_all(const struct wanted_guards *wanted);
 
 #endif
