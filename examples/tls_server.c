@@ -30,28 +30,18 @@
 #include <unistd.h>
 
 #include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 
 #include <pkeyguard.h>
 
 #include "demonstration.h"
 #include "openssl_heap.h"
 #include "private_key.h"
+#include "tls_sites.h"
 
-enum { SITES = 20, WORKERS = 2, CLIENTS = 2, HEAP_SIZE = 1 << 20 };
+enum { WORKERS = 2, CLIENTS = 2, HEAP_SIZE = 1 << 20 };
 
 /* The load: in each round this many handshakes, and then signatures, with keys of each kind. */
 enum { ROUNDS = 5, HANDSHAKES = 20, SIGNATURES = 100 };
-
-enum kind { PLAIN, GUARDED, KINDS };
-
-struct site {
-    char name[32];
-    struct private_key key;
-    X509 *certificate;
-    SSL_CTX *context;
-    char page[64]; /* what the site serves */
-};
 
 /* What a client asks for: these bytes of the page. */
 struct request {
@@ -59,88 +49,10 @@ struct request {
     uint64_t length;
 };
 
-/* The main thread creates them before the workers and clients, which only read them. */
-static struct site sites[KINDS][SITES];
-static SSL_CTX *front; /* of connections that have not named a site yet */
-static SSL_CTX *client_context;
 static int listener;
 static struct sockaddr_in address = {.sin_family = AF_INET};
 static bool survives_faults = true;
 static atomic_int faults; /* that the workers have survived */
-
-/* ---- the sites ---- */
-
-static SSL_CTX *new_context(const SSL_METHOD *method)
-{
-    SSL_CTX *context = SSL_CTX_new(method);
-
-    if (context == NULL || SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1)
-        die("cannot create a TLS context");
-    return context;
-}
-
-static X509 *create_certificate(const char *name, EVP_PKEY *key)
-{
-    enum { DAY = 24 * 60 * 60 };
-    X509 *certificate = X509_new();
-    X509_NAME *subject = certificate == NULL ? NULL : X509_get_subject_name(certificate);
-
-    if (certificate == NULL || X509_set_version(certificate, X509_VERSION_3) != 1 ||
-        X509_gmtime_adj(X509_getm_notBefore(certificate), -DAY) == NULL ||
-        X509_gmtime_adj(X509_getm_notAfter(certificate), DAY) == NULL ||
-        X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1,
-                                   0) != 1 ||
-        X509_set_issuer_name(certificate, subject) != 1 || X509_set_pubkey(certificate, key) != 1 ||
-        X509_sign(certificate, key, EVP_sha256()) == 0)
-        die("cannot create a certificate");
-    return certificate;
-}
-
-static void create_site(struct site *site, enum kind kind, int number)
-{
-    snprintf(site->name, sizeof(site->name), "%s-%d.test", kind == GUARDED ? "guarded" : "plain",
-             number);
-    snprintf(site->page, sizeof(site->page), "the page of site %d", number);
-    private_key_generate(&site->key, kind == GUARDED);
-    site->certificate = create_certificate(site->name, site->key.use);
-    site->context = new_context(TLS_server_method());
-    if (SSL_CTX_use_certificate(site->context, site->certificate) != 1 ||
-        SSL_CTX_use_PrivateKey(site->context, site->key.use) != 1 ||
-        X509_STORE_add_cert(SSL_CTX_get_cert_store(client_context), site->certificate) != 1)
-        die("cannot use a certificate");
-}
-
-static void destroy_site(struct site *site)
-{
-    SSL_CTX_free(site->context);
-    X509_free(site->certificate);
-    private_key_free(&site->key);
-}
-
-static struct site *find_site(const char *name)
-{
-    for (int i = 0; name != NULL && i < KINDS * SITES; i++) {
-        struct site *site = &sites[i / SITES][i % SITES];
-
-        if (strcmp(site->name, name) == 0)
-            return site;
-    }
-    return NULL;
-}
-
-/* OpenSSL calls it when it has read the name that the client asks for. */
-static int choose_site(SSL *ssl, int *alert, void *unused)
-{
-    struct site *site = find_site(SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
-
-    (void)unused;
-    if (site == NULL || SSL_set_SSL_CTX(ssl, site->context) == NULL) {
-        *alert = SSL_AD_UNRECOGNIZED_NAME;
-        return SSL_TLSEXT_ERR_ALERT_FATAL;
-    }
-    SSL_set_app_data(ssl, site);
-    return SSL_TLSEXT_ERR_OK;
-}
 
 /* A connection must not wait for acknowledgements before it sends a short message. */
 static SSL *new_connection(SSL_CTX *context, int connection)
@@ -202,7 +114,7 @@ static void answer(SSL *ssl, const struct site *site, const struct request *requ
 
 static void serve_connection(int connection)
 {
-    SSL *ssl = new_connection(front, connection);
+    SSL *ssl = new_connection(server_context, connection);
     struct request request;
 
     if (SSL_accept(ssl) == 1 && SSL_read(ssl, &request, sizeof(request)) == sizeof(request)) {
@@ -317,19 +229,6 @@ static void *run_client(void *argument)
     return NULL;
 }
 
-static void sign_message(EVP_PKEY *key)
-{
-    static const unsigned char message[] = "a message";
-    EVP_MD_CTX *context = EVP_MD_CTX_new();
-    unsigned char signature[80];
-    size_t length = sizeof(signature);
-
-    if (context == NULL || EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key) != 1 ||
-        EVP_DigestSign(context, signature, &length, message, sizeof(message)) != 1)
-        die("cannot sign");
-    EVP_MD_CTX_free(context);
-}
-
 static void *run_signer(void *argument)
 {
     struct load *load = argument;
@@ -337,7 +236,7 @@ static void *run_signer(void *argument)
 
     private_key_warm_up();
     while ((number = atomic_fetch_add(&load->begun, 1)) < SIGNATURES)
-        sign_message(load->sites[number % SITES].key.use);
+        private_key_sign(&load->sites[number % SITES].key);
     return NULL;
 }
 
@@ -423,26 +322,6 @@ static void crash(void)
     die("the read succeeded: the private key is not guarded");
 }
 
-static void create_sites(void)
-{
-    private_key_warm_up();
-    client_context = new_context(TLS_client_method());
-    SSL_CTX_set_verify(client_context, SSL_VERIFY_PEER, NULL);
-    front = new_context(TLS_server_method());
-    SSL_CTX_set_num_tickets(front, 0);
-    SSL_CTX_set_tlsext_servername_callback(front, choose_site);
-    for (int i = 0; i < KINDS * SITES; i++)
-        create_site(&sites[i / SITES][i % SITES], i / SITES, i % SITES);
-}
-
-static void destroy_sites(void)
-{
-    for (int i = 0; i < KINDS * SITES; i++)
-        destroy_site(&sites[i / SITES][i % SITES]);
-    SSL_CTX_free(front);
-    SSL_CTX_free(client_context);
-}
-
 int main(int argc, char **argv)
 {
     const char *option = argc == 2 ? argv[1] : "";
@@ -461,7 +340,7 @@ int main(int argc, char **argv)
     check(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &key), "creating a key");
     openssl_heap_create(key, HEAP_SIZE);
     print_enforcement(key);
-    create_sites();
+    sites_create();
     start_listening();
     start_threads(WORKERS, run_worker, NULL, workers);
 
@@ -475,7 +354,7 @@ int main(int argc, char **argv)
     shutdown(listener, SHUT_RDWR); /* ends the workers' accept() */
     join_threads(WORKERS, workers);
     close(listener);
-    destroy_sites();
+    sites_destroy();
     check(pkeyguard_heap_destroy(openssl_heap), "destroying the heap");
     check(pkeyguard_key_destroy(key), "destroying the key");
     return status;
