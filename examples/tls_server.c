@@ -51,8 +51,8 @@ struct request {
 
 static int listener;
 static struct sockaddr_in address = {.sin_family = AF_INET};
-static bool survives_faults = true;
-static atomic_int faults; /* that the workers have survived */
+static bool survives_faults; /* set before the workers start */
+static atomic_int faults;    /* that the workers have survived */
 
 /* A connection must not wait for acknowledgements before it sends a short message. */
 static SSL *new_connection(SSL_CTX *context, int connection)
@@ -316,7 +316,6 @@ static int attack_all(void)
 
 static void crash(void)
 {
-    survives_faults = false;
     fflush(stdout);
     steal_key(&sites[GUARDED][0]);
     die("the read succeeded: the private key is not guarded");
@@ -334,6 +333,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: tls_server [--attack | --crash]\n");
         return 2;
     }
+    survives_faults = !crashes;
     signal(SIGPIPE, SIG_IGN);
     check(pkeyguard_fault_reporter_install(PKEYGUARD_REPORTER_RECOVER),
           "installing the fault reporter");
