@@ -53,6 +53,9 @@
  * makes empty. The library prints on stderr only: one line before it aborts, and one line for each
  * fault if the program installs the reporter (fault.h).
  *
+ * C++. These headers compile as C++17. pkeyguard.hpp has classes: handles that destroy themselves,
+ * scopes that give references, allocators on a heap, and exceptions or std::error_code for errors.
+ *
  * Other languages. With PKEYGUARD_DECLARATIONS_ONLY defined the headers have nothing but types,
  * enumerators and functions, in plain C99: no attributes, no inline functions or assembly, and
  * nothing of the C library. A program that reads C declarations, such as cffi, bindgen or cgo, can

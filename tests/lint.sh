@@ -36,7 +36,7 @@ analyzer)
     each gcc "$@" -fanalyzer -Werror -c -o /dev/null '{}'
     ;;
 format)
-    find include src tests examples \( -name '*.[ch]' -o -name '*.cpp' \) \
+    find include src tests examples \( -name '*.[ch]' -o -name '*.[ch]pp' \) \
         -exec clang-format --dry-run -Werror '{}' +
     ;;
 layers)

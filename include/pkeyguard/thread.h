@@ -24,6 +24,8 @@
  *     {
  *         pkeyguard_thread_reset();
  *
+ * For the coroutines of C++20 coroutines.hpp makes these calls.
+ *
  * Call setjmp(3) in another function than the one with the scope. If both are in one function, gcc
  * -O1 may warn that variables of guard.h might be clobbered (-Wclobbered, part of -Wextra). No
  * pragma in a header prevents that, and the code does not use them after a jump.

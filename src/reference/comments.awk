@@ -38,7 +38,7 @@ function read_comment(first, last,    i, line, what, found, count) {
             what = line
             sub(/^[^-]* - /, "", what)
             sub(/ - .*/, "", line)
-            if (line ~ /\.h$/)
+            if (line ~ /\.hp*$/)
                 brief_of_file = what
             for (count = split(line, found, ", "); count > 0; count--)
                 brief[found[count]] = what

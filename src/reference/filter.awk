@@ -64,7 +64,12 @@ function show() {
     print "/** \\endcond */"
 }
 
+# The comment of a C++ class also describes its members that have no comment.
 function code(line, begins, within) {
+    if (!begins && ARGV[1] ~ /\.hpp$/ && line ~ /^    [A-Za-z~]/ &&
+        previous ~ /^(public:|protected:|    .*[;}]|)$/)
+        print "/** See the class. */"
+    previous = line
     # A comment after code describes the member before it.
     if (line !~ /^#/)
         sub(/[;,0-9A-Z] *\/\*/, "&*<", line)
