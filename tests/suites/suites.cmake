@@ -60,6 +60,12 @@ pkeyguard_suite(virtual_stress CHECKS 2 IN sanitizers reach
     FILES test_virtual_stress.c)
 pkeyguard_suite(revocation CHECKS 60 IN sanitizers guest-6.1 guest-mprotect reach
     FILES test_revocation.c fixture.c resets.c signal_choice.c signals.c races.c everywhere.c)
+# Not in reach, where there is no C++ library. Compiled as C++20, for coroutines.
+pkeyguard_suite(cplusplus CHECKS 80 IN sanitizers guest-6.1 guest-mprotect
+    FILES test_cplusplus.cpp errors.cpp handles.cpp guards.cpp scopes.cpp containers.cpp
+        coroutines.cpp no_exceptions.cpp)
+set_source_files_properties(suites/cplusplus/no_exceptions.cpp PROPERTIES
+    COMPILE_OPTIONS -fno-exceptions)
 # Not with sanitizers, which the plugins would have to be compiled with, and not with musl, whose
 # dlclose(3) unloads nothing.
 pkeyguard_suite(unload CHECKS 7
