@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: MIT
 # Checks the Debian packages: lintian accepts them, and they install, upgrade and purge in a tree.
 #
-# usage: deb.sh BUILD WORK CONSUMER    makes them of BUILD; CONSUMER is a program that uses them
+# usage: deb.sh BUILD WORK CONSUMERS    makes them of BUILD; CONSUMERS has programs that use them
 set -eu
 export LC_ALL=C
 
 build=$1
 work=$2
-consumer=$3
+consumers=$3
 rm -rf "$work"
 mkdir -p "$work"
 cmake -DCMAKE_INSTALL_PREFIX=/usr "$build"
@@ -40,8 +40,10 @@ libdir=$(dirname "$(dpkg-deb -c libpkeyguard0.2_*.deb | sed -n 's|.* \./\(usr/li
 in_tree -i ./*.deb
 LD_LIBRARY_PATH=$tree/$libdir "$tree/usr/bin/pkeyguard" --version
 LD_LIBRARY_PATH=$tree/$libdir "$tree/usr/bin/pkeyguard" run true
-gcc -I"$tree/usr/include" -o consumer "$consumer" -L"$tree/$libdir" -lpkeyguard
+gcc -I"$tree/usr/include" -o consumer "$consumers/consumer.c" -L"$tree/$libdir" -lpkeyguard
 LD_LIBRARY_PATH=$tree/$libdir ./consumer
+g++ -I"$tree/usr/include" -o handles "$consumers/handles.cpp" -L"$tree/$libdir" -lpkeyguard
+LD_LIBRARY_PATH=$tree/$libdir ./handles
 
 # A later version of each package replaces it.
 mkdir later
