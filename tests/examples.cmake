@@ -33,6 +33,15 @@ pkeyguard_example_test(tenants-crash tenants 139 ARGUMENTS --crash
     MPROTECT "${fault} no guard has it open"
     PKU "${fault} (this thread has no access|no guard has it open)")
 
+set(fault "write to region 'session table' [+] 0x31:")
+pkeyguard_example_test(plugin_host plugin_host 0 ARGUMENTS $<TARGET_FILE:plugin>
+    LINES "^1465 requests, 29 plugins are left, 0 users are administrators$"
+    MPROTECT "^plugin 17: ${fault} no guard has it open"
+    PKU "^plugin 17: ${fault} this thread has no access")
+pkeyguard_example_test(plugin_host-crash plugin_host 139 ARGUMENTS --crash $<TARGET_FILE:plugin>
+    MPROTECT "^libpkeyguard: ${fault} no guard has it open"
+    PKU "^libpkeyguard: ${fault} this thread has no access")
+
 pkeyguard_example_test(openssl_signer openssl_signer 0
     LINES "^P-256: signed and verified&^RSA-2048: signed and verified")
 pkeyguard_example_test(sqlite_vault sqlite_vault 0
@@ -73,3 +82,7 @@ pkeyguard_example_test(sandboxed_signer sandboxed_signer 0
     MPROTECT "read, write and exit, and change page rights$" PKU "read, write and exit$")
 pkeyguard_example_test(sandboxed_signer-attack sandboxed_signer 139 ARGUMENTS --attack
     LINES "^0 of 1000 messages were signed$&^the signer was killed: it touched its key outside a scope$")
+
+if(TARGET plugin)
+    set(example_files $<TARGET_FILE:plugin>)
+endif()

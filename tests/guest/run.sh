@@ -31,8 +31,11 @@ job=$(grep "^$1$tab" "$build/guest/$name/jobs") || {
 }
 environment=$(echo "$job" | cut -f 3)
 command=$(echo "$job" | cut -f 4)
+# The files that the command names.
+files=$(echo "$command" | tr ' ' '\n' | sed -n 's|^\([A-Z_]*=\)\{0,1\}/|--file /|p')
 # shellcheck disable=SC2046,SC2086 # lists of words
 exec env -i PATH="$PATH" HOME=/tmp TMPDIR=/tmp LC_ALL=C PKEYGUARD_TEST_GUEST=1 \
     ${environment#-} "$build/pkeyguard" guest --kernel "$build/guest/$kernel/vmlinuz" \
     --timeout "$(echo "$job" | cut -f 2)" --file "$build/libpkeyguard/reporter.so" \
-    --file "$build/tests/tool/stray" $(printf -- '--file %s ' "$build"/tests/plugin_*) $command
+    --file "$build/tests/tool/stray" $(printf -- '--file %s ' "$build"/tests/plugin_*) \
+    $files $command
