@@ -5,16 +5,23 @@ set(example_programs "")
 
 # PROGRAM with these ARGUMENTS ends with STATUS, 139 being 128 + SIGSEGV, and prints LINES
 # (program.sh), and also those of its enforcement. They have no semicolon, at which CMake would split
-# them. There is no test if the program was not built.
+# them. There is no test if the program was not built. With PRELOAD it runs on the allocator of
+# malloc.c, and does not print how it is enforced.
 function(pkeyguard_example_test name program status)
-    cmake_parse_arguments(PARSE_ARGV 3 "" "" "LINES;MPROTECT;PKU" "ARGUMENTS")
+    cmake_parse_arguments(PARSE_ARGV 3 "" PRELOAD "LINES;MPROTECT;PKU" "ARGUMENTS")
     if(TARGET ${program})
         set(command $<TARGET_FILE:${program}> ${_ARGUMENTS})
+        if(_PRELOAD)
+            list(PREPEND command /usr/bin/env LD_PRELOAD=$<TARGET_FILE:pkeyguard_malloc>)
+        else()
+            string(PREPEND _MPROTECT "enforced by mprotect&")
+            string(PREPEND _PKU "enforced by protection keys&")
+        endif()
         add_test(NAME native/${name} COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/program.sh
-            ${status} "enforced by mprotect&${_LINES}&${_MPROTECT}" ${command})
+            ${status} "${_LINES}&${_MPROTECT}" ${command})
         set_tests_properties(native/${name} PROPERTIES ENVIRONMENT PKEYGUARD_ENFORCEMENT=mprotect)
         set(${name}_status ${status} PARENT_SCOPE)
-        set(${name}_lines "enforced by protection keys&${_LINES}&${_PKU}" PARENT_SCOPE)
+        set(${name}_lines "${_LINES}&${_PKU}" PARENT_SCOPE)
         list(JOIN command " " command)
         set(${name}_command ${command} PARENT_SCOPE)
         set(example_tests ${example_tests} ${name} PARENT_SCOPE)
@@ -41,6 +48,15 @@ pkeyguard_example_test(plugin_host plugin_host 0 ARGUMENTS $<TARGET_FILE:plugin>
 pkeyguard_example_test(plugin_host-crash plugin_host 139 ARGUMENTS --crash $<TARGET_FILE:plugin>
     MPROTECT "^libpkeyguard: ${fault} no guard has it open"
     PKU "^libpkeyguard: ${fault} this thread has no access")
+
+# 134 is 128 + SIGABRT.
+pkeyguard_example_test(malloc-double-free malloc_victim 134 PRELOAD ARGUMENTS --double-free
+    LINES "^pkeyguard_malloc: free of 0x[0-9a-f]+: .* it was freed before$")
+pkeyguard_example_test(malloc-write-after-free malloc_victim 134 PRELOAD
+    ARGUMENTS --write-after-free
+    LINES "^libpkeyguard: a freed object of a heap was written to$")
+pkeyguard_example_test(malloc-read-after-free malloc_victim 0 PRELOAD ARGUMENTS --read-after-free
+    LINES "^the freed object has: nothing$")
 
 pkeyguard_example_test(openssl_signer openssl_signer 0
     LINES "^P-256: signed and verified&^RSA-2048: signed and verified")
@@ -83,6 +99,31 @@ pkeyguard_example_test(sandboxed_signer sandboxed_signer 0
 pkeyguard_example_test(sandboxed_signer-attack sandboxed_signer 139 ARGUMENTS --attack
     LINES "^0 of 1000 messages were signed$&^the signer was killed: it touched its key outside a scope$")
 
-if(TARGET plugin)
-    set(example_files $<TARGET_FILE:plugin>)
+# Programs on the allocator of malloc.c, most of them the distribution's.
+set(malloc_tests ${CMAKE_CURRENT_SOURCE_DIR}/malloc)
+function(pkeyguard_malloc_test name)
+    add_test(NAME native/malloc-${name} COMMAND sh ${malloc_tests}/same.sh
+        $<TARGET_FILE:pkeyguard_malloc> ${ARGN})
+endfunction()
+if(TARGET pkeyguard_malloc)
+    if(EXISTS /usr/bin/python3)
+        pkeyguard_malloc_test(python3 /usr/bin/python3 -B ${malloc_tests}/program.py)
+    endif()
+    if(EXISTS /usr/bin/sqlite3)
+        set(sqlite3_command
+            /usr/bin/sqlite3 -batch -init ${malloc_tests}/database.sql :memory: .quit)
+        pkeyguard_malloc_test(sqlite3 ${sqlite3_command})
+    endif()
+    if(EXISTS /usr/bin/git)
+        pkeyguard_malloc_test(git sh ${malloc_tests}/repository.sh)
+    endif()
+    add_executable(malloc_functions malloc/functions.c)
+    target_compile_definitions(malloc_functions PRIVATE _GNU_SOURCE)
+    target_link_libraries(malloc_functions PRIVATE pkeyguard_warnings)
+    # Else clang leaves out calls of malloc whose memory is not used.
+    target_compile_options(malloc_functions PRIVATE -fno-builtin)
+    target_link_options(malloc_functions PRIVATE -pthread)
+    pkeyguard_malloc_test(functions $<TARGET_FILE:malloc_functions>)
+    set(example_files $<TARGET_FILE:plugin> $<TARGET_FILE:pkeyguard_malloc>
+        $<TARGET_FILE:malloc_victim> ${malloc_tests}/database.sql)
 endif()

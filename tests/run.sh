@@ -26,8 +26,8 @@ newest_clang=$(newest_package 'clang-[0-9]+')
 need_packages gcc g++ clang libclang-rt-dev lld "$newest_clang" "lld-${newest_clang#clang-}" make \
     cmake pkg-config check libsodium-dev libjemalloc-dev libpcl1-dev libssl-dev libsqlite3-dev \
     liblmdb-dev libseccomp-dev valgrind qemu-system-x86 cpio spin
-need_packages libelf-dev meson autoconf automake python3 rustc golang-go jq groff-base mandoc zsh \
-    fish doxygen clang-format clang-tidy cppcheck musl-tools gcc-aarch64-linux-gnu \
+need_packages libelf-dev meson autoconf automake python3 sqlite3 git rustc golang-go jq groff-base \
+    mandoc zsh fish doxygen clang-format clang-tidy cppcheck musl-tools gcc-aarch64-linux-gnu \
     libc6-dev-arm64-cross qemu-system-arm abigail-tools lintian
 echo "== building into .build/tests"
 cmake -S . -B .build/tests -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_INSTALL_PREFIX=/usr \
