@@ -198,7 +198,7 @@ __attribute__((warn_unused_result)) int pkeyguard_fault_reporter_install(unsigne
  *
  * Returns 0: the function has returned; -EFAULT: a forbidden access has ended it; -EINVAL: no
  * function or result, or pkeyguard_fault_reporter_install() was not called with
- * PKEYGUARD_REPORTER_RECOVER. It aborts as a call gate does (thread.h).
+ * PKEYGUARD_REPORTER_RECOVER; -ENOMEM. It aborts as a call gate does (thread.h).
  * Thread: any; one whose SIGSEGV is blocked dies. Signal: async-signal-safe, as far as the function
  * is. Since 0.2.
  */

@@ -25,9 +25,9 @@
  *  - keys are created: mmap; with PKU also munmap, pkey_alloc, pkey_free, pkey_mprotect; for a pkey
  *    that was used before, also the calls of virtual keys
  *  - software keys: guards, heaps, pkeyguard_key_set_rights(), and call gates and
- *    pkeyguard_try_call() with any key: mprotect; a thread's ninth open guard, and a switch between
- *    coroutines that have guards open: also mmap, mremap, munmap; after a jump out of
- *    a gate pkeyguard_thread_restore(): also gettid, process_vm_readv
+ *    pkeyguard_try_call() with any key: mprotect; the latter, a thread's ninth open guard, and a
+ *    switch between coroutines that have guards open: also mmap, mremap, munmap; after a jump out
+ *    of a gate pkeyguard_thread_restore(): also gettid, process_vm_readv
  *  - virtual keys, and thread functions once there are any: pkey_mprotect, pkey_alloc, pkey_free,
  *    mmap, munmap, membarrier, gettid, process_vm_readv, unshare; and to count threads, as
  *    pkeyguard_key_set_rights_everywhere() does with PKU for any key: openat, fstat, read, lseek,

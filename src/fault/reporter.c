@@ -99,8 +99,6 @@ static void pass_on(int signal, siginfo_t *info, void *ucontext)
         previous->sa_handler(signal);
 }
 
-__thread struct recovery_point *own_recovery_point;
-
 /* Jumps to the thread's innermost recovery point. Returns if the thread has none. */
 static void jump_to_recovery_point(const struct pkeyguard_fault *fault)
 {

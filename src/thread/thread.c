@@ -58,12 +58,11 @@ static void end_skipped_changes(void)
  */
 static void forget_left_calls(const struct pkeyguard_thread_rights *rights, const void *frame)
 {
-    struct recovery_point *point = own_recovery_point;
+    struct recovery_point *point;
 
-    while (point != NULL && point->level >= rights->level && (const void *)point < frame &&
-           !os_on_signal_stack())
-        point = point->outer;
-    own_recovery_point = point;
+    while ((point = own_recovery_point) != NULL && point->level >= rights->level &&
+           (const char *)point->frame < (const char *)frame && !os_on_signal_stack())
+        recovery_end(point);
 }
 
 /* Returns to the level at the save. False: no call gate was left, or a signal handler runs. */

@@ -24,27 +24,28 @@ static void undo_guards(const struct pkeyguard_thread_rights *before, unsigned l
 }
 
 /* Runs however the call ends: an exception or the end of the thread may pass through it. */
-static void end_call(struct recovery_point *point)
+static void end_call(struct recovery_point **point)
 {
-    own_recovery_point = point->outer;
-    mprotect_keep_guards_at(point->level);
+    unsigned level = (*point)->level;
+
+    recovery_end(*point);
+    mprotect_keep_guards_at(level);
 }
 
-static int try_function(int (*function)(void *), void *argument, int *ret_result,
-                        struct pkeyguard_fault *ret_fault)
+static int try_function(struct recovery_point *begun, int (*function)(void *), void *argument,
+                        int *ret_result, struct pkeyguard_fault *ret_fault)
 {
+    struct recovery_point *point __attribute__((cleanup(end_call))) = begun;
     struct pkeyguard_thread_rights before;
-    struct recovery_point point __attribute__((cleanup(end_call))) = {
-        .outer = own_recovery_point, .level = mprotect_raise_level()};
     int result;
 
     pkeyguard_thread_save(&before);
-    if (sigsetjmp(point.back, 1) != 0) {
-        undo_guards(&before, point.level);
-        *ret_fault = point.fault;
+    if (sigsetjmp(point->back, 1) != 0) {
+        undo_guards(&before, point->level);
+        *ret_fault = point->fault;
         return -EFAULT;
     }
-    own_recovery_point = &point;
+    own_recovery_point = point;
     result = function(argument);
     *ret_result = result;
     return 0;
@@ -53,7 +54,14 @@ static int try_function(int (*function)(void *), void *argument, int *ret_result
 int pkeyguard_try_call(int (*function)(void *), void *argument, int *ret_result,
                        struct pkeyguard_fault *ret_fault)
 {
+    struct recovery_point *point;
+    int error;
+
     if (function == NULL || ret_result == NULL || ret_fault == NULL || !reporter_recovers())
         return -EINVAL;
-    return try_function(function, argument, ret_result, ret_fault);
+    error = recovery_prepare(__builtin_frame_address(0), &point);
+    if (error != 0)
+        return error;
+    point->level = mprotect_raise_level();
+    return try_function(point, function, argument, ret_result, ret_fault);
 }

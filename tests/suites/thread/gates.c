@@ -345,5 +345,7 @@ void add_gates(Suite *suite)
         tcase_add_loop_test(tests, gate_in_a_handler_leaves_the_interrupted_scope_alone, 0, 3);
     tcase_add_loop_test(tests, gate_functions_can_be_called_by_hand, 0, 3);
     add_loop_test_if(FINDS_FRAMES, NO_FRAMES, tests, restore_ends_gates_that_a_jump_left, 0, 3);
-    tcase_add_loop_test(tests, restore_in_a_handler_leaves_the_interrupted_gate_closed, 0, 3);
+    /* The library does not know valgrind's signal frames, and takes the handler for none. */
+    if (!under_tool("valgrind"))
+        tcase_add_loop_test(tests, restore_in_a_handler_leaves_the_interrupted_gate_closed, 0, 3);
 }
