@@ -47,7 +47,9 @@
  * Signals. A handler may acquire and release guards. Under PKU it starts with every key closed,
  * whatever the interrupted code had open, and what it opens is closed when it returns. For a key
  * that is not dedicated a guard may need the library's lock, and fails with -EDEADLK in the few
- * handlers that can run in a thread that has it (pkeyguard.h).
+ * handlers that can run in a thread that has it (pkeyguard.h). It needs no lock if the key is
+ * virtual and has a pkey, or if this thread has another guard on the same region, or key, with its
+ * rights.
  *
  * siglongjmp(3) may leave a handler that interrupted this library (thread.h says how rights are
  * restored), with one exception: the handler of a signal that an instruction or a system call
@@ -81,6 +83,10 @@
  * A guard on a virtual key costs little more than one on a dedicated key while its key has a pkey.
  * If the pkey must be taken from another key, the guard costs one system call for each region of
  * either key, and sometimes a membarrier(2) and a count of the threads.
+ *
+ * Under mprotect the outermost guard on a region or key costs two system calls, and two more if no
+ * other thread has it open. A guard inside another one of the same thread, on the same region or
+ * the same key, costs as little as one on a virtual key if it asks for no more rights.
  *
  * Compile-time checks. Clang can warn where guarded data is used outside a scope (analysis.h).
  *
@@ -410,7 +416,7 @@ enum {
 };
 
 /*
- * pkeyguard_call_open, _close, _open_bound: the slow path, for everything that the fast path does
+ * pkeyguard_call_open, _close, _open_quickly: the slow path, for everything that the fast path does
  * not handle: keys that are not dedicated, narrowing, a pkey with access-disable alone (as in
  * signal handlers), and bad arguments.
  *
@@ -424,8 +430,9 @@ enum {
  *
  * close: undoes that, if it is not 0. It keeps errno.
  *
- * open_bound: opens a virtual key that has a pkey, for PKEYGUARD_READ_ONLY or PKEYGUARD_READ_WRITE,
- * and returns what has to be undone. 0: not handled, nothing has changed.
+ * open_quickly: opens a virtual key that has a pkey, or a region or software key that this thread
+ * has open already, for PKEYGUARD_READ_ONLY or PKEYGUARD_READ_WRITE. The key is the region's, or
+ * target itself. It returns what has to be undone. 0: not handled, nothing has changed.
  */
 struct pkeyguard_opened {
     void *address;
@@ -438,15 +445,17 @@ struct pkeyguard_opened {
 /* On other CPUs they are plain functions of the library. */
 #define pkeyguard_call_open  pkeyguard_kept_open
 #define pkeyguard_call_close pkeyguard_kept_close
-#define pkeyguard_call_open_bound(key, rights)                            \
-    ((rights) == PKEYGUARD_READ_WRITE ? pkeyguard_kept_open_to_write(key) \
-                                      : pkeyguard_kept_open_to_read(key))
+#define pkeyguard_call_open_quickly(target, key, rights)                          \
+    ((rights) == PKEYGUARD_READ_WRITE ? pkeyguard_kept_open_to_write(target, key) \
+                                      : pkeyguard_kept_open_to_read(target, key))
 __attribute__((nothrow)) void *pkeyguard_call_open(void *target, size_t size, size_t offset,
                                                    const char *where, unsigned flags,
                                                    uint64_t *ret_undo);
 __attribute__((nothrow)) void pkeyguard_call_close(uint64_t undo);
-__attribute__((nothrow)) uint64_t pkeyguard_kept_open_to_write(struct pkeyguard_key *key);
-__attribute__((nothrow)) uint64_t pkeyguard_kept_open_to_read(struct pkeyguard_key *key);
+__attribute__((nothrow)) uint64_t pkeyguard_kept_open_to_write(void *target,
+                                                               struct pkeyguard_key *key);
+__attribute__((nothrow)) uint64_t pkeyguard_kept_open_to_read(void *target,
+                                                              struct pkeyguard_key *key);
 #endif
 
 /* The same with PKEYGUARD_DEBUG. `where` may be NULL. */
@@ -508,17 +517,17 @@ static inline bool pkeyguard_guard_fits(size_t size, size_t offset, size_t of_re
     return of_region != 0 && size <= of_region && offset <= of_region - size;
 }
 
-/* The same for a virtual key that has a pkey. */
+/* The same for other keys, where that needs no lock. */
 __attribute__((always_inline)) static inline bool
-pkeyguard_guard_open_bound(struct pkeyguard_key *key, unsigned flags,
-                           struct pkeyguard_guard *empty_guard)
+pkeyguard_guard_open_quickly(void *target, struct pkeyguard_key *key, unsigned flags,
+                             struct pkeyguard_guard *empty_guard)
 {
     unsigned rights = flags & PKEYGUARD_GUARD_RIGHTS;
 
     if (flags & PKEYGUARD_GUARD_RESTRICTS || rights < PKEYGUARD_READ_ONLY)
         return false;
     empty_guard->undo =
-        pkeyguard_call_open_bound(key, PKEYGUARD_CAST_(enum pkeyguard_rights, rights));
+        pkeyguard_call_open_quickly(target, key, PKEYGUARD_CAST_(enum pkeyguard_rights, rights));
     return empty_guard->undo != 0;
 }
 
@@ -530,7 +539,7 @@ pkeyguard_guard_open_slowly(struct pkeyguard_region *region, size_t size, size_t
     const struct pkeyguard_region_head *head = pkeyguard_guard_head(region);
 
     if (region != NULL && pkeyguard_guard_fits(size, offset, head->size) &&
-        pkeyguard_guard_open_bound(head->key, flags, empty_guard))
+        pkeyguard_guard_open_quickly(region, head->key, flags, empty_guard))
         return flags & PKEYGUARD_GUARD_BARE ? NULL : head->address + offset;
     return pkeyguard_call_open(region, size, offset, where, flags, &empty_guard->undo);
 }
@@ -539,7 +548,7 @@ __attribute__((always_inline)) static inline void *
 pkeyguard_guard_open_key_slowly(struct pkeyguard_key *key, const char *where, unsigned flags,
                                 struct pkeyguard_guard *empty_guard)
 {
-    if (key != NULL && pkeyguard_guard_open_bound(key, flags, empty_guard))
+    if (key != NULL && pkeyguard_guard_open_quickly(key, key, flags, empty_guard))
         return flags & PKEYGUARD_GUARD_BARE ? NULL : key;
     return pkeyguard_call_open(key, 0, 0, where, flags, &empty_guard->undo);
 }

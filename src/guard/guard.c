@@ -205,3 +205,14 @@ struct pkeyguard_opened guard_wake_waiters(struct thread_record *record)
     errno = saved_errno;
     return (struct pkeyguard_opened){0};
 }
+
+struct pkeyguard_opened guard_settle(struct own_count *mine, uint64_t undo)
+{
+    int saved_errno = errno;
+    int error = mprotect_settle(mine, undo_rights(undo));
+
+    if (error != 0)
+        guard_abort_unreleased(error);
+    errno = saved_errno;
+    return (struct pkeyguard_opened){0};
+}

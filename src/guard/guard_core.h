@@ -48,6 +48,12 @@ __attribute__((used)) void guard_close_slowly(uint64_t undo);
 /* Keeps errno. Returns zeros. */
 __attribute__((used)) struct pkeyguard_opened guard_wake_waiters(struct thread_record *record);
 
+/*
+ * Settles an entry from which the guard that had this to undo was subtracted (own_counts.h). Aborts
+ * if that fails. Keeps errno. Returns zeros.
+ */
+__attribute__((used)) struct pkeyguard_opened guard_settle(struct own_count *mine, uint64_t undo);
+
 __attribute__((noreturn)) void guard_abort_unreleased(int error);
 
 #endif

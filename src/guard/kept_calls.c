@@ -4,10 +4,13 @@
  * C function keeps its caller's registers. What they do not handle they leave to C.
  *
  * open_to_write, open_to_read and close do in a few instructions what virtual_open.h and pin.h do,
- * in the same order: pin, look again whether the key has the pkey, open; and close, unpin.
+ * in the same order: pin, look again whether the key has the pkey, open; and close, unpin. They
+ * also nest guards on software keys (own_counts.h).
  */
 #include "guard/guard_core.h"
+#include "key/own_counts.h"
 #include "key/virtual_open.h"
+#include "region/region_record.h"
 
 #pragma GCC visibility push(default)
 
@@ -84,15 +87,14 @@
     CALL_C("movq %%" record ", %%rdi", "guard_wake_waiters")
 
 /*
- * rsi: the key. To rdx: what has to be undone. If both bits of the pkey, r8d, are set, it opens the
- * pkey: `open` changes eax, the value of PKRU without them. Else `is_open` jumps to 8 unless the
- * pkey is open. UNBOUND, the bit of a key without a pkey, is never set in PKRU and opens nothing.
+ * rsi: the key, which has a pkey. To rdx: what has to be undone. If both bits of the pkey, r8d, are
+ * set, it opens the pkey: `open` changes eax, the value of PKRU without them. Else `is_open` jumps
+ * to 8 unless the pkey is open.
  */
 #define OPEN_BOUND(open, is_open)                                               \
     GET_RECORD("rax")                                                           \
     "cmpl $1, %c[registered](%%rax)\n\t"                                        \
     "jne 9f\n\t"                                                                \
-    "movl %c[bound_bits](%%rsi), %%r8d\n\t"                                     \
     GET_PKEY("r8d")                                                             \
     "incl %c[pins](%%rax,%%rcx,2)\n\t"                                          \
     "orl %%r8d, %c[used](%%rax)\n\t"                                            \
@@ -108,8 +110,6 @@
     "leaq %c[opened](%%rsi), %%rdx\n\t"                                         \
     "ret\n"                                                                     \
     "5:\t"                                                                      \
-    "cmpl %[unbound], %%r8d\n\t"                                                \
-    "je 8f\n\t"                                                                 \
     is_open                                                                     \
     "leaq %c[pinned](%%rsi), %%rdx\n\t"                                         \
     "ret\n"                                                                     \
@@ -120,12 +120,69 @@
     UNPIN_AND_RETURN("rax")                                                     \
     "9:\t"                                                                      \
     "xorl %%edx, %%edx\n\t"                                                     \
-    "ret"
+    "ret\n"
 
-/* Jumps to the label unless rdx is an undo of this kind. */
+/*
+ * r8: the pages or the key of a software guard that reads, or that writes: `nests` and `guards` are
+ * the members of struct own_count. To rax and rcx: where the thread has the entry in which such
+ * guards nest, for MEMBER. Jumps to `absent` if there is none.
+ */
+#define MEMBER(name)                                                            \
+    "%%fs:%c[few]+%c[" name "](%%rax,%%rcx)"
+#define FIND_OWN_COUNT(nests, absent)                                           \
+    "movq own_counts@GOTTPOFF(%%rip), %%rax\n\t"                                \
+    "movq %%fs:%c[latest](%%rax), %%rcx\n\t"                                    \
+    "cmpq %%r8, " MEMBER(nests) "\n\t"                                          \
+    "je 22f\n\t"                                                                \
+    "movq %%fs:%c[end](%%rax), %%rcx\n"                                         \
+    "21:\t"                                                                     \
+    "subq %[entry_size], %%rcx\n\t"                                             \
+    "jb " absent "\n\t"                                                         \
+    "cmpq %%r8, " MEMBER(nests) "\n\t"                                          \
+    "jne 21b\n\t"                                                               \
+    "movq %%rcx, %%fs:%c[latest](%%rax)\n"                                      \
+    "22:\t"
+
+/* Settles that entry; rdx: what the guard had to undo. To rdx: 0. */
+#define SETTLE                                                                  \
+    CALL_C("movq %%fs:0, %%rdi\n\t"                                             \
+           "addq %%rax, %%rdi\n\t"                                              \
+           "leaq %c[few](%%rdi,%%rcx), %%rdi\n\t"                               \
+           "movq %%rdx, %%rsi", "guard_settle")
+
+/*
+ * rdi: the region, or the key if it is equal to rsi, of a guard on a software key. To rdx: what has
+ * to be undone, if the guard could be nested. `less` jumps if the target has less than these
+ * rights, as after a release by another thread.
+ */
+#define NEST(rights, less, of_region, nests, guards)                            \
+    "cmpq %%rdi, %%rsi\n\t"                                                     \
+    "je 25f\n\t"                                                                \
+    "cmpl %[" rights "], %c[pages]+%c[allowed](%%rdi)\n\t"                      \
+    less " 9b\n\t"                                                              \
+    "leaq %c[pages](%%rdi), %%r8\n\t"                                           \
+    "leaq %c[" of_region "](%%rdi), %%rdx\n"                                    \
+    "24:\t"                                                                     \
+    FIND_OWN_COUNT(nests, "9b")                                                 \
+    "incl " MEMBER(guards) "\n\t"                                               \
+    "cmpq %%r8, " MEMBER(nests) "\n\t"                                          \
+    "jne 23f\n\t"                                                               \
+    "ret\n"                                                                     \
+    "23:\t"                                                                     \
+    "decl " MEMBER(guards) "\n\t"                                               \
+    SETTLE                                                                      \
+    "25:\t"                                                                     \
+    "cmpl %[" rights "], %c[open](%%rsi)\n\t"                                   \
+    less " 9b\n\t"                                                              \
+    "movq %%rsi, %%r8\n\t"                                                      \
+    "leaq %c[" of_region "]+%c[of_key](%%rsi), %%rdx\n\t"                       \
+    "jmp 24b"
+
+/*
+ * eax: the kind of the undo in rdx, minus UNDO_OPENED. Jumps to the label unless it is this kind.
+ */
 #define UNLESS_KIND(kind, label)                                                \
-    "leal -%c[" kind "](%%rdx), %%eax\n\t"                                      \
-    "testb %[kinds], %%al\n\t"                                                  \
+    "cmpl $%c[" kind "]-%c[opened], %%eax\n\t"                                  \
     "jne " label "\n\t"
 
 /*
@@ -147,8 +204,23 @@
     [bound_bits] "i"(offsetof(struct pkeyguard_key, bound_bits)),               \
     [pkey_bits] "i"(offsetof(struct pkeyguard_key, pkey_bits)),                 \
     [wd_bit] "i"(offsetof(struct pkeyguard_key, wd_bit)),                       \
+    [open] "i"(offsetof(struct pkeyguard_key, open)),                           \
+    [pages] "i"(offsetof(struct pkeyguard_region, pages)),                      \
+    [allowed] "i"(offsetof(struct pages, allowed)),                             \
+    [latest] "i"(offsetof(struct own_counts, latest)),                          \
+    [end] "i"(offsetof(struct own_counts, end)),                                \
+    [few] "i"(offsetof(struct own_counts, few)),                                \
+    [entry_size] "i"(sizeof(struct own_count)),                                 \
+    [nests_readers] "i"(offsetof(struct own_count, nests_readers)),             \
+    [nests_writers] "i"(offsetof(struct own_count, nests_writers)),             \
+    [readers] "i"(offsetof(struct own_count, readers)),                         \
+    [writers] "i"(offsetof(struct own_count, writers)),                         \
     [unbound] "i"(UNBOUND), [every_ad] "i"(EVERY_AD),                           \
-    [opened] "i"(UNDO_OPENED), [pinned] "i"(UNDO_PINNED), [kinds] "i"(UNDO_KINDS)
+    [read_only] "i"(PKEYGUARD_READ_ONLY),                                       \
+    [read_write] "i"(PKEYGUARD_READ_WRITE),                                     \
+    [opened] "i"(UNDO_OPENED), [pinned] "i"(UNDO_PINNED),                       \
+    [reads] "i"(UNDO_READS), [writes] "i"(UNDO_WRITES),                         \
+    [of_key] "i"(UNDO_OF_KEY), [kinds] "i"(UNDO_KINDS)
 
 KEPT void pkeyguard_kept_open(void)
 {
@@ -156,27 +228,42 @@ KEPT void pkeyguard_kept_open(void)
             :);
 }
 
+/* To r8d: the bits of the key's pkey. Jumps to 10 if it has none. */
+#define GET_BOUND                                                               \
+    "movl %c[bound_bits](%%rsi), %%r8d\n\t"                                     \
+    "cmpl %[unbound], %%r8d\n\t"                                                \
+    "je 10f\n\t"
+
 KEPT void pkeyguard_kept_open_to_write(void)
 {
-    __asm__(OPEN_BOUND("",
+    __asm__(GET_BOUND
+            OPEN_BOUND("",
                        "notl %%eax\n\t"
                        "testl %%r8d, %%eax\n\t"
                        "jne 8f\n\t")
+            "10:\t"
+            NEST("read_write", "jne", "writes", "nests_writers", "writers")
             : : OFFSETS);
 }
 
 KEPT void pkeyguard_kept_open_to_read(void)
 {
-    __asm__(OPEN_BOUND("orl %c[wd_bit](%%rsi), %%eax\n\t",
+    __asm__(GET_BOUND
+            OPEN_BOUND("orl %c[wd_bit](%%rsi), %%eax\n\t",
                        "andl %[every_ad], %%r8d\n\t"
                        "testl %%r8d, %%eax\n\t"
                        "je 8f\n\t")
+            "10:\t"
+            NEST("read_only", "jb", "reads", "nests_readers", "readers")
             : : OFFSETS);
 }
 
+/* A guard that reads counts only where none writes, so only then must the last one be settled. */
 KEPT void pkeyguard_kept_close(void)
 {
-    __asm__(UNLESS_KIND("opened", "3f")
+    __asm__("leal -%c[opened](%%rdx), %%eax\n\t"
+            "andl %[kinds], %%eax\n\t"
+            "jne 3f\n\t"
             GET_PINNED("opened")
             "xorl %%ecx, %%ecx\n\t"
             "rdpkru\n\t"
@@ -186,13 +273,43 @@ KEPT void pkeyguard_kept_close(void)
             "2:\t"
             UNPIN_AND_RETURN("r8")
             "3:\t"
-            UNLESS_KIND("pinned", "4f")
+            UNLESS_KIND("pinned", "10f")
             GET_PINNED("pinned")
             "jmp 2b\n"
-            "4:\t"
-            CALL_C("movq %%rdx, %%rdi", "guard_close_slowly")
             "9:\t"
-            "ret"
+            "ret\n"
+
+            "10:\t"
+            UNLESS_KIND("writes", "12f")
+            "leaq %c[pages]-%c[writes](%%rdx), %%r8\n"
+            "11:\t"
+            FIND_OWN_COUNT("nests_writers", "17f")
+            "decl " MEMBER("writers") "\n\t"
+            "je 16f\n\t"
+            "ret\n"
+            "12:\t"
+            UNLESS_KIND("reads", "15f")
+            "leaq %c[pages]-%c[reads](%%rdx), %%r8\n"
+            "13:\t"
+            FIND_OWN_COUNT("nests_readers", "17f")
+            "decl " MEMBER("readers") "\n\t"
+            "jne 14f\n\t"
+            "cmpl $0, " MEMBER("writers") "\n\t"
+            "je 16f\n"
+            "14:\t"
+            "ret\n"
+            "15:\t"
+            "leaq -%c[writes]-%c[of_key](%%rdx), %%r8\n\t"
+            "cmpl $%c[writes]+%c[of_key]-%c[opened], %%eax\n\t"
+            "je 11b\n\t"
+            "leaq -%c[reads]-%c[of_key](%%rdx), %%r8\n\t"
+            "cmpl $%c[reads]+%c[of_key]-%c[opened], %%eax\n\t"
+            "je 13b\n\t"
+            "jmp 17f\n"
+            "16:\t"
+            SETTLE
+            "17:\t"
+            CALL_C("movq %%rdx, %%rdi", "guard_close_slowly")
             : : OFFSETS);
 }
 /* clang-format on */
@@ -208,22 +325,86 @@ void *pkeyguard_kept_open(void *target, size_t size, size_t offset, const char *
     return opened.address;
 }
 
-/* No key has a pkey here. */
-uint64_t pkeyguard_kept_open_to_write(struct pkeyguard_key *key)
+/* ---- nested guards on software keys, as in the assembly; no key has a pkey here ---- */
+
+static const void *target_of_nested(const struct own_count *mine, enum pkeyguard_rights rights)
 {
-    (void)key;
+    compiler_fence();
+    return rights == PKEYGUARD_READ_WRITE ? mine->nests_writers : mine->nests_readers;
+}
+
+static uint32_t *guards_of(struct own_count *mine, enum pkeyguard_rights rights)
+{
+    return rights == PKEYGUARD_READ_WRITE ? &mine->writers : &mine->readers;
+}
+
+static struct own_count *find_own_count(const void *target, enum pkeyguard_rights rights)
+{
+    for (int i = 0; i < FEW; i++) {
+        if (target_of_nested(&own_counts.few[i], rights) == target)
+            return &own_counts.few[i];
+    }
+    return NULL;
+}
+
+/* Returns true if the entry must be settled. */
+static bool subtract_guard(struct own_count *mine, enum pkeyguard_rights rights)
+{
+    uint32_t left = __atomic_sub_fetch(guards_of(mine, rights), 1, __ATOMIC_RELAXED);
+
+    return left == 0 && (rights == PKEYGUARD_READ_WRITE || mine->writers == 0);
+}
+
+static uint64_t nest(void *named, struct pkeyguard_key *key, enum pkeyguard_rights rights)
+{
+    bool of_key = named == (void *)key;
+    const struct pages *pages = of_key ? NULL : &((struct pkeyguard_region *)named)->pages;
+    const void *target = of_key ? (const void *)key : pages;
+    uint64_t undo = undo_make(named, of_key, rights, GUARD_WIDENS, &(struct pkru_change){0});
+    struct own_count *mine;
+
+    if ((of_key ? key->open : pages->allowed) < (int)rights)
+        return 0;
+    mine = find_own_count(target, rights);
+    if (mine == NULL)
+        return 0;
+    __atomic_add_fetch(guards_of(mine, rights), 1, __ATOMIC_RELAXED);
+    if (target_of_nested(mine, rights) == target)
+        return undo;
+    subtract_guard(mine, rights);
+    guard_settle(mine, undo);
     return 0;
 }
 
-uint64_t pkeyguard_kept_open_to_read(struct pkeyguard_key *key)
+uint64_t pkeyguard_kept_open_to_write(void *target, struct pkeyguard_key *key)
 {
-    (void)key;
-    return 0;
+    return nest(target, key, PKEYGUARD_READ_WRITE);
+}
+
+uint64_t pkeyguard_kept_open_to_read(void *target, struct pkeyguard_key *key)
+{
+    return nest(target, key, PKEYGUARD_READ_ONLY);
+}
+
+static struct own_count *entry_of(uint64_t undo)
+{
+    enum pkeyguard_rights rights = undo_rights(undo);
+    char *named = undo_address(undo);
+
+    if (rights < PKEYGUARD_READ_ONLY || undo & (UNDO_RESTRICTS | UNDO_CHECKED))
+        return NULL;
+    return find_own_count(
+        undo & UNDO_OF_KEY ? named : named + offsetof(struct pkeyguard_region, pages), rights);
 }
 
 void pkeyguard_kept_close(uint64_t undo)
 {
-    guard_close_slowly(undo);
+    struct own_count *mine = entry_of(undo);
+
+    if (mine == NULL)
+        guard_close_slowly(undo);
+    else if (subtract_guard(mine, undo_rights(undo)))
+        guard_settle(mine, undo);
 }
 
 #endif

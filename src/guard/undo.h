@@ -26,6 +26,8 @@ enum undo_kind {
     UNDO_OF_KEY = 1,       /* the address is a key's */
     UNDO_RESTRICTS = 2,    /* it narrows */
     UNDO_RIGHTS_SHIFT = 2, /* its rights, which are not 0: two bits */
+    UNDO_READS = PKEYGUARD_READ_ONLY << UNDO_RIGHTS_SHIFT,
+    UNDO_WRITES = PKEYGUARD_READ_WRITE << UNDO_RIGHTS_SHIFT,
     UNDO_KINDS = 15
 };
 

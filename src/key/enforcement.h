@@ -105,6 +105,15 @@ extern const struct enforcement mprotect_enforcement;
 extern const struct enforcement no_enforcement;
 
 /*
+ * Counts what an entry of the calling thread has, after guards have changed it without the lock
+ * (own_counts.h), and applies it. @released: the rights of the guard that was just subtracted.
+ * Takes the lock. On -EDEADLK, -ENOMEM and -EACCES the page rights are as before, and the caller
+ * aborts. Async-signal-safe.
+ */
+struct own_count;
+int mprotect_settle(struct own_count *mine, enum pkeyguard_rights released);
+
+/*
  * Suspend and resume the calling thread's software guards around a call gate and around a call that
  * a fault may end (guard_counts.h). They take the lock. They abort if the kernel refuses to change
  * page rights.

@@ -13,6 +13,7 @@
 #include "base/error_text.h"
 #include "base/os.h"
 #include "key/key.h"
+#include "key/own_counts.h"
 
 /* All software keys, including the private keys of single regions. */
 static struct software_keys {
@@ -183,6 +184,22 @@ static struct guard_target target_of(struct pkeyguard_key *key, struct pages *pa
         .key = key, .pages = pages, .counts = pages != NULL ? &pages->guards : &key->guards};
 }
 
+static enum pkeyguard_rights open_for(const struct guard_target *target)
+{
+    return (enum pkeyguard_rights)(target->pages != NULL ? target->pages->allowed
+                                                         : target->key->open);
+}
+
+/*
+ * If the target is less open than the thread's own guards have it, another thread has released one
+ * of them, or another thread of this fork child did not know whose they are.
+ */
+static NEEDS_LIBRARY_LOCK void notice_foreign_releases(const struct guard_target *target)
+{
+    if (guard_counts_nesting(target) > open_for(target))
+        guard_counts_count_each(target);
+}
+
 static int mprotect_enter(struct pkeyguard_key *key, struct pages *pages,
                           enum pkeyguard_rights rights, enum guard_mode mode,
                           struct pkru_change *ret_change)
@@ -193,6 +210,7 @@ static int mprotect_enter(struct pkeyguard_key *key, struct pages *pages,
     if (error != 0)
         return error;
     *ret_change = (struct pkru_change){0};
+    notice_foreign_releases(&target);
     error = guard_counts_add(&target, rights, mode);
     if (error == 0) {
         error = apply_counts(key, pages);
@@ -201,6 +219,7 @@ static int mprotect_enter(struct pkeyguard_key *key, struct pages *pages,
             restore_key(key);
         }
     }
+    guard_counts_let_nest(&target);
     library_unlock();
     return error;
 }
@@ -244,6 +263,24 @@ static int mprotect_leave(struct pkeyguard_key *key, struct pages *pages,
         if (guard_counts_add(&target, rights, mode) != 0)
             os_abort("the count of an open guard is lost", NULL);
         restore_key(key);
+    }
+    guard_counts_let_nest(&target);
+    library_unlock();
+    unreturned_release.counts = NULL;
+    return error;
+}
+
+int mprotect_settle(struct own_count *mine, enum pkeyguard_rights released)
+{
+    struct guard_target target;
+    int error = library_lock();
+
+    if (error != 0)
+        return error;
+    if (guard_counts_settle(mine, &target)) {
+        error = apply_counts(target.key, target.pages);
+        guard_counts_let_nest(&target);
+        unreturned_release = (struct unreturned_release){target.counts, released, GUARD_WIDENS};
     }
     library_unlock();
     unreturned_release.counts = NULL;

@@ -2,8 +2,8 @@
 /*
  * guard_counts.h - how many software guards are open
  *
- * A key and each of its regions count the guards of the whole process. Each thread also counts its
- * own guards, because only those survive in a fork child. So does each coroutine that does not run.
+ * A key and each of its regions count the threads that have guards on them. Each thread counts its
+ * own guards (own_counts.h).
  */
 #ifndef GUARD_COUNTS_H
 #define GUARD_COUNTS_H
@@ -19,7 +19,11 @@
  */
 enum guard_mode { GUARD_WIDENS, GUARD_RESTRICTS };
 
-/* The guards on one key or one region. Under the library's lock. */
+/*
+ * The guards on one key or one region. Under the library's lock.
+ *
+ * The guards of one thread that widen count as one, which has the widest rights among them.
+ */
 struct guard_counts {
     unsigned readers, writers;    /* guards that widen */
     unsigned to_read, to_nothing; /* guards that restrict */
@@ -50,6 +54,28 @@ int guard_counts_add(const struct guard_target *target, enum pkeyguard_rights ri
 /* Removes a guard from both counts. Returns false if there is no such guard. */
 bool guard_counts_remove(struct guard_counts *counts, enum pkeyguard_rights rights,
                          enum guard_mode mode) NEEDS_LIBRARY_LOCK;
+
+/*
+ * Follows these two, once the page rights are what the counts say: from now on the calling thread
+ * nests guards on this target without the lock.
+ */
+void guard_counts_let_nest(const struct guard_target *target) NEEDS_LIBRARY_LOCK;
+
+/*
+ * Counts what an entry of the calling thread has by now. It is one of the few (own_counts.h).
+ * False: there is nothing to count. Else *ret_target is its target, whose counts may have changed.
+ */
+struct own_count;
+bool guard_counts_settle(struct own_count *mine,
+                         struct guard_target *ret_target) NEEDS_LIBRARY_LOCK;
+
+/*
+ * For a release by another thread, which is misuse. nesting() returns the rights in which the
+ * calling thread's guards on this target nest. If the target has less than these, another thread
+ * has released a guard: then count_each() counts the calling thread's guards there one by one.
+ */
+enum pkeyguard_rights guard_counts_nesting(const struct guard_target *target) NEEDS_LIBRARY_LOCK;
+void guard_counts_count_each(const struct guard_target *target) NEEDS_LIBRARY_LOCK;
 
 /*
  * True if the calling thread has a guard, in one of these counts, that widens to writing and is not

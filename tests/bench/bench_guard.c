@@ -13,7 +13,7 @@ enum { PAGE = 4096, MANY_PAGES = 256, MOST_PAGES = 1024, PAGE_RW = PROT_READ | P
 
 static struct pkeyguard_key *key;
 static struct pkeyguard_region *region, *one_page, *many_pages;
-static struct pkeyguard_guard outer;
+static struct pkeyguard_guard outer, outer_of_key;
 static int key_number;
 static uint32_t deny_bits;
 static volatile int *number, *page, *pages; /* the start of region, one_page, many_pages */
@@ -140,6 +140,14 @@ static const struct bench_row nested_rows[] = {
     {0},
 };
 
+static const struct bench_row nested_software_rows[] = {
+    {"write scope", write_scope, .writes = 0, .at_most = 60},
+    {"read scope", read_scope, .writes = 0, .at_most = 60},
+    {"acquire and release for writing", bare_guard, .writes = 0, .at_most = 60},
+    {"key write scope", key_scope, .writes = 0, .at_most = 60},
+    {0},
+};
+
 /*
  * Creates a region without a key and writes to all its pages. Pairs of mprotect(2) are measured on
  * such regions: their cost depends on the neighbouring mappings, so these are the same for all
@@ -191,6 +199,27 @@ static void destroy_open_region(void)
 {
     pkeyguard_release(&outer);
     destroy_keyed_region();
+}
+
+static void create_open_software_key(void)
+{
+    bench_require(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_SOFTWARE, &key) == 0,
+                  "pkeyguard_key_create");
+    bench_require(pkeyguard_region_create(key, PAGE, PAGE_RW, 0, &region) == 0,
+                  "pkeyguard_region_create");
+    number = pkeyguard_region_unsafe_address(region);
+    bench_require(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &outer) == 0,
+                  "pkeyguard_acquire");
+    bench_require(pkeyguard_key_acquire(key, PKEYGUARD_READ_WRITE, &outer_of_key) == 0,
+                  "pkeyguard_key_acquire");
+}
+
+static void destroy_open_software_key(void)
+{
+    pkeyguard_release(&outer_of_key);
+    pkeyguard_release(&outer);
+    bench_require(pkeyguard_region_destroy(region) == 0, "pkeyguard_region_destroy");
+    bench_require(pkeyguard_key_destroy(key) == 0, "pkeyguard_key_destroy");
 }
 
 static void *sodium; /* from sodium_malloc() */
@@ -276,6 +305,12 @@ const struct bench_group bench_groups[] = {
      .tear_down = destroy_open_region,
      .baseline = store,
      .rows = nested_rows},
+    {.name = "mprotect enforcement, inside open write scopes on the region and on its key",
+     .unit = INSTRUCTIONS,
+     .set_up = create_open_software_key,
+     .tear_down = destroy_open_software_key,
+     .baseline = store,
+     .rows = nested_software_rows},
     {.name = "mprotect enforcement, 1 page",
      .unit = TIME_RATIO,
      .baseline_name = "two `mprotect`",

@@ -37,8 +37,9 @@ pkeyguard_suite(key CHECKS 26 IN sanitizers valgrind guest-6.1 guest-mprotect re
 pkeyguard_suite(region CHECKS 280 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c
         adoption.c lookup.c huge_pages.c end_aligned.c checks.c)
-pkeyguard_suite(guard CHECKS 110 IN sanitizers valgrind guest-mprotect reach
-    FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c)
+pkeyguard_suite(guard CHECKS 126 IN sanitizers valgrind guest-mprotect reach
+    FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c
+        nesting.c)
 pkeyguard_suite(heap CHECKS 151 IN sanitizers valgrind reach
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c quarantine.c
         threads.c fork.c)
@@ -75,7 +76,7 @@ pkeyguard_suite(processes CHECKS 71
     FILES test_processes.c fixture.c locks.c memory.c first_calls.c)
 # Not with sanitizers or valgrind: they have code of their own between the instructions.
 pkeyguard_suite(steps CHECKS 18
-    FILES test_steps.c stepping.c operations.c unwinding.c)
+    FILES test_steps.c stepping.c operations.c nesting.c unwinding.c)
 # Not with sanitizers or valgrind, which replace malloc, as jemalloc does.
 pkeyguard_suite(jemalloc CHECKS 4
     FILES test_jemalloc.c)

@@ -58,20 +58,20 @@ static inline void pkeyguard_call_close(uint64_t undo)
 }
 
 /* The two differ in what they open only, and a name in assembly is a constant. */
-#define PKEYGUARD_OPEN_BOUND_(function, key, undo) \
-    __asm__ volatile(PKEYGUARD_CALL_(function)     \
-                     : "=d"(undo)                  \
-                     : "S"(key)                    \
+#define PKEYGUARD_OPEN_QUICKLY_(function, target, key, undo) \
+    __asm__ volatile(PKEYGUARD_CALL_(function)               \
+                     : "=d"(undo)                            \
+                     : "D"(target), "S"(key)                 \
                      : "rax", "rcx", "r8", "r11", "cc", "memory" PKEYGUARD_VECTORS_)
 
-static inline uint64_t pkeyguard_call_open_bound(struct pkeyguard_key *key,
-                                                 enum pkeyguard_rights rights)
+static inline uint64_t pkeyguard_call_open_quickly(void *target, struct pkeyguard_key *key,
+                                                   enum pkeyguard_rights rights)
 {
     uint64_t undo;
 
     if (rights == PKEYGUARD_READ_WRITE)
-        PKEYGUARD_OPEN_BOUND_("pkeyguard_kept_open_to_write", key, undo);
+        PKEYGUARD_OPEN_QUICKLY_("pkeyguard_kept_open_to_write", target, key, undo);
     else
-        PKEYGUARD_OPEN_BOUND_("pkeyguard_kept_open_to_read", key, undo);
+        PKEYGUARD_OPEN_QUICKLY_("pkeyguard_kept_open_to_read", target, key, undo);
     return undo;
 }

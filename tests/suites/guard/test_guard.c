@@ -12,5 +12,6 @@ int main(void)
     add_handlers(suite);
     add_fork(suite);
     add_copies(suite);
+    add_nesting(suite);
     return run_suite(suite);
 }

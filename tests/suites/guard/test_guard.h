@@ -17,6 +17,7 @@ void add_scopes(Suite *suite);
 void add_threads(Suite *suite);
 void add_handlers(Suite *suite);
 void add_fork(Suite *suite);
+void add_nesting(Suite *suite);
 void add_copies(Suite *suite);
 
 #endif

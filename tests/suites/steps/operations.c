@@ -96,6 +96,21 @@ static void open_scopes(void *unused)
     use_auto_forms();
 }
 
+static void nest_scopes(void *unused)
+{
+    (void)unused;
+    pkeyguard_scoped_write (char, outside, regions[0]) {
+        pkeyguard_scoped_write (char, writing, regions[0])
+            *writing = *outside;
+        pkeyguard_scoped_read (char, reading, regions[0])
+            *outside = *reading;
+    }
+    pkeyguard_scoped_key_read (outside, keys[0]) {
+        pkeyguard_scoped_key_read (inside, keys[0])
+            (void)*(volatile char *)address_of(regions[0]);
+    }
+}
+
 static void acquire_two(void *unused)
 {
     static const enum pkeyguard_rights rights[] = {PKEYGUARD_READ_WRITE, PKEYGUARD_READ_ONLY};
@@ -147,6 +162,7 @@ const struct operation operations[] = {
     {.name = "acquire to write", .run = acquire_to_write, .is_for_handlers = true},
     {.name = "acquire to read", .run = acquire_to_read, .is_for_handlers = true},
     {.name = "scopes", .run = open_scopes, .is_for_handlers = true},
+    {.name = "nested scopes", .run = nest_scopes, .is_for_handlers = true},
     {.name = "acquire_all", .run = acquire_two, .is_for_handlers = true},
     {.name = "take a pkey",
      .run = take_pkey_from_another_key,

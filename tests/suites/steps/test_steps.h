@@ -31,7 +31,7 @@ struct operation {
     bool needs_virtual, is_of_heap;
 };
 extern const struct operation operations[];
-enum { OPERATIONS = 7 };
+enum { OPERATIONS = 8 };
 extern volatile int not_as_expected; /* the line where something was not; 0: none */
 #define EXPECT(condition)               \
     do {                                \
@@ -48,7 +48,8 @@ void open_other_keys(void *unused);
  */
 int find_difference(int count);
 
-/* unwinding.c */
+/* nesting.c, unwinding.c */
+void add_nesting_tests(Suite *suite);
 void add_unwinding_tests(Suite *suite);
 
 #endif
