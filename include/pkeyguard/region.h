@@ -195,6 +195,9 @@ pkeyguard_region_create_with(struct pkeyguard_key *key, const void *content, siz
  * the same page rights everywhere and carry no pkey. It must stay mapped until the region is
  * destroyed.
  *
+ * Under PKU the kernel may read the first page of each mapping to find out that it has no pkey: a
+ * page without memory gets some, and userfaultfd(2) is asked for it.
+ *
  * The library never writes to the memory. It changes page rights and pkey in one system call, so a
  * thread that may read the key with no guard open can read the memory all the time. Under PKU that
  * is a thread that has the key's default rights (key.h), under mprotect every thread. Other

@@ -29,6 +29,9 @@
 #ifndef SYS_mseal
 #define SYS_mseal 462
 #endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
@@ -297,6 +300,11 @@ int os_lock(void *address, size_t length)
     if (mlock(address, length) == 0)
         return 0;
     return errno == EPERM ? -EPERM : -ENOMEM;
+}
+
+int os_populate_to_read(void *address, size_t length)
+{
+    return madvise(address, length, MADV_POPULATE_READ) == 0 ? 0 : -EACCES;
 }
 
 int os_touch(void *address, size_t length)

@@ -7,7 +7,7 @@
  * is. errno may change. No function here is a cancellation point.
  *
  * The library makes no other system calls, except by these functions of the C library: calloc,
- * getpid, pthread_*, and stdio on /proc/self/smaps (region/smaps.c); in the child process of
+ * getpid, pthread_*; in the child process of
  * platform.c also sigsetjmp, siglongjmp and _exit.
  */
 #ifndef OS_H
@@ -115,6 +115,12 @@ int os_unmap_on_fork(void *address, size_t length);
 /* Keeps the memory from being swapped out. -EPERM: this process may lock none; -ENOMEM. On failure
  * some of the pages may be locked. */
 int os_lock(void *address, size_t length);
+
+/*
+ * Gives the pages memory as if they were read, with the rights that the thread has now. -EACCES:
+ * the thread may not read them all, or the kernel cannot do this.
+ */
+int os_populate_to_read(void *address, size_t length);
 
 /*
  * Brings writable pages into memory, by writing to the first bytes of each page and zeroing them.

@@ -93,7 +93,7 @@ static int find_stale(const struct spans *spans, uintptr_t from, struct stale_ra
 {
     struct mapped_range range = {0};
     struct maps_reader reader;
-    int error = maps_open(&reader);
+    int error = maps_open(&reader, pages_can_carry_pkeys());
 
     if (error != 0)
         return error;

@@ -8,16 +8,13 @@
 #include <sys/mman.h>
 
 #include "base/os.h"
-#include "pkru/bits.h"
 
 /* Enough of a line for what is looked for in it. The rest of a longer line is skipped. */
 enum { LINE_SIZE = 64 };
 
-int maps_open(struct maps_reader *reader)
+int maps_open(struct maps_reader *reader, bool details)
 {
-    /* smaps tells pkeys, but the kernel walks the page tables for it. */
-    const char *path =
-        pages_can_carry_pkeys() ? "/proc/thread-self/smaps" : "/proc/thread-self/maps";
+    const char *path = details ? "/proc/thread-self/smaps" : "/proc/thread-self/maps";
 
     *reader = (struct maps_reader){.file = os_open_file_at(AT_FDCWD, path, 0)};
     if (reader->file >= 0)
@@ -73,9 +70,27 @@ static bool begins_mapping(const char *line, struct mapped_range *ret_range)
     return true;
 }
 
+/* Returns what follows the name in a line "Name: value" of this name, or NULL. */
+static const char *value_of(const char *line, const char *name)
+{
+    size_t length = strlen(name);
+
+    return strncmp(line, name, length) == 0 ? line + length : NULL;
+}
+
+static void note_detail(const char *line, struct mapped_range *range)
+{
+    const char *pkey = value_of(line, "ProtectionKey:");
+    const char *page_size = value_of(line, "KernelPageSize:"); /* in KiB */
+
+    if (pkey != NULL)
+        range->pkey = atoi(pkey);
+    if (page_size != NULL)
+        range->page_size = strtoul(page_size, NULL, 10) * 1024;
+}
+
 bool maps_next(struct maps_reader *reader, struct mapped_range *ret_range)
 {
-    static const char pkey[] = "ProtectionKey:";
     struct mapped_range range = reader->pending;
     char line[LINE_SIZE];
 
@@ -85,8 +100,7 @@ bool maps_next(struct maps_reader *reader, struct mapped_range *ret_range)
 
         if (begins_mapping(line, begun) && begun == &reader->pending)
             break;
-        if (strncmp(line, pkey, sizeof(pkey) - 1) == 0)
-            range.pkey = atoi(line + sizeof(pkey) - 1);
+        note_detail(line, &range);
     }
     if (range.end == 0)
         return false;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * maps_reader.h - reads this process's mappings, with their pkeys, from /proc
+ * maps_reader.h - reads this process's mappings from /proc
  *
- * It allocates no memory, so it can be used with the library's lock held.
+ * It allocates no memory, so it can be used with the library's lock held. It is no cancellation
+ * point.
  */
 #ifndef MAPS_READER_H
 #define MAPS_READER_H
@@ -13,8 +14,9 @@
 
 struct mapped_range {
     uintptr_t start, end;
-    int prot; /* PROT_* */
-    int pkey; /* 0 if the kernel shows none */
+    int prot;         /* PROT_* */
+    int pkey;         /* 0 if the kernel shows none */
+    size_t page_size; /* 0 without details */
 };
 
 struct maps_reader {
@@ -26,10 +28,11 @@ struct maps_reader {
 };
 
 /*
- * Begins at the lowest address. -ENOTSUP: there is no /proc, or not this file; -EACCES: it may not
+ * Begins at the lowest address. @details: also gets pkeys and page sizes, from smaps, for which the
+ * kernel walks the page tables. -ENOTSUP: there is no /proc, or not this file; -EACCES: it may not
  * be read; -ENOMEM: no memory, no file descriptor.
  */
-int maps_open(struct maps_reader *reader);
+int maps_open(struct maps_reader *reader, bool details);
 
 /* Gets the next mapping, in the order of addresses. False: there is none, or a read failed. */
 bool maps_next(struct maps_reader *reader, struct mapped_range *ret_range);

@@ -178,6 +178,8 @@ static void count_instructions(const struct bench_group *group)
                baseline);
     else
         printf("| **%s** | instructions | | |\n", group->name);
+    if (group->crowd != NULL)
+        group->crowd();
     for (const struct bench_row *row = group->rows; row->name != NULL; row++) {
         double count, cost;
 

@@ -54,8 +54,9 @@ struct bench_group {
     void (*set_up)(void);
     void (*tear_down)(void);
     void (*baseline)(unsigned count); /* for all units except MEMORY */
-    void (*crowd)(void); /* TIME_RATIO: runs after the baseline is measured and before the rows are;
-                            prepares what the rows have and the baseline has not; may be NULL */
+    void (*crowd)(void); /* TIME_RATIO, INSTRUCTION_RATIO: runs after the baseline is measured and
+                            before the rows are; prepares what the rows have and the baseline has
+                            not; may be NULL */
     unsigned objects;    /* MEMORY: how many objects an operation creates */
     unsigned operations; /* MEAN_INSTRUCTIONS: how many operations to measure. INSTRUCTIONS and
                             INSTRUCTION_RATIO: costs repeat after so many; 0: all are equal */

@@ -168,6 +168,12 @@ static const struct bench_row adopt_rows[] = {
     {0},
 };
 
+/* PKRU is changed to see that the page has no pkey. */
+static const struct bench_row adopt_instruction_rows[] = {
+    {"10,000 other regions", adopt_and_destroy, .writes = 2, .at_most = 5},
+    {0},
+};
+
 const struct bench_group bench_groups[] = {
     {.name = "100 calls of `pkeyguard_fault_decode`",
      .unit = TIME_RATIO,
@@ -193,6 +199,14 @@ const struct bench_group bench_groups[] = {
      .baseline = find_each_heap,
      .crowd = create_many_heaps,
      .rows = heap_rows},
+    {.name = "`pkeyguard_region_adopt` and `_destroy`, 1 page, instructions",
+     .unit = INSTRUCTION_RATIO,
+     .baseline_name = "one other region",
+     .set_up = create_page_to_adopt,
+     .tear_down = destroy_page_and_regions,
+     .baseline = adopt_and_destroy,
+     .crowd = create_regions_beside_adopted,
+     .rows = adopt_instruction_rows},
     {.name = "`pkeyguard_region_adopt` and `_destroy`, 1 page",
      .unit = TIME_RATIO,
      .baseline_name = "one other region",

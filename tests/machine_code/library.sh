@@ -19,6 +19,7 @@ copies pkeyguard_region_read pkeyguard_region_write
 waiting acquire_all_until acquire_group pkeyguard_acquire_all pkeyguard_acquire_all_timed pkeyguard_acquire_timed pkeyguard_key_acquire_timed
 heap open_heap open_and_alloc pkeyguard_heap_aligned_alloc pkeyguard_heap_alloc pkeyguard_heap_calloc
 heap pkeyguard_heap_free pkeyguard_heap_realloc pkeyguard_heap_usable_size
+inspect inspect_memory query_each_mapping shows_pkey_0
 platform pkeyguard_platform_self_test self_test access_faults survives_signal accesses_succeed
 '
 
@@ -92,7 +93,7 @@ fi
 # pkey is revoked in between: the function counts its change (own_pkru.h), holds the library's lock,
 # or runs alone in a child process. pkeyguard_pkru_write() writes a value that its caller made.
 elsewhere='own_pkru_change alloc_foreign take_from_kernel take_new take_spare pkey_take pkey_take_for_pool'
-elsewhere="$elsewhere pkeyguard_pkru_write"
+elsewhere="$elsewhere pkeyguard_pkru_write inspect_memory query_each_mapping shows_pkey_0"
 elsewhere="$elsewhere pkeyguard_platform_self_test self_test access_faults survives_signal"
 elsewhere="$elsewhere accesses_succeed"
 bent=$(disassemble "$library" | awk -v elsewhere=" $elsewhere " '

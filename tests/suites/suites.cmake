@@ -34,7 +34,7 @@ pkeyguard_suite(platform CHECKS 13 IN sanitizers valgrind guest-6.1 guest-mprote
     FILES test_platform.c sandbox.c)
 pkeyguard_suite(key CHECKS 26 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_key.c)
-pkeyguard_suite(region CHECKS 280 IN sanitizers valgrind guest-6.1 guest-mprotect reach
+pkeyguard_suite(region CHECKS 281 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c
         adoption.c lookup.c huge_pages.c end_aligned.c checks.c)
 pkeyguard_suite(guard CHECKS 126 IN sanitizers valgrind guest-mprotect reach
@@ -84,7 +84,7 @@ pkeyguard_suite(malloc CHECKS 6
     FILES test_malloc.c)
 
 # Calls of these functions go through support/failing.c.
-set(wrapped calloc mmap mremap munmap mprotect madvise mlock ftruncate fopen syscall
+set(wrapped calloc mmap mremap munmap mprotect madvise mlock ftruncate syscall
     pkeyguard_pkru_supported thread_records_any_pins os_milliseconds)
 list(TRANSFORM wrapped PREPEND -Wl,--wrap=)
 

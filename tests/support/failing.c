@@ -136,7 +136,6 @@ int __real_mprotect(void *address, size_t length, int prot);
 int __real_madvise(void *address, size_t length, int advice);
 int __real_mlock(const void *address, size_t length);
 int __real_ftruncate(int file, off_t length);
-FILE *__real_fopen(const char *path, const char *mode);
 bool __real_pkeyguard_pkru_supported(void);
 bool __real_thread_records_any_pins(int pkey);
 uint64_t __real_os_milliseconds(void);
@@ -195,12 +194,6 @@ int __wrap_ftruncate(int file, off_t length);
 int __wrap_ftruncate(int file, off_t length)
 {
     return fails(CALL_FTRUNCATE, NULL, (unsigned long)length) ? -1 : __real_ftruncate(file, length);
-}
-
-FILE *__wrap_fopen(const char *path, const char *mode);
-FILE *__wrap_fopen(const char *path, const char *mode)
-{
-    return fails(CALL_FOPEN, NULL, 0) ? NULL : __real_fopen(path, mode);
 }
 
 bool __wrap_pkeyguard_pkru_supported(void);

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/shm.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -382,6 +383,27 @@ START_TEST(memory_with_a_foreign_pkey_is_not_adopted)
 }
 END_TEST
 
+/* The kernel tells of the memory's own mappings, and smaps is not read. */
+START_TEST(other_mappings_are_not_looked_at)
+{
+    struct memory memory = map_memory(ANONYMOUS);
+    struct pkeyguard_region *region = NULL;
+
+    fail_call(CALL_OPENAT, 1, EACCES, 1);
+    region = adopt(NULL, memory.address, memory.size);
+    ck_assert(!stop_failing());
+    ck_assert_int_eq(pkeyguard_region_destroy(region), 0);
+    /* Of memory that cannot be read the kernel does not show that it has no pkey. */
+    ck_assert_int_eq(mprotect(memory.address, memory.size, PROT_NONE), 0);
+    fail_call(CALL_OPENAT, 1, EACCES, 1);
+    ck_assert_int_eq(pkeyguard_region_adopt(NULL, memory.address, memory.size, PAGE_RW, 0, &region),
+                     pku() ? -EACCES : 0);
+    ck_assert(stop_failing() == pku());
+    if (!pku())
+        ck_assert_int_eq(pkeyguard_region_destroy(region), 0);
+}
+END_TEST
+
 START_TEST(huge_page_is_adopted_only_as_a_whole)
 {
     struct memory memory = map_memory(HUGE_PAGES);
@@ -406,14 +428,15 @@ END_TEST
 START_TEST(adoption_fails_without_proc)
 {
     static const struct {
-        int from_libc, expected;
+        int from_kernel, expected;
     } errors[] = {{ENOENT, -ENOTSUP}, {EACCES, -EACCES}, {EMFILE, -ENOMEM}, {ENOMEM, -ENOMEM}};
     struct memory memory = map_memory(ANONYMOUS);
     struct pkeyguard_region *region = NULL;
 
     refuse_call(CALL_IOCTL, ENOTTY);
     for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++) {
-        fail_call(CALL_FOPEN, 0, errors[i].from_libc, 1);
+        /* maps, for which there is no query, can be opened, and smaps cannot. */
+        fail_call(CALL_OPENAT, 1, errors[i].from_kernel, 1);
         ck_assert_int_eq(
             pkeyguard_region_adopt(NULL, memory.address, memory.size, PAGE_RW, 0, &region),
             errors[i].expected);
@@ -612,6 +635,15 @@ static void add_mdwe_test(TCase *tests, const TTest *test)
         add_test_if(false, "the kernel has no PR_SET_MDWE", tests, test);
 }
 
+static bool has_query(void)
+{
+    struct utsname kernel;
+    int major, minor;
+
+    return uname(&kernel) == 0 && sscanf(kernel.release, "%d.%d", &major, &minor) == 2 &&
+           (major > 6 || (major == 6 && minor >= 11));
+}
+
 void add_adoption(Suite *suite)
 {
     TCase *tests = add_case(suite, "adoption", NULL, NULL);
@@ -625,6 +657,8 @@ void add_adoption(Suite *suite)
     tcase_add_loop_test(tests, memory_is_not_adopted_twice, 0, 3);
     add_pku_test(tests, memory_with_a_foreign_pkey_is_not_adopted);
     tcase_add_test(tests, adoption_fails_without_proc);
+    add_test_if(has_query(), "the kernel has no PROCMAP_QUERY", tests,
+                other_mappings_are_not_looked_at);
     /* Sanitizers use the stack, and valgrind makes signal frames, in ways of their own. */
     add_test_if(!under_tool(NULL), "the tool uses the stack", tests,
                 adopting_the_own_stack_ends_the_process);
