@@ -15,6 +15,7 @@
 #include <stddef.h>
 
 #include "base/lock.h"
+#include "base/record_memory.h"
 #include "heap/heap_directory.h"
 #include "key/enforcement.h"
 #include "key/virtual_pool.h"
@@ -35,20 +36,29 @@ void (*const fork_child_forget[])(void) = {
 
 static void lock_before_fork(void)
 {
+    if (!record_memory_is_here())
+        return;
     heaps_lock_for_fork();
     library_lock_for_fork();
+    record_memory_before_fork();
 }
 
 static void unlock_in_parent(void)
 {
+    if (!record_memory_is_here())
+        return;
+    record_memory_after_fork_in_parent();
     library_unlock_in_parent();
     heaps_unlock_after_fork();
 }
 
 static void unlock_in_child(void)
 {
+    if (!record_memory_after_fork_in_child())
+        return;
     library_unlock_in_child();
-    heaps_unlock_after_fork();
+    if (record_memory_is_here())
+        heaps_unlock_after_fork();
 }
 
 __attribute__((constructor(102))) static void register_fork_handlers(void)

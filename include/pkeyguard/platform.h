@@ -50,6 +50,10 @@
  *  - pkeyguard_thread_use_signal(): getpid, rt_sigaction; when the signal is sent: the calls of
  *    virtual keys, tgkill, getpid, rt_sigaction, clock_gettime, clock_nanosleep; and in each other
  *    thread getpid, gettid, process_vm_readv, futex, rt_sigreturn
+ *  - pkeyguard_protect_records(): mmap, munmap, madvise, mremap, mprotect, pkey_mprotect,
+ *    pkey_alloc, pkey_free, and for a pkey that was used before the calls of virtual keys;
+ *    afterwards keys, regions and heaps are created with mremap, madvise, mprotect and
+ *    pkey_mprotect, too, and fork(3) makes the first six of these calls
  *  - the library aborts: writev or write, and the calls of abort(3)
  *  - pkeyguard_platform_probe(), _self_test(): clone, wait4, mmap, munmap; what their child may not
  *    call, it finds missing

@@ -352,7 +352,8 @@ __attribute__((warn_unused_result)) int pkeyguard_region_check(struct pkeyguard_
  * appears in /proc/PID/maps if the kernel has CONFIG_ANON_VMA_NAME (Linux 5.17) and the region is
  * neither SECRET nor adopted.
  *
- * Returns 0, or -EINVAL: region is NULL, or the name is not as described; the old name stays.
+ * Returns 0, or, with the old name still there: -EINVAL: region is NULL, or the name is not as
+ * described; -EDEADLK: called where this thread has the library's lock (pkeyguard.h).
  * Thread: any, with no other use of this region at the same time. Signal: not async-signal-safe.
  * Since 0.1.
  */

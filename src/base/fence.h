@@ -13,4 +13,14 @@ static inline void compiler_fence(void)
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
+/* Loads that precede the call are done before those that follow it, as other threads see them. */
+static inline void load_fence(void)
+{
+#ifdef __x86_64__
+    compiler_fence(); /* the CPU keeps the order of loads (SDM vol. 3, 9.2.2) */
+#else
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+#endif
+}
+
 #endif

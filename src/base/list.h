@@ -2,14 +2,16 @@
 /*
  * list.h - a doubly linked list whose links are members of its elements
  *
- * The head is a link too. The head of an empty list points to itself. musl has no <sys/queue.h>, so
- * the library does not use it.
+ * The head is a link too. The head of an empty list points to itself. Links may be in protected
+ * records (record_memory.h). musl has no <sys/queue.h>, so the library does not use it.
  */
 #ifndef LIST_H
 #define LIST_H
 
 #include <stdbool.h>
 #include <stddef.h>
+
+#include "base/record_memory.h"
 
 struct list {
     struct list *next, *previous; /* never NULL after list_init() */
@@ -29,7 +31,9 @@ struct list {
 
 static inline void list_init(struct list *head)
 {
-    head->next = head->previous = head;
+    struct list *written = to_write(head);
+
+    written->next = written->previous = head;
 }
 
 static inline bool list_empty(const struct list *head)
@@ -44,23 +48,25 @@ static inline bool list_empty(const struct list *head)
  */
 static inline void list_insert(struct list *head, struct list *link)
 {
-    link->next = head->next;
-    link->previous = head;
-    head->next->previous = link;
-    __atomic_store_n(&head->next, link, __ATOMIC_RELEASE);
+    struct list *written = to_write(link);
+
+    written->next = head->next;
+    written->previous = head;
+    to_write(head->next)->previous = link;
+    __atomic_store_n(&to_write(head)->next, link, __ATOMIC_RELEASE);
 }
 
 /* Removes the link. Its own pointers do not change. */
 static inline void list_remove(struct list *link)
 {
-    __atomic_store_n(&link->previous->next, link->next, __ATOMIC_RELEASE);
-    link->next->previous = link->previous;
+    __atomic_store_n(&to_write(link->previous)->next, link->next, __ATOMIC_RELEASE);
+    to_write(link->next)->previous = link->previous;
 }
 
 /* The same for one link or head, and for a whole list. */
 static inline void list_mend_link(struct list *link)
 {
-    link->next->previous = link;
+    to_write(link->next)->previous = link;
 }
 
 static inline void list_mend(struct list *head)

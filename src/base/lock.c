@@ -9,6 +9,7 @@
 
 #include "base/os.h"
 #include "base/process.h"
+#include "base/record_memory.h"
 
 enum lock_state { FREE, HELD, HELD_AND_WAITED_FOR };
 
@@ -34,6 +35,11 @@ static __thread struct lock_of_thread {
 
 static void forget_parent(void)
 {
+    if (!record_memory_is_here())
+        os_abort("a fork child without fork handlers, as of _Fork(3), does not have the records "
+                 "that pkeyguard_protect_records() protects",
+                 NULL);
+    record_memory_open();
     for (int i = 0; fork_child_forget[i] != NULL; i++)
         fork_child_forget[i]();
     process_adopted();
@@ -79,6 +85,7 @@ LOCK_ANALYSIS(no_thread_safety_analysis) int library_lock(void)
         os_block_signals(&signals);
         own_lock.inside = true;
     }
+    record_memory_open();
     own_lock.taken_below = __builtin_frame_address(0);
     library_mutex.signals = signals;
     return 0;
@@ -101,13 +108,26 @@ bool library_lock_is_lost(const void *frame)
     return own_lock.inside && frame > own_lock.taken_below && !os_on_signal_stack();
 }
 
+/*
+ * A handler may have interrupted the code that had the lock, and forked. A fork child without
+ * records has changed none.
+ */
+static void finish_changes(void)
+{
+    if (process_is_unnoticed()) {
+        if (!record_memory_is_here())
+            return;
+        if (process_is_new())
+            forget_parent();
+    }
+    record_memory_close();
+}
+
 LOCK_ANALYSIS(no_thread_safety_analysis) void library_unlock(void)
 {
     uint64_t signals = library_mutex.signals;
 
-    /* A handler may have interrupted the code that had the lock, and forked. */
-    if (process_is_new())
-        forget_parent();
+    finish_changes();
     /* Wake all: a single woken thread may leave by siglongjmp and not take the lock. */
     if (atomic_exchange_explicit(&library_mutex.state, FREE, memory_order_release) ==
         HELD_AND_WAITED_FOR)

@@ -150,6 +150,38 @@ int os_grow_pages(size_t length, size_t grown, void **address)
     return 0;
 }
 
+/* EAGAIN: the process locks all new memory, and may lock no more. */
+static int mapping_error(void)
+{
+    return errno == ENOMEM || errno == EAGAIN ? -ENOMEM : -EACCES;
+}
+
+int os_map_shared_at(void *address, size_t length)
+{
+    void *pages = mmap(address, length, PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+    return pages == MAP_FAILED ? mapping_error() : 0;
+}
+
+int os_map_again(void *pages, size_t length, void *address, void **ret_address)
+{
+    int fixed = address != NULL ? MREMAP_FIXED : 0;
+    void *again = mremap(pages, 0, length, MREMAP_MAYMOVE | fixed, address);
+
+    if (again == MAP_FAILED)
+        return mapping_error();
+    *ret_address = again;
+    return 0;
+}
+
+int os_move_pages(void *pages, size_t length, void *address)
+{
+    void *moved = mremap(pages, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, address);
+
+    return moved == MAP_FAILED ? mapping_error() : 0;
+}
+
 bool os_is_mapped(const void *address, size_t length)
 {
     /*

@@ -47,6 +47,16 @@ int os_allocate_shared_pages(size_t length, void **ret_address);
  * -ENOMEM: nothing changed. */
 int os_grow_pages(size_t length, size_t grown, void **address);
 
+/*
+ * Shared pages at a given address. os_map_shared_at() maps new ones there, zeroed, readable and
+ * writable. os_map_again() maps existing ones there, too, with the same page rights; at any address
+ * if it is NULL. os_move_pages() moves them there. They replace what is mapped there, which may be
+ * lost on failure. -ENOMEM; -EACCES: the kernel or a sandbox refuses it.
+ */
+int os_map_shared_at(void *address, size_t length);
+int os_map_again(void *pages, size_t length, void *address, void **ret_address);
+int os_move_pages(void *pages, size_t length, void *address);
+
 void os_free_pages(void *address, size_t length);
 
 /* True if every page of the range is mapped. */

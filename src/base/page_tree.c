@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#include "base/os.h"
+#include "base/record_memory.h"
 
 /*
  * A slot stands for 2^bits pages, bits being a multiple of LEVEL_BITS. It holds one of these:
@@ -58,7 +58,7 @@ static uintptr_t content_of(const atomic_uintptr_t *slot)
 
 static void put(atomic_uintptr_t *slot, uintptr_t content)
 {
-    atomic_store_explicit(slot, content, memory_order_release);
+    atomic_store_explicit(to_write(slot), content, memory_order_release);
 }
 
 /* The page's slot in a node whose slots stand for 2^bits pages each. */
@@ -93,6 +93,7 @@ static uint64_t first_page_behind(uint64_t page, unsigned bits)
 
 int page_tree_reserve(struct page_tree *tree)
 {
+    struct page_tree *written = to_write(tree);
     size_t needed = (tree->reserved + 1) * NODES_OF_SET;
     size_t count = needed > NODES_IN_CHUNK ? needed : NODES_IN_CHUNK;
     void *nodes;
@@ -100,25 +101,25 @@ int page_tree_reserve(struct page_tree *tree)
 
     if (tree->spare_count < needed) {
         /* The few that are left are not used any more. They have not become memory yet. */
-        error = os_allocate_pages(count * sizeof(struct page_tree_node), &nodes);
+        error = record_memory_take(count * sizeof(struct page_tree_node), &nodes);
         if (error != 0)
             return error;
-        tree->spare = nodes;
-        tree->spare_count = count;
+        written->spare = nodes;
+        written->spare_count = count;
     }
-    tree->reserved++;
+    written->reserved++;
     return 0;
 }
 
 void page_tree_cancel(struct page_tree *tree)
 {
-    tree->reserved--;
+    to_write(tree)->reserved--;
 }
 
 /* Puts a node in the slot. Each page keeps its value. Returns the slot's content. */
 static uintptr_t split(struct page_tree *tree, atomic_uintptr_t *slot)
 {
-    struct page_tree_node *node = &tree->spare[--tree->spare_count];
+    struct page_tree_node *node = &tree->spare[--to_write(tree)->spare_count];
     uintptr_t value = content_of(slot);
 
     for (int i = 0; value != 0 && i < SLOTS; i++)
@@ -152,7 +153,7 @@ void page_tree_set(struct page_tree *tree, const void *start, size_t length, voi
 
     for (uint64_t page = page_of(start); page <= last; page = first_page_behind(page, bits))
         put(slot_within(tree, page, last, &bits), (uintptr_t)value);
-    tree->reserved--;
+    to_write(tree)->reserved--;
 }
 
 void page_tree_clear(struct page_tree *tree, const void *start, size_t length, const void *value)

@@ -6,7 +6,7 @@
  * signal handler interrupted, changes the tree: for each page it sees the value before the change
  * or after it. It takes at most 8 steps, however many values there are.
  *
- * Every other function needs a lock, which is the tree's user's.
+ * Every other function needs the library's lock. The nodes are in the memory of record_memory.h.
  *
  * Nodes are never freed, because a search may be in them. A node is 512 bytes and serves 64 pages;
  * there is one for each place of the address space where the pages of a value ever began or ended.

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/fence.h"
 #include "base/os.h"
 #include "base/process.h"
 
@@ -58,22 +59,28 @@ unsigned registry_generation(const void *record)
     return header_of(record)->generation;
 }
 
+/* Not from malloc: the caller has a lock, and malloc may be built on this library. */
+static int allocate_chunk(const struct registry *registry, void **ret_memory)
+{
+    return registry->in_record_memory ? record_memory_take(CHUNK_SIZE, ret_memory)
+                                      : os_allocate_pages(CHUNK_SIZE, ret_memory);
+}
+
 static struct registry_record *take_fresh_record(struct registry *registry)
 {
     size_t room = (CHUNK_SIZE - sizeof(struct registry_chunk)) / record_stride(registry);
     struct registry_chunk *chunk = registry->newest;
 
     if (chunk == NULL || chunk->used == room) {
-        void *pages;
+        void *memory;
 
-        /* Not from malloc: the caller has a lock, and malloc may be built on this library. */
-        if (os_allocate_pages(CHUNK_SIZE, &pages) != 0)
+        if (allocate_chunk(registry, &memory) != 0)
             return NULL;
-        chunk = pages;
-        chunk->older = registry->newest;
-        registry->newest = chunk;
+        chunk = memory;
+        to_write(chunk)->older = registry->newest;
+        to_write(registry)->newest = chunk;
     }
-    return nth_record(registry, chunk, chunk->used++);
+    return nth_record(registry, chunk, to_write(chunk)->used++);
 }
 
 static struct registry_record *take_record(struct registry *registry)
@@ -82,7 +89,7 @@ static struct registry_record *take_record(struct registry *registry)
 
     if (header == NULL)
         return take_fresh_record(registry);
-    registry->unused = header->next_unused;
+    to_write(registry)->unused = header->next_unused;
     return header;
 }
 
@@ -90,6 +97,8 @@ void *registry_take(struct registry *registry)
 {
     struct registry_record *header;
 
+    if (registry->in_record_memory && record_memory_add(registry, sizeof(*registry)) != 0)
+        return NULL;
     /* So that registry_publish() cannot fail. */
     if (registry->searched && page_tree_reserve(&registry->tree) != 0)
         return NULL;
@@ -99,23 +108,24 @@ void *registry_take(struct registry *registry)
             page_tree_cancel(&registry->tree);
         return NULL;
     }
-    return memset(header->record, 0, registry->record_size);
+    memset(to_write(header)->record, 0, registry->record_size);
+    return header->record;
 }
 
 void registry_publish(struct registry *registry, void *record,
                       const struct registry_addresses *addresses)
 {
-    struct registry_record *header = header_of(record);
+    struct registry_record *header = header_of(record), *written = to_write(header);
 
     if (addresses != NULL && header->length == 0) {
-        header->start = (uintptr_t)addresses->start;
-        header->length = addresses->length;
-        header->own_start = (uintptr_t)addresses->own_start;
-        header->own_length = addresses->own_length;
-        header->only_process = addresses->only_process;
+        written->start = (uintptr_t)addresses->start;
+        written->length = addresses->length;
+        written->own_start = (uintptr_t)addresses->own_start;
+        written->own_length = addresses->own_length;
+        written->only_process = addresses->only_process;
         page_tree_set(&registry->tree, addresses->start, addresses->length, header);
     }
-    header->generation++;
+    written->generation++;
 }
 
 void registry_withdraw(void *record)
@@ -123,21 +133,21 @@ void registry_withdraw(void *record)
     struct registry_record *header = header_of(record);
 
     if (registry_is_published(header->generation))
-        header->generation++;
+        to_write(header)->generation++;
 }
 
 void registry_give_back(struct registry *registry, void *record)
 {
-    struct registry_record *header = header_of(record);
+    struct registry_record *header = header_of(record), *written = to_write(header);
 
     registry_withdraw(record);
     if (header->length != 0)
         page_tree_clear(&registry->tree, (const void *)header->start, header->length, header);
     else if (registry->searched)
         page_tree_cancel(&registry->tree);
-    header->length = 0;
-    header->next_unused = registry->unused;
-    registry->unused = header;
+    written->length = 0;
+    written->next_unused = registry->unused;
+    to_write(registry)->unused = header;
 }
 
 struct registry_cursor registry_begin(const struct registry *registry)
@@ -218,7 +228,7 @@ void *registry_owner(const struct registry *registry, const void *address)
 
 bool registry_unchanged(void *record, unsigned generation)
 {
-    /* Not a load: reads of the record that precede the call must not move behind it. */
-    return atomic_fetch_add_explicit(&header_of(record)->generation, 0, memory_order_acq_rel) ==
-           generation;
+    /* Reads of the record that precede the call must not move behind the load. */
+    load_fence();
+    return atomic_load_explicit(&header_of(record)->generation, memory_order_relaxed) == generation;
 }

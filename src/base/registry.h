@@ -7,8 +7,7 @@
  * registry_unchanged() tells afterwards whether it was still the same record. The time of a search
  * does not depend on the number of records (page_tree.h).
  *
- * Every other function needs the registry's lock, which is its user's: the library's lock for
- * regions, the heap directory's for heaps.
+ * Every other function needs the library's lock.
  */
 #ifndef REGISTRY_H
 #define REGISTRY_H
@@ -17,31 +16,40 @@
 #include <stddef.h>
 
 #include "base/page_tree.h"
+#include "base/record_memory.h"
 
 struct registry_chunk;
 struct registry_record;
 
 struct registry {
-    size_t record_size;             /* bytes; constant */
-    bool searched;                  /* records are found by address; constant */
+    alignas(RECORD_PAGE) size_t record_size; /* bytes; constant */
+    bool searched;                           /* records are found by address; constant */
+    bool in_record_memory;                   /* record_memory.h; constant */
     struct page_tree tree;          /* the records' headers, by the addresses that find them */
     struct registry_chunk *newest;  /* under the lock */
     struct registry_record *unused; /* records given back; under the lock */
 };
 
 /* A registry whose records are found by address. */
-#define REGISTRY_INIT(type)                           \
-    {                                                 \
-        .record_size = sizeof(type), .searched = true \
+#define REGISTRY_INIT(type)                                                     \
+    {                                                                           \
+        .record_size = sizeof(type), .searched = true, .in_record_memory = true \
     }
 
 /* A registry whose records no address finds. */
-#define REGISTRY_INIT_UNSEARCHED(type) \
-    {                                  \
-        .record_size = sizeof(type)    \
+#define REGISTRY_INIT_UNSEARCHED(type)                        \
+    {                                                         \
+        .record_size = sizeof(type), .in_record_memory = true \
     }
 
-/* Returns a new record, all zero, which no address finds yet; NULL: no memory. */
+/* The same for records that are never protected. Its lock need not be the library's. */
+#define REGISTRY_INIT_WRITABLE(type) \
+    {                                \
+        .record_size = sizeof(type)  \
+    }
+
+/* Returns a new record, all zero, which no address finds yet; NULL: no memory. Its user writes it
+ * through to_write(). */
 void *registry_take(struct registry *registry);
 
 /* What finds a record: whole pages, in bytes. */

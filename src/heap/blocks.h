@@ -63,14 +63,14 @@ static inline void *block_address(const struct pkeyguard_heap *heap, uint32_t nu
  * locked and no more memory can be locked.
  */
 static bool blocks_use(struct pkeyguard_heap *heap, uint32_t end)
-    LOCK_ANALYSIS(requires_capability(heap->spans_lock))
+    LOCK_ANALYSIS(requires_capability(heap->state->spans_lock))
 {
-    if (end <= heap->used)
+    if (end <= heap->state->used)
         return true;
     if (region_use(heap->region, (size_t)end << BLOCK_SHIFT,
                    sizeof(struct metadata) + end * sizeof(struct block)) != 0)
         return false;
-    heap->used = end;
+    heap->state->used = end;
     return true;
 }
 
@@ -82,11 +82,11 @@ static int blocks_take(struct pkeyguard_heap *heap, uint32_t count, uintptr_t al
                        unsigned role, uint32_t *ret_number, uint32_t *ret_used)
 {
     uint32_t number, used;
-    int error = heap_lock_acquire(&heap->spans_lock);
+    int error = heap_lock_acquire(&heap->state->spans_lock);
 
     if (error != 0)
         return error;
-    used = heap->used;
+    used = heap->state->used;
     error = spans_take(&heap->spans, count, alignment, &number) ? 0 : -ENOMEM;
     if (error == 0 && !blocks_use(heap, number + count)) {
         spans_give_back(&heap->spans, number, count);
@@ -100,7 +100,7 @@ static int blocks_take(struct pkeyguard_heap *heap, uint32_t count, uintptr_t al
         *ret_number = number;
         *ret_used = used <= number ? 0 : used - number < count ? used - number : count;
     }
-    heap_lock_release(&heap->spans_lock);
+    heap_lock_release(&heap->state->spans_lock);
     return error;
 }
 
@@ -108,7 +108,7 @@ static int blocks_take(struct pkeyguard_heap *heap, uint32_t count, uintptr_t al
 
 /* Gives back what is at this place of the ring. */
 static void end_large_quarantine(struct pkeyguard_heap *heap, uint32_t *place)
-    LOCK_ANALYSIS(requires_capability(heap->spans_lock))
+    LOCK_ANALYSIS(requires_capability(heap->state->spans_lock))
 {
     uint32_t link = *place;
 
@@ -119,7 +119,7 @@ static void end_large_quarantine(struct pkeyguard_heap *heap, uint32_t *place)
 
 /* Puts a span of blocks into quarantine, which is of no kind, and has its count. */
 static void blocks_quarantine(struct pkeyguard_heap *heap, uint32_t number)
-    LOCK_ANALYSIS(requires_capability(heap->spans_lock))
+    LOCK_ANALYSIS(requires_capability(heap->state->spans_lock))
 {
     struct metadata *metadata = heap->metadata;
     uint32_t *place = &metadata->quarantine[metadata->freed++ % LARGE_IN_QUARANTINE];
@@ -131,11 +131,11 @@ static void blocks_quarantine(struct pkeyguard_heap *heap, uint32_t number)
 /* For when there is no room. */
 static void blocks_end_quarantine(struct pkeyguard_heap *heap)
 {
-    if (heap_lock_acquire(&heap->spans_lock) != 0)
+    if (heap_lock_acquire(&heap->state->spans_lock) != 0)
         return;
     for (unsigned i = 0; i < LARGE_IN_QUARANTINE; i++)
         end_large_quarantine(heap, &heap->metadata->quarantine[i]);
-    heap_lock_release(&heap->spans_lock);
+    heap_lock_release(&heap->state->spans_lock);
 }
 
 /* ---- the block of an address ---- */

@@ -20,11 +20,35 @@
 
 /* ---- heaps ---- */
 
+/* Returns what a heap with this region is to contain. */
+static struct pkeyguard_heap describe_heap(struct pkeyguard_region *region, size_t size,
+                                           struct heap_state *state)
+{
+    char *start = pkeyguard_region_unsafe_address(region);
+    struct metadata *metadata = region_annex(region);
+
+    return (struct pkeyguard_heap){
+        .region = region,
+        .start = start,
+        .size = size,
+        .metadata = metadata,
+        .spans =
+            {
+                .blocks = metadata->blocks,
+                .free = &metadata->spans,
+                .count = (uint32_t)(size >> BLOCK_SHIFT),
+                .base = (uintptr_t)start >> BLOCK_SHIFT,
+            },
+        .state = state,
+    };
+}
+
 int pkeyguard_heap_create(struct pkeyguard_key *key, size_t capacity, unsigned region_flags,
                           struct pkeyguard_heap **ret_heap)
 {
     size_t size, blocks, metadata_size;
-    struct pkeyguard_heap *heap;
+    struct pkeyguard_heap *heap, content;
+    struct pkeyguard_region *region;
     int error;
 
     /* FORK_WIPE would also wipe the metadata in a fork child. Objects fill whole pages. */
@@ -39,21 +63,13 @@ int pkeyguard_heap_create(struct pkeyguard_key *key, size_t capacity, unsigned r
     error = heap_directory_take(&heap);
     if (error != 0)
         return error;
-    error = region_create_with_annex(key, size, metadata_size, region_flags, &heap->region);
+    error = region_create_with_annex(key, size, metadata_size, region_flags, &region);
     if (error != 0) {
         heap_directory_give_back(heap);
         return error;
     }
-    heap->start = pkeyguard_region_unsafe_address(heap->region);
-    heap->size = size;
-    heap->metadata = region_annex(heap->region);
-    heap->spans = (struct spans){
-        .blocks = heap->metadata->blocks,
-        .free = &heap->metadata->spans,
-        .count = (uint32_t)blocks,
-        .base = (uintptr_t)heap->start >> BLOCK_SHIFT,
-    };
-    heap_directory_publish(heap);
+    content = describe_heap(region, size, heap->state);
+    heap_directory_publish(heap, &content);
     *ret_heap = heap;
     return 0;
 }
@@ -73,7 +89,7 @@ int pkeyguard_heap_destroy(struct pkeyguard_heap *heap)
         return error;
     error = pkeyguard_region_destroy(heap->region);
     if (error != 0) {
-        heap_directory_publish(heap);
+        heap_directory_publish(heap, heap);
         return error;
     }
     heap_directory_give_back(heap);
@@ -135,7 +151,7 @@ static __attribute__((noinline)) int alloc_large(struct pkeyguard_heap *heap, si
  */
 static uint32_t large_block_count(const struct pkeyguard_heap *heap, uint32_t number,
                                   unsigned offset)
-    LOCK_ANALYSIS(requires_capability(heap->spans_lock))
+    LOCK_ANALYSIS(requires_capability(heap->state->spans_lock))
 {
     if (load_role(spans_block(&heap->spans, number)) != BLOCK_LARGE || offset != 0)
         return 0;
@@ -146,7 +162,7 @@ static __attribute__((noinline)) int free_large(struct pkeyguard_heap *heap, uin
                                                 unsigned offset, void *address)
 {
     uint32_t count;
-    int error = heap_lock_acquire(&heap->spans_lock);
+    int error = heap_lock_acquire(&heap->state->spans_lock);
 
     if (error != 0)
         return error;
@@ -154,7 +170,7 @@ static __attribute__((noinline)) int free_large(struct pkeyguard_heap *heap, uin
     /* Wipe without the lock. Meanwhile the blocks are neither live nor free (BLOCK_OTHER). */
     if (count != 0)
         store_role(spans_block(&heap->spans, number), BLOCK_OTHER);
-    heap_lock_release(&heap->spans_lock);
+    heap_lock_release(&heap->state->spans_lock);
     if (count == 0)
         return -EINVAL;
     wipe_large(address, (size_t)count << BLOCK_SHIFT);
@@ -162,9 +178,9 @@ static __attribute__((noinline)) int free_large(struct pkeyguard_heap *heap, uin
      * The lock is refused only in a fork child whose fork came in between. Then the blocks stay as
      * they are.
      */
-    if (heap_lock_acquire(&heap->spans_lock) == 0) {
+    if (heap_lock_acquire(&heap->state->spans_lock) == 0) {
         blocks_quarantine(heap, number);
-        heap_lock_release(&heap->spans_lock);
+        heap_lock_release(&heap->state->spans_lock);
     }
     return 0;
 }
@@ -205,11 +221,11 @@ static int live_object_size(struct pkeyguard_heap *heap, const void *address, si
         return -EINVAL;
     if (role_kind(place.role) == BLOCK_SLAB)
         return slabs_live_size(heap, &place, ret_size);
-    error = heap_lock_acquire(&heap->spans_lock);
+    error = heap_lock_acquire(&heap->state->spans_lock);
     if (error != 0)
         return error;
     count = large_block_count(heap, place.number, place.offset);
-    heap_lock_release(&heap->spans_lock);
+    heap_lock_release(&heap->state->spans_lock);
     *ret_size = (size_t)count << BLOCK_SHIFT;
     return count == 0 ? -EINVAL : 0;
 }

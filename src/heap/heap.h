@@ -57,17 +57,25 @@ struct metadata {
     _Alignas(64) struct block blocks[];
 };
 
+/*
+ * What threads change without the library's lock. It stays writable when the program has the
+ * library's records protected.
+ */
+struct heap_state {
+    uint32_t used;               /* blocks from the start that were ever in use; under spans_lock */
+    struct heap_lock spans_lock; /* may be taken while a shard's is held, not the reverse */
+    struct heap_lock shard_locks[SHARD_COUNT];
+};
+
+/* Constant while the heap exists. */
 struct pkeyguard_heap {
-    /* Constant while the heap exists. */
     struct pkeyguard_region *region;
     char *start; /* the first byte for objects */
     size_t size; /* bytes for objects, whole pages */
     struct metadata *metadata;
     struct spans spans;
 
-    uint32_t used;               /* blocks from the start that were ever in use; under spans_lock */
-    struct heap_lock spans_lock; /* may be taken while a shard's is held, not the reverse */
-    struct heap_lock shard_locks[SHARD_COUNT];
+    struct heap_state *state;
 };
 
 #endif

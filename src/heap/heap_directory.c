@@ -7,9 +7,12 @@
 #include "region/annexed_region.h"
 
 static struct heap_directory {
-    struct registry heaps; /* by the addresses of their objects; changed under `lock` */
-    struct heap_lock lock; /* a fork takes it before the locks of each heap */
-} heap_directory = {.heaps = REGISTRY_INIT(struct pkeyguard_heap)};
+    /* Changed under `lock` and the library's lock. */
+    struct registry heaps;  /* by the addresses of their objects */
+    struct registry states; /* each belongs to a heap */
+    struct heap_lock lock;  /* a fork takes it before the locks of each heap */
+} heap_directory = {.heaps = REGISTRY_INIT(struct pkeyguard_heap),
+                    .states = REGISTRY_INIT_WRITABLE(struct heap_state)};
 
 /* ---- fork ---- */
 
@@ -20,8 +23,8 @@ static struct heap_directory {
 static void for_each_lock(struct pkeyguard_heap *heap, void (*function)(struct heap_lock *lock))
 {
     for (unsigned i = 0; i < SHARD_COUNT; i++)
-        function(&heap->shard_locks[i]);
-    function(&heap->spans_lock);
+        function(&heap->state->shard_locks[i]);
+    function(&heap->state->spans_lock);
 }
 
 void heaps_lock_for_fork(void)
@@ -45,10 +48,10 @@ void heaps_unlock_after_fork(void)
 static bool has_lost_lock(const struct pkeyguard_heap *heap)
 {
     for (unsigned i = 0; i < SHARD_COUNT; i++) {
-        if (heap_lock_is_lost(&heap->shard_locks[i]))
+        if (heap_lock_is_lost(&heap->state->shard_locks[i]))
             return true;
     }
-    return heap_lock_is_lost(&heap->spans_lock);
+    return heap_lock_is_lost(&heap->state->spans_lock);
 }
 
 void heaps_forget_parent(void)
@@ -70,49 +73,88 @@ void heaps_forget_parent(void)
 
 /* ---- the heaps ---- */
 
-int heap_directory_take(struct pkeyguard_heap **ret_heap)
+static LOCK_ANALYSIS(try_acquire_capability(0, heap_directory.lock, library_mutex))
+    LOCK_ANALYSIS(no_thread_safety_analysis) int lock_directory(void)
 {
     int error = heap_lock_acquire(&heap_directory.lock);
 
     if (error != 0)
         return error;
-    *ret_heap = registry_take(&heap_directory.heaps);
-    heap_lock_release(&heap_directory.lock);
-    return *ret_heap == NULL ? -ENOMEM : 0;
+    error = library_lock();
+    if (error != 0)
+        heap_lock_release(&heap_directory.lock);
+    return error;
 }
 
-/* Takes the lock again in a thread that has just released it. That cannot be refused. */
-static void lock_directory_again(void) LOCK_ANALYSIS(acquire_capability(heap_directory.lock))
+static void unlock_directory(void)
+    LOCK_ANALYSIS(release_capability(heap_directory.lock, library_mutex))
 {
-    if (heap_lock_acquire(&heap_directory.lock) != 0)
+    library_unlock();
+    heap_lock_release(&heap_directory.lock);
+}
+
+/* Takes the locks again in a thread that has just released them. That cannot be refused. */
+static void lock_directory_again(void)
+    LOCK_ANALYSIS(acquire_capability(heap_directory.lock, library_mutex))
+{
+    if (lock_directory() != 0)
         os_abort("the directory of heaps cannot be locked", NULL);
+}
+
+static int take_heap(struct pkeyguard_heap **ret_heap)
+    LOCK_ANALYSIS(requires_capability(heap_directory.lock, library_mutex))
+{
+    struct pkeyguard_heap *heap = registry_take(&heap_directory.heaps);
+
+    if (heap == NULL)
+        return -ENOMEM;
+    to_write(heap)->state = registry_take(&heap_directory.states);
+    if (heap->state == NULL) {
+        registry_give_back(&heap_directory.heaps, heap);
+        return -ENOMEM;
+    }
+    *ret_heap = heap;
+    return 0;
+}
+
+int heap_directory_take(struct pkeyguard_heap **ret_heap)
+{
+    int error = lock_directory();
+
+    if (error != 0)
+        return error;
+    error = take_heap(ret_heap);
+    unlock_directory();
+    return error;
 }
 
 void heap_directory_give_back(struct pkeyguard_heap *heap)
 {
     lock_directory_again();
+    registry_give_back(&heap_directory.states, heap->state);
     registry_give_back(&heap_directory.heaps, heap);
-    heap_lock_release(&heap_directory.lock);
+    unlock_directory();
 }
 
-void heap_directory_publish(struct pkeyguard_heap *heap)
+void heap_directory_publish(struct pkeyguard_heap *heap, const struct pkeyguard_heap *content)
 {
-    const struct registry_addresses objects = {heap->start, heap->size, heap->start, heap->size,
-                                               heap->region->pages.only_process};
+    const struct registry_addresses objects = {content->start, content->size, content->start,
+                                               content->size, content->region->pages.only_process};
 
     lock_directory_again();
+    *to_write(heap) = *content;
     registry_publish(&heap_directory.heaps, heap, &objects);
-    heap_lock_release(&heap_directory.lock);
+    unlock_directory();
 }
 
 int heap_directory_withdraw(struct pkeyguard_heap *heap)
 {
-    int error = heap_lock_acquire(&heap_directory.lock);
+    int error = lock_directory();
 
     if (error != 0)
         return error;
     registry_withdraw(heap);
-    heap_lock_release(&heap_directory.lock);
+    unlock_directory();
     return 0;
 }
 

@@ -6,17 +6,18 @@
 #include "base/registry.h"
 #include "heap/heap.h"
 
-/* Returns zeroed memory for a heap, or NULL. */
+/* Returns zeroed memory for a heap, with a state. -ENOMEM, -EDEADLK. */
 int heap_directory_take(struct pkeyguard_heap **ret_heap);
 
 /* Frees this memory. Withdraws the heap first if it is published. */
 void heap_directory_give_back(struct pkeyguard_heap *heap);
 
 /*
- * After publishing, pkeyguard_heap_of() finds the heap by `start` and `size`, and a fork waits for
- * its locks. Withdrawing ends both. A fork child withdraws the heaps whose memory it did not get.
+ * Publishing gives the heap its content. After it pkeyguard_heap_of() finds the heap by `start` and
+ * `size`, and a fork waits for its locks. Withdrawing ends both. A fork child withdraws the heaps
+ * whose memory it did not get.
  */
-void heap_directory_publish(struct pkeyguard_heap *heap);
+void heap_directory_publish(struct pkeyguard_heap *heap, const struct pkeyguard_heap *content);
 int heap_directory_withdraw(struct pkeyguard_heap *heap);
 
 /*

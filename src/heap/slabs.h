@@ -135,7 +135,7 @@ static inline void require_zero(const struct pkeyguard_heap *heap, const char *o
 /* Makes a slab with all slots free. Returns false if there is no room. */
 static __attribute__((noinline)) int slab_add(struct pkeyguard_heap *heap, unsigned shard,
                                               unsigned size_class)
-    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
+    LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
     const struct size_class *c = &size_classes[size_class];
     uint32_t number, used;
@@ -163,22 +163,22 @@ static __attribute__((noinline)) int slab_add(struct pkeyguard_heap *heap, unsig
 /* Frees the blocks of a slab whose slots are all free. Keeps the slab if spans_lock is refused. */
 static __attribute__((noinline)) void slab_remove(struct pkeyguard_heap *heap, unsigned shard,
                                                   unsigned size_class, uint32_t number)
-    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
+    LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
     uint32_t count = SLAB_BLOCKS(size_classes[size_class].size);
 
-    if (heap_lock_acquire(&heap->spans_lock) != 0)
+    if (heap_lock_acquire(&heap->state->spans_lock) != 0)
         return;
     spans_list_remove(&heap->spans, &bin_of(heap, shard, size_class)->slabs, number);
     for (uint32_t i = 0; i < count; i++)
         store_role(spans_block(&heap->spans, number + i), BLOCK_OTHER);
     spans_give_back(&heap->spans, number, count);
-    heap_lock_release(&heap->spans_lock);
+    heap_lock_release(&heap->state->spans_lock);
 }
 
 /* Takes a free slot of a slab, which has one. */
 static inline void *slab_take_slot(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class)
-    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
+    LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
     struct bin *bin = bin_of(heap, shard, size_class);
     uint32_t number = bin->slabs - 1;
@@ -208,7 +208,7 @@ static inline void *slab_take_slot(struct pkeyguard_heap *heap, unsigned shard, 
 static inline void slab_give_slot_back(struct pkeyguard_heap *heap, unsigned shard,
                                        unsigned size_class, const struct place *place,
                                        unsigned slot)
-    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
+    LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
     struct block *block = place->block;
 
@@ -256,7 +256,7 @@ static inline uint64_t *quarantine_next(struct bin *bin)
 /* Takes the slot that was freed first, or returns NULL if the ring is not full. */
 static inline void *bin_take_quarantined(struct pkeyguard_heap *heap, unsigned shard,
                                          unsigned size_class)
-    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
+    LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
     uint64_t *oldest = quarantine_next(bin_of(heap, shard, size_class));
     struct place place;
@@ -275,7 +275,7 @@ static inline void *bin_take_quarantined(struct pkeyguard_heap *heap, unsigned s
 /* Makes the slot at this place of the ring free. */
 static inline void bin_end_quarantine(struct pkeyguard_heap *heap, unsigned shard,
                                       unsigned size_class, uint64_t *entry)
-    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
+    LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
     struct place place;
     unsigned slot;
@@ -290,7 +290,7 @@ static inline void bin_end_quarantine(struct pkeyguard_heap *heap, unsigned shar
 /* Makes every slot of the bin free that is in quarantine. */
 static void bin_end_quarantine_of_all(struct pkeyguard_heap *heap, unsigned shard,
                                       unsigned size_class)
-    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
+    LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
     for (unsigned i = 0; i < SLOTS_IN_QUARANTINE; i++)
         bin_end_quarantine(heap, shard, size_class,
@@ -299,7 +299,7 @@ static void bin_end_quarantine_of_all(struct pkeyguard_heap *heap, unsigned shar
 
 /* Frees the blocks of every slab without objects, for other sizes and shards. */
 static void bin_remove_empty_slabs(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class)
-    LOCK_ANALYSIS(requires_capability(heap->shard_locks[shard]))
+    LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
     for (uint32_t link = bin_of(heap, shard, size_class)->slabs, next; link != 0; link = next) {
         const struct block *block = spans_block(&heap->spans, link - 1);
@@ -317,13 +317,13 @@ static void bin_remove_empty_slabs(struct pkeyguard_heap *heap, unsigned shard, 
 static void slabs_give_empty_back(struct pkeyguard_heap *heap)
 {
     for (unsigned shard = 0; shard < SHARD_COUNT; shard++) {
-        if (heap_lock_acquire(&heap->shard_locks[shard]) != 0)
+        if (heap_lock_acquire(&heap->state->shard_locks[shard]) != 0)
             continue;
         for (unsigned i = 0; i < CLASS_COUNT; i++) {
             bin_end_quarantine_of_all(heap, shard, i);
             bin_remove_empty_slabs(heap, shard, i);
         }
-        heap_lock_release(&heap->shard_locks[shard]);
+        heap_lock_release(&heap->state->shard_locks[shard]);
     }
 }
 
@@ -338,7 +338,7 @@ static unsigned own_shard(void)
 static inline int slabs_alloc_in(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class,
                                  void **ret_object)
 {
-    int error = heap_lock_acquire(&heap->shard_locks[shard]);
+    int error = heap_lock_acquire(&heap->state->shard_locks[shard]);
 
     if (error != 0)
         return error;
@@ -349,7 +349,7 @@ static inline int slabs_alloc_in(struct pkeyguard_heap *heap, unsigned shard, un
         if (error == 0)
             *ret_object = slab_take_slot(heap, shard, size_class);
     }
-    heap_lock_release(&heap->shard_locks[shard]);
+    heap_lock_release(&heap->state->shard_locks[shard]);
     return error;
 }
 
@@ -358,12 +358,12 @@ static __attribute__((noinline)) int slabs_alloc_anywhere(struct pkeyguard_heap 
                                                           unsigned size_class, void **ret_object)
 {
     unsigned shard = own_shard();
-    int error = heap_lock_acquire(&heap->shard_locks[shard]);
+    int error = heap_lock_acquire(&heap->state->shard_locks[shard]);
 
     if (error != 0)
         return error;
     bin_end_quarantine_of_all(heap, shard, size_class);
-    heap_lock_release(&heap->shard_locks[shard]);
+    heap_lock_release(&heap->state->shard_locks[shard]);
     error = slabs_alloc_in(heap, shard, size_class, ret_object);
     if (error != -ENOMEM)
         return error;
@@ -389,12 +389,12 @@ static inline int slabs_free(struct pkeyguard_heap *heap, struct place place, vo
 {
     unsigned shard = role_shard(place.role), size_class = role_class(place.role), slot;
     struct bin *bin = bin_of(heap, shard, size_class);
-    int error = heap_lock_acquire(&heap->shard_locks[shard]);
+    int error = heap_lock_acquire(&heap->state->shard_locks[shard]);
 
     if (error != 0)
         return error;
     if (!slot_is_live(&place, &slot)) {
-        heap_lock_release(&heap->shard_locks[shard]);
+        heap_lock_release(&heap->state->shard_locks[shard]);
         return -EINVAL;
     }
     *map_word(place.block->live, slot) &= ~map_bit(slot);
@@ -402,7 +402,7 @@ static inline int slabs_free(struct pkeyguard_heap *heap, struct place place, vo
     bin_end_quarantine(heap, shard, size_class, quarantine_next(bin));
     *quarantine_next(bin) = slot_entry(address, slot);
     bin->freed++;
-    heap_lock_release(&heap->shard_locks[shard]);
+    heap_lock_release(&heap->state->shard_locks[shard]);
     return 0;
 }
 
@@ -413,7 +413,7 @@ static inline int slabs_live_size(struct pkeyguard_heap *heap, const struct plac
                                   size_t *ret_size)
 {
     unsigned shard = role_shard(place->role), slot;
-    int error = heap_lock_acquire(&heap->shard_locks[shard]);
+    int error = heap_lock_acquire(&heap->state->shard_locks[shard]);
 
     if (error != 0)
         return error;
@@ -421,7 +421,7 @@ static inline int slabs_live_size(struct pkeyguard_heap *heap, const struct plac
         *ret_size = size_classes[role_class(place->role)].size;
     else
         error = -EINVAL;
-    heap_lock_release(&heap->shard_locks[shard]);
+    heap_lock_release(&heap->state->shard_locks[shard]);
     return error;
 }
 

@@ -64,14 +64,14 @@ static NEEDS_LIBRARY_LOCK int mprotect_apply(const struct pkeyguard_key *key, st
     if (prot != pages->applied || pages->pkey != 0)
         error = pages_protect(pages, prot, 0);
     if (error == 0)
-        pages->allowed = (int)rights;
+        to_write(pages)->allowed = (int)rights;
     return error;
 }
 
 /* Changes all of the key's pages. After a failure some pages have changed and some have not. */
 static NEEDS_LIBRARY_LOCK int apply_to_key(struct pkeyguard_key *key)
 {
-    key->open = wider(key->base, guard_counts_widest(&key->guards));
+    to_write(key)->open = wider(key->base, guard_counts_widest(&key->guards));
     list_for_each(link, &key->pages)
     {
         int error = mprotect_apply(key, list_entry(link, struct pages, of_key));
@@ -104,7 +104,7 @@ static NEEDS_LIBRARY_LOCK bool narrow_key(struct pkeyguard_key *key)
 {
     bool narrow = true;
 
-    key->open = wider(key->base, guard_counts_widest(&key->guards));
+    to_write(key)->open = wider(key->base, guard_counts_widest(&key->guards));
     list_for_each(link, &key->pages)
     {
         struct pages *pages = list_entry(link, struct pages, of_key);
@@ -140,9 +140,11 @@ void mprotect_forget_others(void)
 
 static NEEDS_LIBRARY_LOCK int mprotect_bind(struct pkeyguard_key *key)
 {
-    key->base = key->default_rights;
-    key->guards = (struct guard_counts){0};
-    key->open = key->base;
+    struct pkeyguard_key *written = to_write(key);
+
+    written->base = key->default_rights;
+    written->guards = (struct guard_counts){0};
+    written->open = key->base;
     list_insert(&software_keys.keys, &key->of_process);
     return 0;
 }
@@ -168,10 +170,10 @@ static int mprotect_set_rights(struct pkeyguard_key *key, enum pkeyguard_rights 
     if (error != 0)
         return error;
     before = key->base;
-    key->base = rights;
+    to_write(key)->base = rights;
     error = apply_to_key(key);
     if (error != 0) {
-        key->base = before;
+        to_write(key)->base = before;
         restore_key(key);
     }
     library_unlock();

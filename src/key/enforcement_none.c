@@ -14,7 +14,7 @@ static int unenforced_bind(struct pkeyguard_key *key)
 static NEEDS_LIBRARY_LOCK int unenforced_apply(const struct pkeyguard_key *key, struct pages *pages)
 {
     (void)key;
-    pages->allowed = PKEYGUARD_READ_WRITE;
+    to_write(pages)->allowed = PKEYGUARD_READ_WRITE;
     return pages_protect(pages, pages->prot, 0);
 }
 

@@ -39,16 +39,17 @@ static int pku_set_rights_everywhere(struct pkeyguard_key *key, enum pkeyguard_r
 
 static NEEDS_LIBRARY_LOCK int pku_bind(struct pkeyguard_key *key)
 {
+    struct pkeyguard_key *written = to_write(key);
     int pkey = pkey_take(key->default_rights);
 
     if (pkey == -ENOSPC && virtual_pool_shrink())
         pkey = pkey_take(key->default_rights);
     if (pkey < 0)
         return pkey;
-    key->pkey = pkey;
-    key->head.ad = PKEY_AD(pkey);
-    key->head.ad_wd = PKEY_BITS(pkey);
-    key->head.wd = PKEY_WD(pkey);
+    written->pkey = pkey;
+    written->head.ad = PKEY_AD(pkey);
+    written->head.ad_wd = PKEY_BITS(pkey);
+    written->head.wd = PKEY_WD(pkey);
     return pku_set_rights(key, key->default_rights);
 }
 

@@ -128,7 +128,7 @@ static NEEDS_LIBRARY_LOCK int virtual_apply(const struct pkeyguard_key *key, str
     else if (pages->applied != PROT_NONE || pages->pkey != 0)
         error = pages_protect(pages, PROT_NONE, 0);
     if (error == 0)
-        pages->allowed = PKEYGUARD_NO_ACCESS;
+        to_write(pages)->allowed = PKEYGUARD_NO_ACCESS;
     return error;
 }
 

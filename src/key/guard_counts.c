@@ -8,6 +8,7 @@
 #include "base/list.h"
 #include "base/os.h"
 #include "base/process.h"
+#include "base/record_memory.h"
 #include "key/own_counts.h"
 
 __thread struct own_counts own_counts;
@@ -62,10 +63,12 @@ static unsigned replaced(unsigned sum, unsigned before, unsigned now)
 static void replace_counts(struct guard_counts *sums, const struct guard_counts *before,
                            const struct guard_counts *now)
 {
-    sums->readers = replaced(sums->readers, before->readers, now->readers);
-    sums->writers = replaced(sums->writers, before->writers, now->writers);
-    sums->to_read = replaced(sums->to_read, before->to_read, now->to_read);
-    sums->to_nothing = replaced(sums->to_nothing, before->to_nothing, now->to_nothing);
+    struct guard_counts *written = to_write(sums);
+
+    written->readers = replaced(sums->readers, before->readers, now->readers);
+    written->writers = replaced(sums->writers, before->writers, now->writers);
+    written->to_read = replaced(sums->to_read, before->to_read, now->to_read);
+    written->to_nothing = replaced(sums->to_nothing, before->to_nothing, now->to_nothing);
 }
 
 static const struct guard_counts none;
@@ -229,7 +232,7 @@ static void count_again(struct own_count *mine, struct guard_counts now)
     if (mine->readers != 0 || mine->writers != 0 || !counts_none(&now))
         return;
     if (mine->suspended_for != 0)
-        mine->target.counts->suspended--;
+        to_write(mine->target.counts)->suspended--;
     drop_own(mine);
 }
 
@@ -328,7 +331,7 @@ static bool remove_others(struct guard_counts *counts, enum pkeyguard_rights rig
 
     if (*counter == 0)
         return counter == &counts->readers && counts->writers != 0;
-    --*counter;
+    --*to_write(counter);
     return true;
 }
 
@@ -410,7 +413,7 @@ static void suspend_own(struct own_count *mine)
     stop_nesting(mine);
     mine->suspended_for = own_counts.level;
     replace_counts(counts, &mine->counted, &none);
-    counts->suspended++;
+    to_write(counts)->suspended++;
 }
 
 static void resume_own(struct own_count *mine)
@@ -418,7 +421,7 @@ static void resume_own(struct own_count *mine)
     struct guard_counts *counts = mine->target.counts;
 
     mine->suspended_for = 0;
-    counts->suspended--;
+    to_write(counts)->suspended--;
     replace_counts(counts, &none, &mine->counted);
 }
 
@@ -478,7 +481,7 @@ static void drop_guards(struct own_count *mine)
     struct guard_counts *counts = mine->target.counts;
 
     if (mine->suspended_for != 0)
-        counts->suspended--;
+        to_write(counts)->suspended--;
     else
         replace_counts(counts, &mine->counted, &none);
     mine->readers = mine->writers = 0;
@@ -564,7 +567,7 @@ static void add_entries(struct guard_counts *counts, const struct own_count *ent
         if (entries[i].target.counts != counts)
             continue;
         if (entries[i].suspended_for != 0)
-            counts->suspended++;
+            to_write(counts)->suspended++;
         else
             replace_counts(counts, &none, &entries[i].counted);
     }
@@ -586,7 +589,7 @@ void guard_counts_keep_forking_threads(struct guard_counts *counts)
 {
     const struct own_counts *kept = process_in_forking_thread(&own_counts);
 
-    *counts = none;
+    *to_write(counts) = none;
     if (kept != NULL)
         add_kept(counts, kept);
     list_mend(&parked.all);

@@ -13,7 +13,7 @@ static struct registry keys UNDER_LIBRARY_LOCK = REGISTRY_INIT_UNSEARCHED(struct
 static NEEDS_LIBRARY_LOCK int bind_to(struct pkeyguard_key *key,
                                       const struct enforcement *enforcement)
 {
-    key->enforcement = enforcement;
+    to_write(key)->enforcement = enforcement;
     return enforcement->bind(key);
 }
 
@@ -39,9 +39,11 @@ static NEEDS_LIBRARY_LOCK int bind_as_asked(struct pkeyguard_key *key, unsigned 
 
 static void init_key(struct pkeyguard_key *zeroed_key, enum pkeyguard_rights default_rights)
 {
-    zeroed_key->default_rights = default_rights;
-    zeroed_key->pkey = -1;
-    zeroed_key->bound_bits = zeroed_key->pkey_bits = UNBOUND;
+    struct pkeyguard_key *written = to_write(zeroed_key);
+
+    written->default_rights = default_rights;
+    written->pkey = -1;
+    written->bound_bits = written->pkey_bits = UNBOUND;
     list_init(&zeroed_key->pages);
 }
 
@@ -70,7 +72,7 @@ static NEEDS_LIBRARY_LOCK int create_key(enum pkeyguard_rights default_rights, u
     if (key == NULL)
         return -ENOMEM;
     init_key(key, default_rights);
-    key->no_base_rights = flags == PKEYGUARD_KEY_VIRTUAL;
+    to_write(key)->no_base_rights = flags == PKEYGUARD_KEY_VIRTUAL;
     error = bind_as_asked(key, flags);
     if (error != 0) {
         registry_give_back(&keys, key);
@@ -150,10 +152,10 @@ int key_set_prot(const struct pkeyguard_key *key, struct pages *pages, int prot)
     if (error != 0)
         return error;
     before = pages->prot;
-    pages->prot = prot;
+    to_write(pages)->prot = prot;
     error = key->enforcement->apply(key, pages);
     if (error != 0)
-        pages->prot = before;
+        to_write(pages)->prot = before;
     library_unlock();
     return error;
 }

@@ -94,30 +94,31 @@ static void undo_protect(struct pages *pages, int before, bool more_open, bool w
         protect_pages(pages, before, pages->pkey, with_pkey) == -ENOMEM && more_open &&
         all_mapped(pages))
         pages_abort_unrestored();
-    pages->applied = before;
+    to_write(pages)->applied = before;
 }
 
-static void note_protect(struct pages *pages, int prot, int pkey)
+static void note_protect(struct pages *written, int prot, int pkey)
 {
-    pages->pkey = pkey;
+    written->pkey = pkey;
     if (prot & PROT_WRITE)
-        pages->ever_writable = true;
-    pages->applied = prot;
+        written->ever_writable = true;
+    written->applied = prot;
 }
 
 int pages_protect(struct pages *pages, int prot, int pkey)
 {
+    struct pages *written = to_write(pages);
     bool with_pkey = pkey != 0 || pages->pkey != 0;
     int before = pages->applied, error;
     bool more_open = (prot & ~before) != 0 || pkey != pages->pkey;
     size_t unused;
 
-    pages->applied = PAGES_CHANGING;
+    written->applied = PAGES_CHANGING;
     error = more_open && prot != PROT_NONE
                 ? protect_pages(pages, prot, pkey, with_pkey)
                 : take_rights_away(pages, prot, pkey, with_pkey, &unused);
     if (error == 0)
-        note_protect(pages, prot, pkey);
+        note_protect(written, prot, pkey);
     else
         undo_protect(pages, before, more_open, with_pkey);
     return error;
@@ -131,29 +132,31 @@ static bool is_refusal(int error, size_t done)
 
 int pages_tag(struct pages *pages, int pkey)
 {
+    struct pages *written = to_write(pages);
     int before = pages->applied, error;
     size_t done;
 
-    pages->applied = PAGES_CHANGING;
-    pages->pkey = pkey;
+    written->applied = PAGES_CHANGING;
+    written->pkey = pkey;
     error = protect_parts(pages, pages->prot, pkey, true, &done);
     if (error == 0)
-        note_protect(pages, pages->prot, pkey);
+        note_protect(written, pages->prot, pkey);
     else if (is_refusal(error, done))
-        pages->applied = before;
+        written->applied = before;
     return error;
 }
 
 int pages_close(struct pages *pages)
 {
+    struct pages *written = to_write(pages);
     int before = pages->applied, error;
     size_t done;
 
-    pages->applied = PAGES_CHANGING;
+    written->applied = PAGES_CHANGING;
     error = take_rights_away(pages, PROT_NONE, 0, pages->pkey != 0, &done);
     if (error == 0)
-        note_protect(pages, PROT_NONE, 0);
+        note_protect(written, PROT_NONE, 0);
     else if (is_refusal(error, done))
-        pages->applied = before;
+        written->applied = before;
     return error;
 }

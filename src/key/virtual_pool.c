@@ -89,12 +89,14 @@ static struct virtual_pool {
 
 static NEEDS_LIBRARY_LOCK void set_binding(struct pkeyguard_key *key, int pkey)
 {
+    struct pkeyguard_key *written = to_write(key);
+
     pool.closed &= ~PKEY_BITS(pkey);
     pool.bound |= 1u << pkey;
-    key->pkey = pkey;
-    key->pkey_bits = PKEY_BITS(pkey);
-    key->wd_bit = PKEY_WD(pkey);
-    __atomic_store_n(&key->bound_bits, PKEY_BITS(pkey), __ATOMIC_SEQ_CST);
+    written->pkey = pkey;
+    written->pkey_bits = PKEY_BITS(pkey);
+    written->wd_bit = PKEY_WD(pkey);
+    __atomic_store_n(&written->bound_bits, PKEY_BITS(pkey), __ATOMIC_SEQ_CST);
 }
 
 /* The owner keeps the pkey on its pages, but guards see the key as unbound. */
@@ -102,7 +104,7 @@ static NEEDS_LIBRARY_LOCK void take_binding(int pkey)
 {
     pool.bound &= ~(1u << pkey);
     if (pool.owners[pkey] != NULL)
-        __atomic_store_n(&pool.owners[pkey]->bound_bits, UNBOUND, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&to_write(pool.owners[pkey])->bound_bits, UNBOUND, __ATOMIC_SEQ_CST);
 }
 
 static NEEDS_LIBRARY_LOCK void give_binding_back(int pkey)
@@ -114,12 +116,14 @@ static NEEDS_LIBRARY_LOCK void give_binding_back(int pkey)
 static NEEDS_LIBRARY_LOCK void set_owner(int pkey, struct pkeyguard_key *key)
 {
     if (pool.owners[pkey] != NULL) {
-        pool.owners[pkey]->tagged_pkey = 0;
-        eviction_note_loss(pkey, &pool.owners[pkey]->history);
+        struct pkeyguard_key *written = to_write(pool.owners[pkey]);
+
+        written->tagged_pkey = 0;
+        eviction_note_loss(pkey, &written->history);
     }
     pool.owners[pkey] = key;
     if (key != NULL) {
-        key->tagged_pkey = pkey;
+        to_write(key)->tagged_pkey = pkey;
         eviction_note_binding(pkey, &key->history);
     }
     pool.owner_serials[pkey] = key == NULL ? 0 : key->serial;
@@ -150,7 +154,7 @@ static NEEDS_LIBRARY_LOCK void mend_pool(void)
     {
         pool.size++;
         if (pool.owners[pkey] != NULL)
-            pool.owners[pkey]->tagged_pkey = pkey;
+            to_write(pool.owners[pkey])->tagged_pkey = pkey;
     }
 }
 
@@ -195,7 +199,7 @@ int virtual_pool_add_key(struct pkeyguard_key *key)
 
     if (error != 0)
         return error;
-    key->serial = ++pool.last_serial;
+    to_write(key)->serial = ++pool.last_serial;
     list_insert(&pool.keys, &key->of_process);
     pool.key_count++;
     return 0;
@@ -337,14 +341,15 @@ static NEEDS_LIBRARY_LOCK bool all_pages_have(const struct pkeyguard_key *key, i
 /* On failure the owner can be bound again at once, if none of its pages has changed. */
 static NEEDS_LIBRARY_LOCK int take_from_owner(int pkey, struct pkeyguard_key *owner)
 {
+    struct pkeyguard_key *written = to_write(owner);
     int error;
 
-    owner->pkey = -1;
-    owner->pkey_bits = UNBOUND;
+    written->pkey = -1;
+    written->pkey_bits = UNBOUND;
     error = close_pages_of(owner, pkey);
     if (error != 0 && all_pages_have(owner, pkey)) {
-        owner->pkey = pkey;
-        owner->pkey_bits = PKEY_BITS(pkey);
+        written->pkey = pkey;
+        written->pkey_bits = PKEY_BITS(pkey);
     }
     return error;
 }

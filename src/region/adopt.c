@@ -17,19 +17,19 @@ static NEEDS_LIBRARY_LOCK int record_adopted(struct pkeyguard_key *key, void *ad
                                              int prot, int prot_before,
                                              struct pkeyguard_region **ret_region)
 {
-    struct pkeyguard_region *region = registry_take(&region_registry);
+    struct pkeyguard_region *region = registry_take(&region_registry), *written = to_write(region);
     int error;
 
     if (region == NULL)
         return -ENOMEM;
-    region->head.address = address;
-    region->size = region->head.size = size;
-    region->adopted = true;
-    region->prot_before = prot_before;
-    region->pages.address = address;
-    region->pages.length = size;
-    region->pages.prot = prot;
-    region->pages.applied = prot_before;
+    written->head.address = address;
+    written->size = written->head.size = size;
+    written->adopted = true;
+    written->prot_before = prot_before;
+    written->pages.address = address;
+    written->pages.length = size;
+    written->pages.prot = prot;
+    written->pages.applied = prot_before;
     list_init(&region->pages.of_key);
     /* True if the memory overlaps a region or the guard pages of one. */
     error = registry_any(&region_registry, address, size) ? -EBUSY : region_join(region, key);

@@ -91,13 +91,18 @@ static int lock_more(const struct pkeyguard_region *region, char *start, size_t 
 
 int region_use(struct pkeyguard_region *region, size_t used, size_t annex_used)
 {
+    struct pkeyguard_region *written;
     int error = lock_more(region, region->pages.address, region->used, used);
 
     if (error == 0)
         error = lock_more(region, region_annex(region), region->annex_used, annex_used);
     if (error != 0)
         return error;
-    region->used = used;
-    region->annex_used = annex_used;
+    /* The heap's lock keeps others from writing here, not the library's. */
+    written = to_write(region);
+    record_memory_open();
+    written->used = used;
+    written->annex_used = annex_used;
+    record_memory_close();
     return 0;
 }

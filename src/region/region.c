@@ -42,15 +42,15 @@ static NEEDS_LIBRARY_LOCK int map_and_join(struct pkeyguard_key *key, size_t siz
                                            size_t annex_size, int prot, unsigned flags,
                                            struct pkeyguard_region **ret_region)
 {
-    struct pkeyguard_region *region = registry_take(&region_registry);
+    struct pkeyguard_region *region = registry_take(&region_registry), *written = to_write(region);
     int error;
 
     if (region == NULL)
         return -ENOMEM;
-    region->pages.prot = prot;
+    written->pages.prot = prot;
     list_init(&region->pages.of_key);
-    region->flags = flags;
-    error = mapping_create(region, size, annex_size, flags);
+    written->flags = flags;
+    error = mapping_create(written, size, annex_size, flags);
     if (error == 0) {
         error = region_join(region, key);
         if (error != 0)
@@ -103,6 +103,18 @@ static void abandon_region(struct pkeyguard_region *region, bool empty, bool sti
     library_unlock();
 }
 
+static int seal_region(struct pkeyguard_region *region)
+{
+    int error = library_lock();
+
+    if (error != 0)
+        return error;
+    error = mapping_seal(region);
+    to_write(region)->sealed = error == 0;
+    library_unlock();
+    return error;
+}
+
 /* Completes a region that has its memory and its key. On failure there is no region. */
 static int finish_region(struct pkeyguard_region *region, const void *content, bool filled,
                          int prot)
@@ -116,10 +128,8 @@ static int finish_region(struct pkeyguard_region *region, const void *content, b
     }
     if (filled)
         error = key_set_prot(region->head.key, &region->pages, prot);
-    if (error == 0 && region->flags & PKEYGUARD_REGION_SEALED) {
-        error = mapping_seal(region);
-        region->sealed = error == 0;
-    }
+    if (error == 0 && region->flags & PKEYGUARD_REGION_SEALED)
+        error = seal_region(region);
     if (error != 0) {
         bool empty = content_wipe(region, &still_open) == 0;
 
@@ -237,6 +247,7 @@ int pkeyguard_region_protect(struct pkeyguard_region *region, int prot)
 int pkeyguard_region_name(struct pkeyguard_region *region, const char *name)
 {
     size_t length = name == NULL ? 0 : strnlen(name, REGION_NAME_SIZE);
+    int error;
 
     if (region == NULL || length == 0 || length == REGION_NAME_SIZE)
         return -EINVAL;
@@ -244,7 +255,11 @@ int pkeyguard_region_name(struct pkeyguard_region *region, const char *name)
         if (name[i] < ' ' || name[i] > '~' || strchr("[]\\$`", name[i]) != NULL)
             return -EINVAL;
     }
-    memcpy(region->name, name, length + 1);
+    error = library_lock();
+    if (error != 0)
+        return error;
+    memcpy(to_write(region)->name, name, length + 1);
+    library_unlock();
     if (!region->adopted && !pages_absent(&region->pages))
         os_name(pages_start(&region->pages), pages_span(&region->pages), region->name);
     return 0;

@@ -43,8 +43,10 @@ int region_check_code(int needed, int prot, const struct pkeyguard_key *key)
 /* Copies into the head what the inline guards need to know of the key. */
 static void copy_key_to_head(struct pkeyguard_region_head *head)
 {
-    head->bits = head->key->head;
-    head->open_size = head->bits.ad_wd != 0 ? head->size : 0;
+    struct pkeyguard_region_head *written = to_write(head);
+
+    written->bits = head->key->head;
+    written->open_size = written->bits.ad_wd != 0 ? head->size : 0;
 }
 
 int region_join(struct pkeyguard_region *region, struct pkeyguard_key *key)
@@ -58,7 +60,7 @@ int region_join(struct pkeyguard_region *region, struct pkeyguard_key *key)
     }
     error = key_take_pages(joined, &region->pages);
     if (error == 0) {
-        region->head.key = joined;
+        to_write(region)->head.key = joined;
         copy_key_to_head(&region->head);
     }
     unused = error == 0 ? before : joined;

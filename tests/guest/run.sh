@@ -11,14 +11,14 @@ set -eu
 cd "$(dirname "$0")/../.."
 kernel=6.12
 case ${1:-} in
-guest/steps | guest-mprotect/*) name=slow ;;
+guest/steps | guest-mprotect/* | guest-protected/*) name=slow ;;
 guest/*) name=6.12 ;;
 guest-6.1/*)
     name=6.1
     kernel=6.1
     ;;
 *)
-    echo "usage: run.sh guest/SUITE | guest-6.1/SUITE | guest-mprotect/SUITE" >&2
+    echo "usage: run.sh guest/SUITE | guest-6.1/SUITE | guest-mprotect/SUITE | guest-protected/SUITE" >&2
     exit 2
     ;;
 esac

@@ -11,6 +11,8 @@ set -eu
 allowed='
 inline pkeyguard_acquire pkeyguard_key_acquire pkeyguard_pkru_write pkeyguard_release
 own_pkru own_pkru_change
+record_memory open_pkey record_memory_open_protected record_memory_close_protected record_memory_protect
+record_memory record_memory_after_fork_in_child
 enforcement_virtual virtual_bind_and_open
 virtual_guard virtual_guard_open
 pkey_allocator alloc_foreign take_from_kernel take_new take_spare pkey_take pkey_take_for_pool

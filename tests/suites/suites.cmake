@@ -9,6 +9,8 @@
 #   guest-6.1       guest-6.1/NAME: in the guest with Linux 6.1, because the kernel's version can
 #                   change the results
 #   guest-mprotect  guest-mprotect/NAME: in the guest, with its PKU turned off
+#   guest-protected in the guest, with the library's records protected (pkeyguard_protect_records());
+#                   only suites that count no pkeys and make no children without fork handlers
 #   reach           musl/NAME and aarch64/NAME
 #
 # In the guest and in reach it must account for at least CHECKS checks: it runs them, or says why not.
@@ -34,24 +36,26 @@ pkeyguard_suite(platform CHECKS 13 IN sanitizers valgrind guest-6.1 guest-mprote
     FILES test_platform.c sandbox.c)
 pkeyguard_suite(key CHECKS 26 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_key.c)
-pkeyguard_suite(region CHECKS 281 IN sanitizers valgrind guest-6.1 guest-mprotect reach
+pkeyguard_suite(region CHECKS 281 IN sanitizers valgrind guest-6.1 guest-mprotect guest-protected reach
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c
         adoption.c lookup.c huge_pages.c end_aligned.c checks.c)
-pkeyguard_suite(guard CHECKS 126 IN sanitizers valgrind guest-mprotect reach
+pkeyguard_suite(guard CHECKS 126 IN sanitizers valgrind guest-mprotect guest-protected reach
     FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c
         nesting.c)
 pkeyguard_suite(heap CHECKS 151 IN sanitizers valgrind reach
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c quarantine.c
         threads.c fork.c)
-pkeyguard_suite(thread CHECKS 69 IN sanitizers valgrind guest-6.1 reach
+pkeyguard_suite(thread CHECKS 69 IN sanitizers valgrind guest-6.1 guest-protected reach
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
-pkeyguard_suite(fault CHECKS 102 IN sanitizers valgrind guest-6.1 reach
+pkeyguard_suite(fault CHECKS 102 IN sanitizers valgrind guest-6.1 guest-protected reach
     FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c)
 pkeyguard_suite(pitfalls CHECKS 16 IN sanitizers valgrind guest-6.1 reach
     FILES test_pitfalls.c)
 pkeyguard_suite(debug CHECKS 52 IN sanitizers valgrind guest-mprotect reach
     FILES test_debug.c misuse.c allowed.c unchecked.c)
-pkeyguard_suite(failures CHECKS 51 IN sanitizers reach
+pkeyguard_suite(records CHECKS 58 IN guest-6.1 reach
+    FILES test_records.c fixture.c access.c forks.c failures.c)
+pkeyguard_suite(failures CHECKS 52 IN sanitizers reach
     FILES test_failures.c)
 pkeyguard_suite(virtual CHECKS 197 IN sanitizers valgrind reach
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c

@@ -103,6 +103,17 @@ void add_loop_test_if(bool possible, const char *why_not, TCase *tcase, const TT
     }
 }
 
+/* For the place guest-protected: every test, in a child process, starts with protected records. */
+static void protect_records_if_asked(void)
+{
+    if (getenv("PKEYGUARD_TEST_PROTECT") == NULL)
+        return;
+    if (pkeyguard_protect_records() != 0) {
+        fprintf(stderr, "cannot protect the records\n");
+        exit(1);
+    }
+}
+
 int run_suite(Suite *suite)
 {
     bool under_pku = pku(); /* asked now, because it forks and tests start threads */
@@ -112,6 +123,7 @@ int run_suite(Suite *suite)
 
     /* Unbuffered: a test that crashes must not lose what it printed. */
     setvbuf(stdout, NULL, _IONBF, 0);
+    protect_records_if_asked();
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);
     printf("enforcement: %s; checks: %d; failed: %d; left to the PKU guest: %d; not run: %d\n",

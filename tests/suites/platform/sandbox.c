@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "place.h"
@@ -471,6 +472,31 @@ static void use_signal(void)
     EXPECT(pkeyguard_thread_use_signal(SIGURG) == 0);
 }
 
+static void protect_records(void)
+{
+    EXPECT(pkeyguard_protect_records() == 0);
+}
+
+static void make_and_protect(void)
+{
+    make_region();
+    protect_records();
+}
+
+/* Enough for their records to get new memory; and a child gets copies of them. */
+static void make_many_regions(void)
+{
+    pid_t child;
+    int status;
+
+    for (int i = 0; i < 600; i++)
+        EXPECT(pkeyguard_region_create(key, 1, PAGE_RW, 0, &region) == 0);
+    child = fork();
+    if (child == 0)
+        _exit(pkeyguard_region_destroy(region) == 0 ? 0 : 1);
+    EXPECT(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+}
+
 /* More keys than pkeys, one after the other, beside a thread that calls nothing of the library. */
 static void use_signal_and_start_thread(void)
 {
@@ -496,6 +522,8 @@ static void make_keys_again(void)
 #define VIRTUAL                                                                      \
     LOCKING, SYS_pkey_mprotect, SYS_pkey_alloc, SYS_pkey_free, SYS_mmap, SYS_munmap, \
         SYS_membarrier, SYS_gettid, SYS_process_vm_readv, SYS_unshare, COUNTING
+
+#define RECORDS MAPPING, PROTECTING, SYS_mremap
 
 static const struct phase {
     const char *name;
@@ -525,6 +553,14 @@ static const struct phase {
      make_keys_again,
      {VIRTUAL, SYS_getpid, SYS_rt_sigaction, SYS_rt_sigreturn, SYS_tgkill, SYS_clock_nanosleep,
       SYS_clock_gettime, END}},
+    {"protected records",
+     make_region,
+     protect_records,
+     {LOCKING, RECORDS, SYS_pkey_alloc, SYS_pkey_free, END}},
+    {"protected records that are many",
+     make_and_protect,
+     make_many_regions,
+     {LOCKING, RECORDS, SYS_clone, SYS_set_robust_list, SYS_wait4, SYS_getpid, SYS_gettid, END}},
 };
 
 static const struct phase phases[] = {
