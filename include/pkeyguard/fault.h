@@ -30,12 +30,15 @@ enum pkeyguard_access {
 
 /* The reason why the access failed. */
 enum pkeyguard_fault_kind {
-    PKEYGUARD_FAULT_BY_KEY,    /* the thread has too few rights on the region's pkey */
-    PKEYGUARD_FAULT_BY_PAGE,   /* the page tables forbid it: by the region's page rights, because
-                                  mprotect enforces the key and no guard has the region open, or
-                                  because the region's virtual key has no pkey */
-    PKEYGUARD_FAULT_GUARD_PAGE /* it hit the inaccessible page before or after the region, or the
-                                  one after a heap's objects */
+    PKEYGUARD_FAULT_BY_KEY,     /* the thread has too few rights on the region's pkey */
+    PKEYGUARD_FAULT_BY_PAGE,    /* the page tables forbid it: by the region's page rights, because
+                                   mprotect enforces the key and no guard has the region open, or
+                                   because the region's virtual key has no pkey */
+    PKEYGUARD_FAULT_GUARD_PAGE, /* it hit the inaccessible page before or after the region, or the
+                                   one after a heap's objects */
+    PKEYGUARD_FAULT_RECORDS     /* Since 0.2: it hit no region but the library's own records, which
+                                   pkeyguard_protect_records() protects. The members about the region
+                                   are 0, and `rights` are this thread's on the records */
 };
 
 /* A forbidden access. */
@@ -79,8 +82,9 @@ PKEYGUARD_STATIC_ASSERT_(sizeof(struct pkeyguard_fault) == 296 + 5 * sizeof(void
  * QEMU's user emulation, the kernel does not tell how memory was accessed. The function then
  * guesses: a write if the region's pages can be read, else a read.
  *
- * Returns 0; or -ENOENT: the address is in no region of this library, the signal was sent by a
- * process instead of raised by an access, or the region is being destroyed.
+ * Returns 0; or -ENOENT: the address is in no region of this library and not in its protected
+ * records, the signal was sent by a process instead of raised by an access, or the region is being
+ * destroyed.
  * Thread: any. Signal: async-signal-safe, also in a handler that interrupted this library.
  * Since 0.1.
  */

@@ -15,12 +15,12 @@
 #include "region/region_record.h"
 
 /* If the frame does not say, a fault on readable pages is a write. */
-static enum pkeyguard_access access_at_fault(const void *ucontext, const struct pages *pages)
+static enum pkeyguard_access access_at_fault(const void *ucontext, bool readable)
 {
     int needed;
 
     if (!access_in_frame(ucontext, &needed))
-        return pages->applied & PROT_READ ? PKEYGUARD_WRITE_ACCESS : PKEYGUARD_READ_ACCESS;
+        return readable ? PKEYGUARD_WRITE_ACCESS : PKEYGUARD_READ_ACCESS;
     if (needed == PROT_WRITE)
         return PKEYGUARD_WRITE_ACCESS;
     return needed == PROT_EXEC ? PKEYGUARD_EXECUTE_ACCESS : PKEYGUARD_READ_ACCESS;
@@ -112,7 +112,7 @@ static struct pkeyguard_fault describe_fault(const siginfo_t *info, const void *
 {
     const struct pages *pages = &region->pages;
     struct pkeyguard_fault fault = {
-        .access = access_at_fault(ucontext, pages),
+        .access = access_at_fault(ucontext, pages->applied & PROT_READ),
         .address = info->si_addr,
         .offset = (char *)info->si_addr - region->head.address,
         .region_size = region->size,
@@ -133,6 +133,27 @@ static struct pkeyguard_fault describe_fault(const siginfo_t *info, const void *
     return fault;
 }
 
+/* A fault with a pkey was in the writable mapping, any other in the one that is read-only for all.
+ */
+static int decode_in_records(const siginfo_t *info, const void *ucontext,
+                             struct pkeyguard_fault *ret_fault)
+{
+    bool by_key = info->si_code == SEGV_PKUERR;
+    struct pkeyguard_fault fault = {
+        .kind = PKEYGUARD_FAULT_RECORDS,
+        .access = access_at_fault(ucontext, !by_key),
+        .rights = by_key ? PKEYGUARD_NO_ACCESS : PKEYGUARD_READ_ONLY,
+        .key_number = by_key ? (int)info->si_pkey : -1,
+        .address = info->si_addr,
+    };
+
+    if (!record_memory_protects(info->si_addr))
+        return -ENOENT;
+    fill_in_thread_and_code(ucontext, &fault);
+    *ret_fault = fault;
+    return 0;
+}
+
 int pkeyguard_fault_decode(const siginfo_t *info, const void *ucontext,
                            struct pkeyguard_fault *ret_fault)
 {
@@ -142,9 +163,11 @@ int pkeyguard_fault_decode(const siginfo_t *info, const void *ucontext,
 
     if (info->si_signo != SIGSEGV || info->si_code <= 0)
         return -ENOENT;
+    if (!record_memory_is_here())
+        return -ENOENT;
     region = registry_find(&region_registry, info->si_addr, &generation);
     if (region == NULL)
-        return -ENOENT;
+        return decode_in_records(info, ucontext, ret_fault);
     fault = describe_fault(info, ucontext, region);
     /*
      * Other si_codes have nothing to do with rights. A guard page may give SEGV_MAPERR

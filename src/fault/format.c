@@ -72,6 +72,9 @@ static void append_place(struct text *text, const struct pkeyguard_fault *fault)
         append_string(text, bytes == 1 ? " byte " : " bytes ");
         append_string(text, before ? "before the start of " : "past the end of ");
         append_region(text, fault);
+    } else if (fault->kind == PKEYGUARD_FAULT_RECORDS) {
+        append_string(text, fault->access == PKEYGUARD_WRITE_ACCESS ? " to " : " of ");
+        append_string(text, "the library's own records");
     } else {
         append_string(text, fault->access == PKEYGUARD_WRITE_ACCESS ? " to " : " of ");
         append_region(text, fault);
@@ -111,6 +114,8 @@ static void append_reason(struct text *text, const struct pkeyguard_fault *fault
 {
     if (fault->kind == PKEYGUARD_FAULT_GUARD_PAGE) {
         append_string(text, "an index or a length is out of bounds");
+    } else if (fault->kind == PKEYGUARD_FAULT_RECORDS) {
+        append_string(text, "pkeyguard_protect_records() protects them; the pointer is wrong");
     } else if (forbidden_by_page_rights(fault)) {
         append_string(text, "its page rights forbid it; see pkeyguard_region_protect()");
     } else if (fault->access == PKEYGUARD_EXECUTE_ACCESS) {

@@ -47,8 +47,9 @@ pkeyguard_suite(heap CHECKS 151 IN sanitizers valgrind reach
         threads.c fork.c)
 pkeyguard_suite(thread CHECKS 69 IN sanitizers valgrind guest-6.1 guest-protected reach
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
-pkeyguard_suite(fault CHECKS 102 IN sanitizers valgrind guest-6.1 guest-protected reach
-    FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c)
+pkeyguard_suite(fault CHECKS 105 IN sanitizers valgrind guest-6.1 guest-protected reach
+    FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c
+        records.c)
 pkeyguard_suite(pitfalls CHECKS 16 IN sanitizers valgrind guest-6.1 reach
     FILES test_pitfalls.c)
 pkeyguard_suite(debug CHECKS 52 IN sanitizers valgrind guest-mprotect reach

@@ -11,5 +11,6 @@ int main(void)
     add_reporter(suite);
     add_granting(suite);
     add_tried_calls(suite);
+    add_records(suite);
     return run_suite(suite);
 }

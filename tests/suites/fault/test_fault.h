@@ -52,5 +52,6 @@ void add_format(Suite *suite);
 void add_reporter(Suite *suite);
 void add_granting(Suite *suite);
 void add_tried_calls(Suite *suite);
+void add_records(Suite *suite);
 
 #endif
