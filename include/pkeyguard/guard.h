@@ -469,6 +469,13 @@ __attribute__((warn_unused_result)) int
 pkeyguard_checked_acquire_all(size_t count, struct pkeyguard_region *const regions[],
                               const enum pkeyguard_rights rights[],
                               struct pkeyguard_guard ret_guards[], const char *where);
+__attribute__((warn_unused_result)) int
+pkeyguard_checked_acquire_timed(void *target, unsigned flags, unsigned milliseconds,
+                                struct pkeyguard_guard *ret_guard, const char *where);
+__attribute__((warn_unused_result)) int
+pkeyguard_checked_acquire_all_timed(size_t count, struct pkeyguard_region *const regions[],
+                                    const enum pkeyguard_rights rights[], unsigned milliseconds,
+                                    struct pkeyguard_guard ret_guards[], const char *where);
 
 /* Empties a guard that is about to be acquired, before anything that could fail, throw or end the
  * thread: the cleanup releases the guard in any case. */
@@ -832,6 +839,25 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
 
 /* In a debug build the bare functions, too, know where they are called. */
 #ifdef PKEYGUARD_DEBUG
+__attribute__((warn_unused_result, nonnull(4))) static inline int
+pkeyguard_acquire_timed_at(struct pkeyguard_region *region, enum pkeyguard_rights rights,
+                           unsigned milliseconds, struct pkeyguard_guard *ret_guard,
+                           const char *where)
+{
+    return pkeyguard_checked_acquire_timed(region, pkeyguard_guard_flags(rights), milliseconds,
+                                           ret_guard, where);
+}
+
+__attribute__((warn_unused_result, nonnull(4))) static inline int
+pkeyguard_key_acquire_timed_at(struct pkeyguard_key *key, enum pkeyguard_rights rights,
+                               unsigned milliseconds, struct pkeyguard_guard *ret_guard,
+                               const char *where)
+{
+    return pkeyguard_checked_acquire_timed(key,
+                                           pkeyguard_guard_flags(rights) | PKEYGUARD_GUARD_OF_KEY,
+                                           milliseconds, ret_guard, where);
+}
+
 #define pkeyguard_acquire(region, rights, ret_guard) \
     pkeyguard_acquire_at(region, rights, ret_guard, PKEYGUARD_HERE_)
 #define pkeyguard_key_acquire(key, rights, ret_guard) \
@@ -840,6 +866,13 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
     pkeyguard_restrict_at(region, rights, ret_guard, PKEYGUARD_HERE_)
 #define pkeyguard_acquire_all(count, regions, rights, ret_guards) \
     pkeyguard_checked_acquire_all(count, regions, rights, ret_guards, PKEYGUARD_HERE_)
+#define pkeyguard_acquire_timed(region, rights, milliseconds, ret_guard) \
+    pkeyguard_acquire_timed_at(region, rights, milliseconds, ret_guard, PKEYGUARD_HERE_)
+#define pkeyguard_key_acquire_timed(key, rights, milliseconds, ret_guard) \
+    pkeyguard_key_acquire_timed_at(key, rights, milliseconds, ret_guard, PKEYGUARD_HERE_)
+#define pkeyguard_acquire_all_timed(count, regions, rights, milliseconds, ret_guards)     \
+    pkeyguard_checked_acquire_all_timed(count, regions, rights, milliseconds, ret_guards, \
+                                        PKEYGUARD_HERE_)
 #define pkeyguard_release(guard) pkeyguard_release_at(guard, PKEYGUARD_HERE_)
 #endif
 

@@ -93,6 +93,27 @@ int pkeyguard_acquire_all_timed(size_t count, struct pkeyguard_region *const reg
     return acquire_group(&group, deadline_after(milliseconds), ret_guards);
 }
 
+int pkeyguard_checked_acquire_all_timed(size_t count, struct pkeyguard_region *const regions[],
+                                        const enum pkeyguard_rights rights[], unsigned milliseconds,
+                                        struct pkeyguard_guard ret_guards[], const char *where)
+{
+    struct group group = {{count, regions, rights, key_of_region}, where, true};
+
+    return acquire_group(&group, deadline_after(milliseconds), ret_guards);
+}
+
+int pkeyguard_checked_acquire_timed(void *target, unsigned flags, unsigned milliseconds,
+                                    struct pkeyguard_guard *ret_guard, const char *where)
+{
+    uint64_t deadline = deadline_after(milliseconds);
+    int error;
+
+    do {
+        error = (int)(intptr_t)pkeyguard_checked_open(target, 0, 0, where, flags, ret_guard);
+    } while (virtual_wait_until(&error, deadline));
+    return error;
+}
+
 int pkeyguard_acquire_timed(struct pkeyguard_region *region, enum pkeyguard_rights rights,
                             unsigned milliseconds, struct pkeyguard_guard *ret_guard)
 {

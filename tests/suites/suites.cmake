@@ -52,7 +52,7 @@ pkeyguard_suite(fault CHECKS 105 IN sanitizers valgrind guest-6.1 guest-protecte
         records.c)
 pkeyguard_suite(pitfalls CHECKS 16 IN sanitizers valgrind guest-6.1 reach
     FILES test_pitfalls.c)
-pkeyguard_suite(debug CHECKS 52 IN sanitizers valgrind guest-mprotect reach
+pkeyguard_suite(debug CHECKS 56 IN sanitizers valgrind guest-mprotect reach
     FILES test_debug.c misuse.c allowed.c unchecked.c)
 pkeyguard_suite(records CHECKS 58 IN guest-6.1 reach
     FILES test_records.c fixture.c access.c forks.c failures.c)

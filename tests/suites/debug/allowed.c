@@ -62,13 +62,16 @@ START_TEST(bad_arguments_are_errors)
 }
 END_TEST
 
-static void *open_again_inside_acquire_all(void *unused)
+/* @timed: NULL for the function without a time limit. */
+static void *open_again_inside_acquire_all(void *timed)
 {
     enum pkeyguard_rights rights[] = {PKEYGUARD_READ_WRITE, PKEYGUARD_READ_ONLY};
     struct pkeyguard_region *regions[] = {region, new_region(key)};
     struct pkeyguard_guard guards[2];
 
-    ck_assert_int_eq(pkeyguard_acquire_all(2, regions, rights, guards), 0);
+    ck_assert_int_eq(timed == NULL ? pkeyguard_acquire_all(2, regions, rights, guards)
+                                   : pkeyguard_acquire_all_timed(2, regions, rights, 0, guards),
+                     0);
     pkeyguard_scoped_read (int, number, region) {
         ck_assert_int_eq(*number, 0);
     }
@@ -76,17 +79,37 @@ static void *open_again_inside_acquire_all(void *unused)
     pkeyguard_release(&guards[1]);
     assert_denied(READ_BYTE, address, key);
     destroy(regions[1], NULL);
+    return timed;
+}
+
+static void *open_again_inside_timed_guards(void *unused)
+{
+    ck_assert_int_eq(pkeyguard_acquire_timed(region, PKEYGUARD_READ_WRITE, 0, &first), 0);
+    ck_assert_int_eq(pkeyguard_key_acquire_timed(key, PKEYGUARD_READ_ONLY, 0, &second), 0);
+    pkeyguard_scoped_read (int, number, region) {
+        ck_assert_int_eq(*number, 0);
+    }
+    pkeyguard_release(&second);
+    pkeyguard_release(&first);
+    assert_denied(READ_BYTE, address, key);
     return unused;
 }
 
-/* The guards of acquire_all() are checked as others are: its regions can be opened again, also in a
- * thread that is not the first. */
-START_TEST(acquire_all_opens_for_this_thread)
+/* These guards are checked as others are: their regions can be opened again, also in a thread that
+ * is not the first. */
+START_TEST(guards_of_other_functions_open_for_this_thread)
 {
+    static char timed;
+    static const struct {
+        void *(*open)(void *argument);
+        void *argument;
+    } cases[] = {{open_again_inside_acquire_all, NULL},
+                 {open_again_inside_acquire_all, &timed},
+                 {open_again_inside_timed_guards, NULL}};
     pthread_t thread;
 
-    (void)open_again_inside_acquire_all(NULL);
-    ck_assert_int_eq(pthread_create(&thread, NULL, open_again_inside_acquire_all, NULL), 0);
+    (void)cases[_i].open(cases[_i].argument);
+    ck_assert_int_eq(pthread_create(&thread, NULL, cases[_i].open, cases[_i].argument), 0);
     pthread_join(thread, NULL);
 }
 END_TEST
@@ -431,7 +454,7 @@ void add_allowed(Suite *suite)
 
     tcase_add_loop_test(tests, guards_are_released_in_any_order_and_moved, 0, KINDS);
     tcase_add_test(tests, bad_arguments_are_errors);
-    tcase_add_test(tests, acquire_all_opens_for_this_thread);
+    tcase_add_loop_test(tests, guards_of_other_functions_open_for_this_thread, 0, 3);
     tcase_add_loop_test(tests, fork_child_ends_the_scopes, 0, KINDS);
     tcase_add_loop_test(tests, fork_child_ends_the_scope_of_a_region_it_does_not_have, 0, KINDS);
     add_loop_test_if(HAS_SWAPCONTEXT, NO_SWAPCONTEXT, tests, coroutine_goes_on_in_another_thread, 0,

@@ -201,6 +201,13 @@ static void use_destroyed_region(void *form)
         (void)!pkeyguard_acquire_all(1, &region, &(enum pkeyguard_rights){PKEYGUARD_READ_ONLY},
                                      &first);
         break;
+    case 6:
+        (void)!pkeyguard_acquire_timed(region, PKEYGUARD_READ_ONLY, 0, &first);
+        break;
+    case 7:
+        (void)!pkeyguard_acquire_all_timed(
+            1, &region, &(enum pkeyguard_rights){PKEYGUARD_READ_ONLY}, 0, &first);
+        break;
     }
 }
 
@@ -227,20 +234,29 @@ START_TEST(guard_on_a_destroyed_region_without_key_aborts)
 }
 END_TEST
 
-static void use_destroyed_key(void *by_scope)
+/* How it is acquired. */
+static char bare, timed, scope;
+
+static void use_destroyed_key(void *how)
 {
     destroy(region, key);
-    if (by_scope == NULL)
+    if (how == &bare)
         (void)!pkeyguard_key_acquire(key, PKEYGUARD_READ_ONLY, &first);
-    pkeyguard_scoped_key_write (guard, key) {
-    }
+    else if (how == &timed)
+        (void)!pkeyguard_key_acquire_timed(key, PKEYGUARD_READ_ONLY, 0, &first);
+    else
+        pkeyguard_scoped_key_write (guard, key) {
+        }
 }
 
 START_TEST(guard_on_a_destroyed_key_aborts)
 {
+    char *const ways[] = {&bare, &timed, &scope};
+
     remake_key(_i);
-    assert_misuse(use_destroyed_key, NULL, "misuse.c:#: a guard on a key: the key was destroyed");
-    assert_misuse(use_destroyed_key, &key, "misuse.c:#: a guard on a key: the key was destroyed");
+    for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++)
+        assert_misuse(use_destroyed_key, ways[i],
+                      "misuse.c:#: a guard on a key: the key was destroyed");
 }
 END_TEST
 
@@ -367,7 +383,7 @@ void add_misuse(Suite *suite)
     add_pku_test(tests, release_out_of_order_around_a_restrict_aborts);
     tcase_add_loop_test(tests, release_of_a_copy_aborts, 0, KINDS);
     add_pku_test(tests, release_after_the_key_was_destroyed_aborts);
-    tcase_add_loop_test(tests, guard_on_a_destroyed_region_aborts, 0, 6);
+    tcase_add_loop_test(tests, guard_on_a_destroyed_region_aborts, 0, 8);
     tcase_add_test(tests, guard_on_a_destroyed_region_without_key_aborts);
     tcase_add_loop_test(tests, guard_on_a_destroyed_key_aborts, 0, KINDS);
     tcase_add_test(tests, guard_on_a_region_that_was_not_forked_aborts);
