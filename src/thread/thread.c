@@ -61,7 +61,7 @@ static void forget_left_calls(const struct pkeyguard_thread_rights *rights, cons
     struct recovery_point *point;
 
     while ((point = own_recovery_point) != NULL && point->level >= rights->level &&
-           (const char *)point->frame < (const char *)frame && !os_on_signal_stack())
+           (const char *)point->frame <= (const char *)frame && !os_on_signal_stack())
         recovery_end(point);
 }
 

@@ -586,7 +586,7 @@ static const struct phase phases[] = {
     {"foreign code",
      make_region_and_recover,
      call_foreign_code,
-     {LOCKING, SYS_mprotect, SYS_gettid, SYS_prctl, END}},
+     {LOCKING, SYS_mprotect, SYS_gettid, SYS_prctl, SYS_mmap, SYS_munmap, END}},
     {"check of a region", make_region, check_region, {LOCKING, SYS_openat, SYS_close, END}},
     {"software key, guards and heap",
      make_software_region_and_heap,
