@@ -14,7 +14,7 @@
 struct recovery_point {
     sigjmp_buf back;
     struct recovery_point *outer;
-    const void *frame; /* of the function that set it; compared, never read */
+    const void *frame;            /* of the function that set it; compared, never read */
     unsigned level;               /* of the software guards before the call (key/guard_counts.h) */
     struct pkeyguard_fault fault; /* the fault that ended the call */
 };

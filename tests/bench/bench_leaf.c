@@ -31,7 +31,7 @@ static struct pkeyguard_guard outer;
 LEAVES(LEAF_OPERATIONS)
 
 static __attribute__((noinline)) void return_at_once(struct pkeyguard_region *r,
-                                                  struct pkeyguard_key *k)
+                                                     struct pkeyguard_key *k)
 {
     (void)r, (void)k;
     __asm__ volatile(""); /* so that the call is not left out */
