@@ -188,6 +188,7 @@ static int virtual_leave(struct pkeyguard_key *key, struct pages *pages,
                          enum pkeyguard_rights rights, enum guard_mode mode,
                          const struct pkru_change *change)
 {
+    struct pkru_change undone = *change;
     int pkey = key->pkey;
 
     (void)pages, (void)rights;
@@ -197,7 +198,13 @@ static int virtual_leave(struct pkeyguard_key *key, struct pages *pages,
      */
     if ((mode == GUARD_RESTRICTS && change->set == 0) || pkey < 0 || !thread_pins(own_record, pkey))
         return 0;
-    undo_pkru_change(pkey, change);
+    /*
+     * WD was set after this guard's AD, if it is set: by close_by_both_bits(), or by guards inside
+     * that were released out of order. If WD was set before, the guard has cleared it.
+     */
+    if (mode == GUARD_RESTRICTS && change->set == RELATIVE_AD)
+        undone.set = RELATIVE_BITS;
+    undo_pkru_change(pkey, &undone);
     unpin_once(own_record, pin_counter(own_record, key->pkey_bits));
     return 0;
 }

@@ -58,7 +58,7 @@ pkeyguard_suite(records CHECKS 58 IN guest-6.1 reach
     FILES test_records.c fixture.c access.c forks.c failures.c)
 pkeyguard_suite(failures CHECKS 52 IN sanitizers reach
     FILES test_failures.c)
-pkeyguard_suite(virtual CHECKS 197 IN sanitizers valgrind reach
+pkeyguard_suite(virtual CHECKS 200 IN sanitizers valgrind reach
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c
         foreign_threads.c
         handlers.c fork.c failures.c)

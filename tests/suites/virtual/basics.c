@@ -157,6 +157,51 @@ START_TEST(restrict_narrows_open_rights)
 }
 END_TEST
 
+/* In both orders: the guards inside a restrict guard may be released in any order. */
+START_TEST(end_of_restrict_gives_back_what_it_took)
+{
+    struct pkeyguard_guard nothing, inner[2];
+
+    open_and_close(1); /* its pkey is now closed by both bits */
+    ck_assert_int_eq(acquire(0, PKEYGUARD_READ_WRITE), 0);
+    ck_assert_int_eq(pkeyguard_restrict(regions[0], PKEYGUARD_NO_ACCESS, &nothing), 0);
+    ck_assert_int_eq(pkeyguard_acquire(regions[0], PKEYGUARD_READ_ONLY, &inner[0]), 0);
+    ck_assert_int_eq(pkeyguard_acquire(regions[0], PKEYGUARD_READ_WRITE, &inner[1]), 0);
+    pkeyguard_release(&inner[_i]);
+    pkeyguard_release(&inner[1 - _i]);
+    pkeyguard_release(&nothing);
+    assert_allowed(READ_BYTE, address_of(regions[0]));
+    assert_allowed(WRITE_BYTE, address_of(regions[0]));
+    pkeyguard_release(&guards[0]);
+    assert_closed(0);
+}
+END_TEST
+
+/*
+ * The destruction of a region opens and closes the key. No other pkey of the thread has both deny
+ * bits set.
+ */
+START_TEST(restrict_holds_after_a_narrower_one_in_it)
+{
+    struct pkeyguard_region *other = new_region(keys[0]);
+    struct pkeyguard_guard to_read, to_nothing;
+
+    ck_assert_int_eq(acquire(0, PKEYGUARD_READ_WRITE), 0);
+    assert_allowed(WRITE_BYTE, address_of(other));
+    ck_assert_int_eq(pkeyguard_restrict(regions[0], PKEYGUARD_READ_ONLY, &to_read), 0);
+    ck_assert_int_eq(pkeyguard_restrict(regions[0], PKEYGUARD_NO_ACCESS, &to_nothing), 0);
+    ck_assert_int_eq(pkeyguard_region_destroy(other), 0);
+    assert_denied(READ_BYTE, address_of(regions[0]), keys[0]);
+    pkeyguard_release(&to_nothing);
+    assert_allowed(READ_BYTE, address_of(regions[0]));
+    assert_denied(WRITE_BYTE, address_of(regions[0]), keys[0]);
+    pkeyguard_release(&to_read);
+    assert_allowed(WRITE_BYTE, address_of(regions[0]));
+    pkeyguard_release(&guards[0]);
+    assert_closed(0);
+}
+END_TEST
+
 START_TEST(bad_arguments_are_refused)
 {
     struct pkeyguard_guard guard;
@@ -307,6 +352,8 @@ void add_basics(Suite *suite)
     tcase_add_test(tests, nested_guards_widen_and_narrow);
     tcase_add_loop_test(tests, any_order_of_release_ends_closed, 0, 48);
     tcase_add_loop_test(tests, restrict_narrows_open_rights, 0, 2);
+    tcase_add_loop_test(tests, end_of_restrict_gives_back_what_it_took, 0, 2);
+    add_pku_test(tests, restrict_holds_after_a_narrower_one_in_it);
     tcase_add_test(tests, bad_arguments_are_refused);
     tcase_add_test(tests, key_with_an_open_guard_is_not_destroyed);
     tcase_add_loop_test(tests, region_moves_between_keys, 0, 2);
