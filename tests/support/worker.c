@@ -2,6 +2,7 @@
 #include "worker.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -41,7 +42,8 @@ void start_worker(struct worker *worker)
 {
     *worker = (struct worker){.id = 0};
     worker->done = -1;
-    ck_assert_int_eq(pthread_create(&worker->thread, NULL, run_orders, worker), 0);
+    if (pthread_create(&worker->thread, NULL, run_orders, worker) != 0)
+        abort();
     sleep_until(&worker->done, 0);
 }
 
@@ -72,5 +74,6 @@ void run_on(struct worker *worker, void (*work)(void *), void *argument)
 void end_worker(struct worker *worker)
 {
     begin_on(worker, NULL, NULL);
-    ck_assert_int_eq(pthread_join(worker->thread, NULL), 0);
+    if (pthread_join(worker->thread, NULL) != 0)
+        abort();
 }

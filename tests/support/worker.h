@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* worker.h - a thread that runs one function after the other, as the test tells it */
+/*
+ * worker.h - a thread that runs one function after the other, as the test tells it
+ *
+ * It uses nothing of libcheck's, so programs that are no suites may use it, too.
+ */
 #ifndef WORKER_H
 #define WORKER_H
 
