@@ -9,6 +9,7 @@
 #include "base/lock.h"
 #include "base/os.h"
 #include "fault/recovery.h"
+#include "pkey/own_pkru.h"
 #include "pkey/pkeys.h"
 #include "pkey/thread_records.h"
 #include "pkru/signal_frame.h"
@@ -99,8 +100,25 @@ static void pass_on(int signal, siginfo_t *info, void *ucontext)
         previous->sa_handler(signal);
 }
 
+/*
+ * A handler starts with the kernel's rights, and a jump out of it keeps them. Gives the thread back
+ * what it had on the pkeys of others in the program. A frame without PKRU means 0.
+ */
+static void give_back_rights_of_others(const void *ucontext)
+{
+    uint32_t pkru = 0;
+
+    if (!pkeyguard_pkru_supported())
+        return;
+    (void)pkru_in_frame(ucontext, &pkru);
+    /* From here on no other thread makes a pkey the library's that this one still has open. */
+    own_pkru_begin_change();
+    own_pkru_give_back(~pkeys_own(), pkru);
+    own_pkru_end_change();
+}
+
 /* Jumps to the thread's innermost recovery point. Returns if the thread has none. */
-static void jump_to_recovery_point(const struct pkeyguard_fault *fault)
+static void jump_to_recovery_point(const struct pkeyguard_fault *fault, const void *ucontext)
 {
     struct recovery_point *point = own_recovery_point;
 
@@ -108,6 +126,7 @@ static void jump_to_recovery_point(const struct pkeyguard_fault *fault)
         return;
     own_recovery_point = point->outer;
     point->fault = *fault;
+    give_back_rights_of_others(ucontext);
     siglongjmp(point->back, 1);
 }
 
@@ -121,7 +140,7 @@ static void reporter_on_fault(int signal, siginfo_t *info, void *ucontext)
         granted = reporter.flags & PKEYGUARD_REPORTER_GRANT_DEFAULTS &&
                   grant_default_rights(&fault, ucontext);
         if (!granted && reporter.flags & PKEYGUARD_REPORTER_RECOVER)
-            jump_to_recovery_point(&fault);
+            jump_to_recovery_point(&fault, ucontext);
         if (!granted)
             report_fault(&fault);
         errno = saved_errno;

@@ -49,6 +49,12 @@ static inline void own_pkru_end_change(void)
 /* Clears and sets these bits in the current PKRU. Async-signal-safe. */
 void own_pkru_change(pkru_bits clear, pkru_bits set);
 
+/*
+ * Sets the bits in the mask, of pkeys that are not this library's, to what they are in `pkru`: the
+ * thread had these rights before, and has not chosen them here. Async-signal-safe.
+ */
+void own_pkru_give_back(pkru_bits mask, pkru_bits pkru);
+
 /* True if this thread has set or cleared all of these bits, so that it inherited none of them. */
 bool own_pkru_chosen(pkru_bits bits);
 

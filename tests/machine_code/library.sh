@@ -10,7 +10,7 @@ set -eu
 # A source file, and the functions of it that may have WRPKRU.
 allowed='
 inline pkeyguard_acquire pkeyguard_key_acquire pkeyguard_pkru_write pkeyguard_release
-own_pkru own_pkru_change
+own_pkru change_bits own_pkru_change own_pkru_give_back
 record_memory open_pkey record_memory_open_protected record_memory_close_protected record_memory_protect
 record_memory record_memory_after_fork_in_child
 enforcement_virtual virtual_bind_and_open
