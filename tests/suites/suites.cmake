@@ -52,6 +52,8 @@ pkeyguard_suite(fault CHECKS 105 IN sanitizers valgrind guest-6.1 guest-protecte
         records.c)
 pkeyguard_suite(pitfalls CHECKS 16 IN sanitizers valgrind guest-6.1 reach
     FILES test_pitfalls.c)
+pkeyguard_suite(neighbour CHECKS 38 IN sanitizers valgrind guest-6.1 guest-mprotect reach
+    FILES test_neighbour.c fixture.c rights.c pkeys.c threads.c)
 pkeyguard_suite(debug CHECKS 56 IN sanitizers valgrind guest-mprotect reach
     FILES test_debug.c misuse.c allowed.c unchecked.c)
 pkeyguard_suite(records CHECKS 58 IN guest-6.1 reach
