@@ -50,8 +50,8 @@ pkeyguard_suite(thread CHECKS 69 IN sanitizers valgrind guest-6.1 guest-protecte
 pkeyguard_suite(fault CHECKS 105 IN sanitizers valgrind guest-6.1 guest-protected reach
     FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c
         records.c)
-pkeyguard_suite(pitfalls CHECKS 16 IN sanitizers valgrind guest-6.1 reach
-    FILES test_pitfalls.c)
+pkeyguard_suite(pitfalls CHECKS 42 IN sanitizers valgrind guest-6.1 reach
+    FILES test_pitfalls.c kernels_key_tests.c kernels_signal_tests.c)
 pkeyguard_suite(neighbour CHECKS 38 IN sanitizers valgrind guest-6.1 guest-mprotect reach
     FILES test_neighbour.c fixture.c rights.c pkeys.c threads.c)
 pkeyguard_suite(debug CHECKS 56 IN sanitizers valgrind guest-mprotect reach

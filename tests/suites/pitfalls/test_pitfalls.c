@@ -22,8 +22,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "one_region.h"
 #include "place.h"
+#include "test_pitfalls.h"
 
 /* ---- signal handlers start with the kernel's rights ---- */
 
@@ -143,7 +143,7 @@ static void raise_on_closed_stack(void *handler)
     _exit(handled == 1 ? 0 : 1);
 }
 
-static bool kernel_writes_to_closed_stacks(void)
+bool kernel_writes_to_closed_stacks(void)
 {
     struct utsname kernel;
     int major, minor;
@@ -374,7 +374,7 @@ START_TEST(blocked_read_gets_efault_after_revocation)
 }
 END_TEST
 
-static void assert_efault(long result)
+void assert_efault(long result)
 {
     ck_assert_int_eq(result, -1);
     ck_assert_int_eq(errno, EFAULT);
@@ -423,7 +423,7 @@ static char *map_execute_only(void)
     return page;
 }
 
-static int create_keys(struct pkeyguard_key *keys[16])
+int create_keys(struct pkeyguard_key *keys[16])
 {
     int count = 0, error = 0;
 
@@ -435,7 +435,7 @@ static int create_keys(struct pkeyguard_key *keys[16])
     return count;
 }
 
-static void destroy_keys(struct pkeyguard_key *keys[16], int count)
+void destroy_keys(struct pkeyguard_key *keys[16], int count)
 {
     while (count > 0)
         destroy(NULL, keys[--count]);
@@ -537,8 +537,7 @@ START_TEST(straddling_access_reports_the_first_forbidden_byte)
 }
 END_TEST
 
-/* Adds a test with machine code for PKRU, which runs under PKU only. */
-static void add_pkeys_test(TCase *tests, const TTest *test, int times)
+void add_pkeys_test(TCase *tests, const TTest *test, int times)
 {
     if (HAS_PKEYS)
         add_pku_loop_test(tests, test, 0, times);
@@ -570,5 +569,7 @@ int main(int argc, char *argv[])
     add_pku_test(tests, execute_only_mapping_is_readable_without_a_free_pkey);
     add_pku_test(tests, protect_keeps_the_pkey);
     tcase_add_test(tests, straddling_access_reports_the_first_forbidden_byte);
+    add_kernels_key_tests(suite);
+    add_kernels_signal_tests(suite);
     return run_suite(suite);
 }
