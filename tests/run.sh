@@ -25,7 +25,7 @@ esac
 newest_clang=$(newest_package 'clang-[0-9]+')
 need_packages gcc g++ clang libclang-rt-dev lld "$newest_clang" "lld-${newest_clang#clang-}" make \
     cmake pkg-config check libsodium-dev libjemalloc-dev libpcl1-dev libssl-dev libsqlite3-dev \
-    liblmdb-dev libseccomp-dev valgrind qemu-system-x86 cpio spin
+    liblmdb-dev libseccomp-dev valgrind qemu-system-x86 cpio spin z3
 need_packages libelf-dev meson autoconf automake python3 sqlite3 git rustc golang-go jq groff-base \
     mandoc zsh fish doxygen clang-format clang-tidy cppcheck musl-tools gcc-aarch64-linux-gnu \
     libc6-dev-arm64-cross qemu-system-arm abigail-tools lintian
