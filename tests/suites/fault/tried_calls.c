@@ -456,11 +456,12 @@ void add_tried_calls(Suite *suite)
     tcase_add_test(tests, tried_calls_nest);
     tcase_add_test(tests, call_that_a_jump_left_is_forgotten);
     tcase_add_loop_test(tests, gate_around_a_call_that_a_jump_left_ends, 0, 3);
-    /* AddressSanitizer says more about the fault than the reporter. */
-    if (!under_tool("asan"))
+    /* AddressSanitizer says more about a fault than the reporter. */
+    if (!under_tool("asan")) {
         add_loop_test_if(HAS_UNWINDING, NO_UNWINDING, tests, unwinding_passes_through_a_call, 0, 3);
+        tcase_add_test(tests, call_belongs_to_its_coroutine);
+    }
     tcase_add_loop_test(tests, gate_and_call_overlap, 0, 3);
-    tcase_add_test(tests, call_belongs_to_its_coroutine);
     tcase_add_test(tests, every_thread_can_try);
     tcase_add_loop_test(tests, library_works_after_a_fault_in_it, 0, 3);
     tcase_add_test(tests, signal_mask_is_as_before);
