@@ -10,10 +10,11 @@ export LC_ALL=C
 check=$1
 cd "$2"
 
-# The options with which CMake compiles these files. The last two are names of files that the
+# The options with which CMake compiles these files. The last three are names of files that the
 # pkeyguard command uses.
 set -- -std=gnu11 -O2 -D_GNU_SOURCE -fexceptions -Iinclude -Isrc \
-    '-DPKEYGUARD_SONAME="libpkeyguard.so.0.2"' '-DPKEYGUARD_REPORTER="libpkeyguard/reporter.so"'
+    '-DPKEYGUARD_SONAME="libpkeyguard.so.0.2"' '-DPKEYGUARD_REPORTER="libpkeyguard/reporter.so"' \
+    '-DPKEYGUARD_GUEST_INIT="libpkeyguard/guest-init"'
 
 # each COMMAND...: runs the command for each source, put at {}, on every processor at once.
 each() {

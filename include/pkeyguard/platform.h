@@ -39,7 +39,7 @@
  *  - pkeyguard_region_check(): openat, read, close; for END_ALIGNED regions as guards; to repair,
  *    mprotect, pkey_mprotect
  *  - pkeyguard_region_adopt(): mprotect, pkey_mprotect, prctl, openat, ioctl, newfstatat, read,
- *    close
+ *    close; with PKU also madvise
  *  - regions and heaps are destroyed: munmap, mprotect, pkey_mprotect, openat, pread64, close; for
  *    adopted memory msync
  *  - pkeyguard_fault_decode(), which the reporter and pkeyguard_try_call() call at a fault: gettid,

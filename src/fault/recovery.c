@@ -30,15 +30,15 @@ static bool is_own(const struct recovery_point *wanted)
 /* A signal handler may run at any instruction, and must find no point that is gone. */
 void recovery_end(struct recovery_point *point)
 {
-    bool ended = !is_own(point);
+    bool own = is_own(point);
 
-    while (!ended) {
-        struct recovery_point *innermost = own_recovery_point;
+    while (own && own_recovery_point != NULL && own_recovery_point != point) {
+        struct recovery_point *left = own_recovery_point;
 
-        ended = innermost == point;
-        own_recovery_point = innermost->outer;
-        if (!ended)
-            os_free_pages(innermost, sizeof(*innermost));
+        own_recovery_point = left->outer;
+        os_free_pages(left, sizeof(*left));
     }
+    if (own)
+        own_recovery_point = point->outer;
     os_free_pages(point, sizeof(*point));
 }

@@ -599,6 +599,7 @@ void guard_counts_keep_forking_threads(struct guard_counts *counts)
 
         if (coroutine->parked_by != kept)
             forget_guards(&coroutine->own);
-        add_kept(counts, &coroutine->own);
+        else
+            add_kept(counts, &coroutine->own);
     }
 }

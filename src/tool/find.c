@@ -50,7 +50,9 @@ bool absolute_path(const char *path, char ret_path[PATH_MAX])
         }
         path += part;
     }
-    strcpy(ret_path + length, length == 0 ? "/" : "");
+    if (length == 0)
+        ret_path[length++] = '/';
+    ret_path[length] = '\0';
     return true;
 }
 
@@ -66,6 +68,6 @@ bool find_companion(const char *name, char ret_path[PATH_MAX])
     end = strrchr(ret_path, '/') + 1;
     if ((size_t)(end - ret_path) + strlen(name) >= PATH_MAX)
         return false;
-    strcpy(end, name);
+    memcpy(end, name, strlen(name) + 1);
     return access(ret_path, R_OK) == 0;
 }

@@ -333,7 +333,7 @@ static int status_of(const struct guest *guest, const char *program)
 static int run_guest(const struct tool_options *options, const char *program, const char *kernel,
                      int files, size_t size)
 {
-    struct guest guest = {0};
+    static struct guest guest;
     bool ended;
 
     if (!start_emulator(&guest, kernel, files, size)) {
@@ -346,11 +346,9 @@ static int run_guest(const struct tool_options *options, const char *program, co
     waitpid(guest.emulator, NULL, 0);
     fclose(guest.kept[CONSOLE]);
     fclose(guest.kept[CONTROL]);
-    if (!ended) {
+    if (!ended)
         complain("%s did not end in %u seconds", program, options->seconds);
-        return TOOL_TIMED_OUT;
-    }
-    return status_of(&guest, program);
+    return ended ? status_of(&guest, program) : TOOL_TIMED_OUT;
 }
 
 /* Says what is missing on this machine, if anything is. */
@@ -372,8 +370,8 @@ static bool can_emulate(void)
 int guest(char *const arguments[], const struct tool_options *options)
 {
     char found[PATH_MAX], program[PATH_MAX], *kernel;
-    size_t size;
-    int files;
+    size_t size = 0;
+    int files, status;
 
     if (!find_program(arguments[0], found) || realpath(found, program) == NULL) {
         complain("%s: %s", arguments[0], strerror(ENOENT));
@@ -390,8 +388,11 @@ int guest(char *const arguments[], const struct tool_options *options)
         return TOOL_GUEST_FAILED;
     if (access(kernel, R_OK) != 0) {
         complain("%s: %s", kernel, strerror(errno));
+        free(kernel);
         return TOOL_GUEST_FAILED;
     }
     files = make_files(options, program, arguments, &size);
-    return files < 0 ? TOOL_GUEST_FAILED : run_guest(options, arguments[0], kernel, files, size);
+    status = files < 0 ? TOOL_GUEST_FAILED : run_guest(options, arguments[0], kernel, files, size);
+    free(kernel);
+    return status;
 }

@@ -2,18 +2,12 @@
 #include "guest_archive.h"
 
 #include <errno.h>
-#include <search.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static int compare_names(const void *left, const void *right)
-{
-    return strcmp(left, right);
-}
 
 int archive_begin(struct archive *ret_archive)
 {
@@ -25,19 +19,25 @@ int archive_begin(struct archive *ret_archive)
 
 bool archive_has(const struct archive *archive, const char *path)
 {
-    return tfind(path, &archive->names, compare_names) != NULL;
+    for (size_t at = 0; at < archive->length; at += strlen(archive->names + at) + 1) {
+        if (strcmp(archive->names + at, path) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* Notes that the path is in the archive. Returns false, with errno, on failure. */
 static bool note_name(struct archive *archive, const char *path)
 {
-    char *name = strdup(path);
+    size_t size = strlen(path) + 1;
+    char *names = realloc(archive->names, archive->length + size);
 
-    if (name != NULL && tsearch(name, &archive->names, compare_names) != NULL)
-        return true;
-    free(name);
-    errno = ENOMEM;
-    return false;
+    if (names == NULL)
+        return false;
+    memcpy(names + archive->length, path, size);
+    archive->names = names;
+    archive->length += size;
+    return true;
 }
 
 /* Headers, names and contents begin at multiples of four bytes. */
@@ -57,26 +57,29 @@ static void put_header(struct archive *archive, const char *name, mode_t mode, s
     pad(archive, (size_t)length + strlen(name) + 1);
 }
 
-static int add_entry(struct archive *archive, const char *path, mode_t mode, size_t size);
-
-int archive_add_folder(struct archive *archive, const char *path)
+/* Adds all but the content, to a folder that is there. */
+static int add_in_folder(struct archive *archive, const char *path, mode_t mode, size_t size)
 {
-    return add_entry(archive, path, S_IFDIR | 0755, 0);
+    if (!note_name(archive, path))
+        return -errno;
+    put_header(archive, path + 1, mode, size);
+    return 0;
 }
 
 static int add_parents(struct archive *archive, const char *path)
 {
-    const char *slash = strrchr(path, '/');
-    char *parent;
-    int error;
+    const char *slash = path;
+    int error = 0;
 
-    if (slash == path)
-        return 0;
-    parent = strndup(path, (size_t)(slash - path));
-    if (parent == NULL)
-        return -ENOMEM;
-    error = archive_has(archive, parent) ? 0 : archive_add_folder(archive, parent);
-    free(parent);
+    while (error == 0 && (slash = strchr(slash + 1, '/')) != NULL) {
+        char *parent = strndup(path, (size_t)(slash - path));
+
+        if (parent == NULL)
+            return -ENOMEM;
+        if (!archive_has(archive, parent))
+            error = add_in_folder(archive, parent, S_IFDIR | 0755, 0);
+        free(parent);
+    }
     return error;
 }
 
@@ -85,12 +88,12 @@ static int add_entry(struct archive *archive, const char *path, mode_t mode, siz
 {
     int error = add_parents(archive, path);
 
-    if (error != 0)
-        return error;
-    if (!note_name(archive, path))
-        return -errno;
-    put_header(archive, path + 1, mode, size);
-    return 0;
+    return error != 0 ? error : add_in_folder(archive, path, mode, size);
+}
+
+int archive_add_folder(struct archive *archive, const char *path)
+{
+    return add_entry(archive, path, S_IFDIR | 0755, 0);
 }
 
 int archive_add_bytes(struct archive *archive, const char *path, const void *bytes, size_t size)

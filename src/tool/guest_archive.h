@@ -14,7 +14,8 @@
 
 struct archive {
     FILE *stream;  /* of a memfd */
-    void *names;   /* tree of tsearch(3) with each path that is in it */
+    char *names;   /* each path that is in it, each with a zero byte behind it */
+    size_t length; /* of names */
     unsigned last; /* inode number that was given last */
 };
 

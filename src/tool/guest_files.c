@@ -136,6 +136,33 @@ static bool add_libraries(struct archive *archive, const char *file)
     return added;
 }
 
+/* Reads up to size - 1 bytes from the start of the file, and ends them with a zero byte. */
+static bool read_start(const char *path, char *bytes, size_t size)
+{
+    FILE *file = fopen(path, "re");
+    size_t length;
+
+    if (file == NULL) {
+        complain("%s: %s", path, strerror(errno));
+        return false;
+    }
+    length = fread(bytes, 1, size - 1, file);
+    fclose(file);
+    bytes[length] = '\0';
+    return true;
+}
+
+/* Adds a file that is no script. */
+static bool add_binary(struct archive *archive, const char *path)
+{
+    char start[SELFMAG + 1];
+
+    if (archive_has(archive, path))
+        return true;
+    return add_copy(archive, path) && read_start(path, start, sizeof(start)) &&
+           (strncmp(start, ELFMAG, SELFMAG) != 0 || add_libraries(archive, path));
+}
+
 /* @line: a script's first line. It names a program, or env(1) and a program in PATH. */
 static bool add_interpreters(struct archive *archive, const char *script, char *line)
 {
@@ -143,7 +170,7 @@ static bool add_interpreters(struct archive *archive, const char *script, char *
     bool is_env = word != NULL && strcmp(word, "/usr/bin/env") == 0;
     char path[PATH_MAX];
 
-    if (word == NULL || !guest_files_add(archive, word))
+    if (word == NULL || !add_binary(archive, word))
         return false;
     if (!is_env)
         return true;
@@ -152,29 +179,17 @@ static bool add_interpreters(struct archive *archive, const char *script, char *
         complain("%s: its interpreter is not in PATH", script);
         return false;
     }
-    return guest_files_add(archive, path);
+    return add_binary(archive, path);
 }
 
 static bool add_file(struct archive *archive, const char *path)
 {
     char line[PATH_MAX];
-    FILE *file;
-    size_t length;
 
     if (archive_has(archive, path))
         return true;
-    if (!add_copy(archive, path))
+    if (!add_binary(archive, path) || !read_start(path, line, sizeof(line)))
         return false;
-    file = fopen(path, "re");
-    if (file == NULL) {
-        complain("%s: %s", path, strerror(errno));
-        return false;
-    }
-    length = fread(line, 1, sizeof(line) - 1, file);
-    fclose(file);
-    line[length] = '\0';
-    if (strncmp(line, ELFMAG, SELFMAG) == 0)
-        return add_libraries(archive, path);
     if (strncmp(line, "#!", 2) != 0 || access(path, X_OK) != 0)
         return true;
     line[strcspn(line, "\n")] = '\0';

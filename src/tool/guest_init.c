@@ -5,8 +5,6 @@
  *
  * guest.h describes what the two tell each other.
  */
-#define _GNU_SOURCE 1
-
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -104,24 +102,30 @@ static void set_up_machine(void)
     bring_loopback_up();
 }
 
-/* Reads a list of strings that each end with a zero byte. Returns an array that ends with NULL. */
-static char **read_list(const char *path)
+/* A list of strings that each end with a zero byte, in the file `path`. NULL ends `words`. */
+static struct list {
+    const char *path;
+    FILE *file;
+    char **words;
+} program = {.path = GUEST_PROGRAM}, arguments = {.path = GUEST_ARGUMENTS},
+  environment = {.path = GUEST_ENVIRONMENT}, folder = {.path = GUEST_FOLDER};
+
+static void read_list(struct list *list)
 {
-    FILE *file = fopen(path, "re");
-    char **list = NULL, *word = NULL;
+    char *word = NULL;
     size_t count = 0, size = 0;
 
-    if (file == NULL)
-        fail(path);
+    list->file = fopen(list->path, "re");
+    if (list->file == NULL)
+        fail(list->path);
     do {
-        list = reallocarray(list, count + 1, sizeof(*list));
-        if (list == NULL)
-            fail(path);
+        list->words = reallocarray(list->words, count + 1, sizeof(*list->words));
+        if (list->words == NULL)
+            fail(list->path);
         word = NULL;
-        list[count] = getdelim(&word, &size, '\0', file) > 0 ? word : NULL;
-    } while (list[count++] != NULL);
-    fclose(file);
-    return list;
+        size = 0;
+        list->words[count] = getdelim(&word, &size, '\0', list->file) > 0 ? word : NULL;
+    } while (list->words[count++] != NULL);
 }
 
 static void open_stream(struct stream *stream, const char *terminal, const char *marker)
@@ -139,23 +143,22 @@ static void open_stream(struct stream *stream, const char *terminal, const char 
 
 static _Noreturn void become_program(void)
 {
-    char **arguments = read_list(GUEST_ARGUMENTS), **folder = read_list(GUEST_FOLDER);
-    char **path = read_list(GUEST_PROGRAM);
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     sigset_t none;
 
     setsid();
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (null < 0 || chdir(folder[0]) != 0)
-        fail(folder[0]);
+    if (null < 0 || folder.words[0] == NULL || program.words[0] == NULL ||
+        chdir(folder.words[0]) != 0)
+        fail(GUEST_FOLDER);
     for (int i = 0; i < 2; i++) {
         if (dup2(streams[i].write >= 0 ? streams[i].write : streams[i].terminal,
                  STDOUT_FILENO + i) < 0)
             fail("dup2");
     }
     dup2(null, STDIN_FILENO);
-    execve(path[0], arguments, read_list(GUEST_ENVIRONMENT));
+    execve(program.words[0], arguments.words, environment.words);
     dprintf(control, GUEST_NOT_RUN "%s\n", strerror(errno));
     power_off();
 }
@@ -213,7 +216,7 @@ static int run_program(void)
 {
     struct sigaction action = {.sa_handler = on_child};
     sigset_t child_ended, none;
-    pid_t program, ended;
+    pid_t child, ended;
     int status;
 
     sigemptyset(&none);
@@ -221,16 +224,16 @@ static int run_program(void)
     sigaddset(&child_ended, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child_ended, NULL);
     sigaction(SIGCHLD, &action, NULL);
-    program = fork();
-    if (program < 0)
+    child = fork();
+    if (child < 0)
         fail("fork");
-    if (program == 0)
+    if (child == 0)
         become_program();
     for (int i = 0; i < 2; i++) {
         if (streams[i].write >= 0)
             close(streams[i].write);
     }
-    while ((ended = waitpid(-1, &status, forward_some(&none) ? WNOHANG : 0)) != program) {
+    while ((ended = waitpid(-1, &status, forward_some(&none) ? WNOHANG : 0)) != child) {
         if (ended < 0)
             fail("waitpid");
     }
@@ -245,6 +248,10 @@ int main(void)
     int status;
 
     set_up_machine();
+    read_list(&program);
+    read_list(&arguments);
+    read_list(&environment);
+    read_list(&folder);
     open_stream(&streams[0], "/dev/ttyS1", GUEST_TERMINAL "1");
     open_stream(&streams[1], "/dev/ttyS2", GUEST_TERMINAL "2");
     status = run_program();

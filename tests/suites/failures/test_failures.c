@@ -337,9 +337,8 @@ static const struct operation {
     {open_software, create_open_region, assert_nothing_made_but_open, destroy_made_and_close, 2, 0,
      0},
     {make_read_only, destroy_read_only, assert_still_read_only, forget_made, 2, 1, 0},
-    /* Where the CPU has no pkeys, /proc/self/smaps is read if the kernel does not answer a query.
-     */
-    {map_foreign, adopt, assert_not_adopted, destroy_made_and_unmap, 2, HAS_PKEYS ? 2 : 0, 0},
+    /* /proc/self/smaps is read if the kernel does not answer a query. */
+    {map_foreign, adopt, assert_not_adopted, destroy_made_and_unmap, 2, 2, 3},
     {adopt_foreign, destroy_read_only, assert_still_adopted, forget_made_and_unmap, 1, 0, 0},
     {open_software, associate_with_open_software, assert_not_associated, associate_back, 1, 0, 0},
     {open_key, associate_with_none, assert_key_still_open, close_key, 1, 0, 0},

@@ -15,7 +15,7 @@ enum { FINDS_FRAMES = true };
 #else
 enum { FINDS_FRAMES = false };
 #endif
-#define NO_FRAMES "the library cannot read signal frames of this CPU"
+#define NO_FRAMES "not here: the library cannot read signal frames of this CPU"
 
 /* A key without flags, a software key and a virtual key (_i). */
 static struct pkeyguard_key *caller_key;
