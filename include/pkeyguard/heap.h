@@ -46,7 +46,12 @@
  * become writable.
  *
  * Threads. Any number of threads may use one heap, and they seldom wait for each other. A thread
- * may free an object that another thread allocated.
+ * may free an object that another thread allocated. That costs more than to free an own one, and
+ * sometimes a membarrier(2): up to 16 threads at a time own the part of a heap that they allocate
+ * from, and use it without locked instructions until another thread needs it. The ownership passes
+ * on when the thread ends. Where the kernel had no membarrier(2) when the first heap was created,
+ * no thread owns a part. If a sandbox refuses that call later, a function that needs it fails with
+ * -EAGAIN or errno EAGAIN.
  *
  * Signals. Only pkeyguard_heap_of(), _owns() and _region() are async-signal-safe. A handler that
  * interrupted another of these functions may call them all, but those that need what the
@@ -109,7 +114,8 @@ __attribute__((warn_unused_result)) int pkeyguard_heap_destroy(struct pkeyguard_
  * @size: bytes; 0 counts as 1
  *
  * Returns the object, at a multiple of 16; or NULL with errno set to ENOMEM: there is no room, but
- * the heap keeps working; EINVAL: heap is NULL; EDEADLK; or an error of pkeyguard_acquire().
+ * the heap keeps working; EINVAL: heap is NULL; EDEADLK; EAGAIN: see "Threads" in heap.h; or an error
+ * of pkeyguard_acquire().
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, malloc, alloc_size(2))) void *
@@ -164,7 +170,7 @@ pkeyguard_heap_realloc(struct pkeyguard_heap *heap, void *object, size_t size);
  * errno.
  *
  * Returns 0; or, with nothing changed, -EINVAL: not a live object of this heap, or heap is NULL;
- * -EDEADLK; or an errno of pkeyguard_acquire().
+ * -EDEADLK; -EAGAIN: see "Threads" in heap.h; or an errno of pkeyguard_acquire().
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 int pkeyguard_heap_free(struct pkeyguard_heap *heap, void *object);
@@ -172,8 +178,8 @@ int pkeyguard_heap_free(struct pkeyguard_heap *heap, void *object);
 /*
  * pkeyguard_heap_usable_size - bytes that an object may use: as many as asked for, or more
  *
- * Returns the size; or 0 with errno set to EINVAL: not a live object of this heap; to EDEADLK; or
- * to an error of pkeyguard_acquire().
+ * Returns the size; or 0 with errno set to EINVAL: not a live object of this heap; to EDEADLK; to
+ * EAGAIN: see "Threads" in heap.h; or to an error of pkeyguard_acquire().
  * Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 size_t pkeyguard_heap_usable_size(const struct pkeyguard_heap *heap, const void *object);

@@ -17,7 +17,8 @@
  *  - pkeyguard_fault_format(), and functions that only return what they know
  *
  * Exceptions are guards with PKEYGUARD_DEBUG: gettid, getpid and sigaltstack; a LOCKED heap: mlock,
- * as it grows; and a thread that waits for another in a heap: clock_nanosleep.
+ * as it grows; and a thread that needs what another has in a heap (heap.h, "Threads"): membarrier,
+ * clock_nanosleep.
  *
  * All other functions: rt_sigprocmask, and futex if they wait for another thread (before Linux 4.14
  * also getpid). With them, in each phase:
@@ -32,8 +33,9 @@
  *    mmap, munmap, membarrier, gettid, process_vm_readv, unshare; and to count threads, as
  *    pkeyguard_key_set_rights_everywhere() does with PKU for any key: openat, fstat, read, lseek,
  *    getdents64, close
- *  - regions and heaps are created: mmap, munmap, madvise, mprotect, pkey_mprotect; LOCKED ones:
- *    mlock; SECRET ones: memfd_secret, ftruncate, getcpu, prlimit64, close; SEALED ones: mseal
+ *  - regions and heaps are created: mmap, munmap, madvise, mprotect, pkey_mprotect; heaps: also
+ *    membarrier; LOCKED ones: mlock; SECRET ones: memfd_secret, ftruncate, getcpu, prlimit64,
+ *    close; SEALED ones: mseal
  *  - pkeyguard_region_protect(), _associate(): mprotect, pkey_mprotect, and prctl for code;
  *    _name(): prctl
  *  - pkeyguard_region_check(): openat, read, close; for END_ALIGNED regions as guards; to repair,

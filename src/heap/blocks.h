@@ -13,20 +13,14 @@
 #include "heap/heap.h"
 #include "region/annexed_region.h"
 
-/* Returns the role of a slab's first block: its kind, size class and shard. */
-static unsigned slab_role(unsigned shard, unsigned size_class)
-{
-    return BLOCK_SLAB | size_class << 8 | shard << 16;
-}
-
 static enum block_kind role_kind(unsigned role)
 {
-    return (enum block_kind)(role & 0xff);
+    return (enum block_kind)(role & 0xff00);
 }
 
 static unsigned role_class(unsigned role)
 {
-    return role >> 8 & 0xff;
+    return role & 0xff;
 }
 
 static unsigned role_shard(unsigned role)

@@ -14,6 +14,7 @@
 #include "base/os.h"
 #include "heap/blocks.h"
 #include "heap/heap.h"
+#include "heap/fast_slots.h"
 #include "heap/heap_directory.h"
 #include "heap/slabs.h"
 #include "region/annexed_region.h"
@@ -60,7 +61,9 @@ int pkeyguard_heap_create(struct pkeyguard_key *key, size_t capacity, unsigned r
     if (blocks >= UINT32_MAX)
         return -EINVAL;
     metadata_size = sizeof(struct metadata) + blocks * sizeof(struct block);
-    error = heap_directory_take(&heap);
+    error = heap_threads_prepare();
+    if (error == 0)
+        error = heap_directory_take(&heap);
     if (error != 0)
         return error;
     error = region_create_with_annex(key, size, metadata_size, region_flags, &region);
@@ -190,10 +193,13 @@ static __attribute__((noinline)) int free_large(struct pkeyguard_heap *heap, uin
 static inline int alloc_object(struct pkeyguard_heap *heap, size_t size, size_t alignment,
                                void **ret_object)
 {
-    if (size == 0)
-        size = 1;
     if (size > SMALL_MAX || alignment > SMALL_MAX)
-        return alloc_large(heap, size, alignment, ret_object);
+        return alloc_large(heap, size != 0 ? size : 1, alignment, ret_object);
+    if (alignment == ALIGNMENT) {
+        *ret_object = fast_alloc(heap, size);
+        if (*ret_object != NULL)
+            return 0;
+    }
     return slabs_alloc(
         heap, alignment > ALIGNMENT ? class_of_aligned_size(size, alignment) : class_of_size(size),
         ret_object);
@@ -203,6 +209,8 @@ static inline int free_object(struct pkeyguard_heap *heap, void *address)
 {
     struct place place;
 
+    if (fast_free(heap, address))
+        return 0;
     if (!blocks_locate(heap, address, &place))
         return -EINVAL;
     if (role_kind(place.role) == BLOCK_SLAB)
@@ -252,11 +260,16 @@ static int resize_object(struct pkeyguard_heap *heap, void *object, size_t size,
 
 /* ---- objects; the heap's key may be closed ---- */
 
+static bool is_open_without_guard(const struct pkeyguard_heap *heap)
+{
+    return region_open_by_own_guard(heap->region);
+}
+
 static int open_heap(struct pkeyguard_heap *heap, struct pkeyguard_guard *ret_guard)
 {
     if (heap == NULL)
         return -EINVAL;
-    if (region_open_by_own_guard(heap->region)) {
+    if (is_open_without_guard(heap)) {
         *ret_guard = (struct pkeyguard_guard){0};
         return 0;
     }
@@ -271,7 +284,8 @@ static void *object_or_errno(void *object, int error)
     return NULL;
 }
 
-static void *open_and_alloc(struct pkeyguard_heap *heap, size_t size, size_t alignment)
+static __attribute__((noinline)) void *open_and_alloc(struct pkeyguard_heap *heap, size_t size,
+                                                      size_t alignment)
 {
     struct pkeyguard_guard guard;
     void *object = NULL;
@@ -284,9 +298,62 @@ static void *open_and_alloc(struct pkeyguard_heap *heap, size_t size, size_t ali
     return object_or_errno(object, error);
 }
 
+static inline bool has_dedicated_key(const struct pkeyguard_heap *heap)
+{
+    return __builtin_expect(heap->region->head.open_size != 0, 1);
+}
+
+static inline bool is_unenforced(const struct pkeyguard_heap *heap)
+{
+    return heap->region->head.key->enforcement->kind == PKEYGUARD_UNENFORCED;
+}
+
+/* Returns the deny bits that it cleared, for close_dedicated(). */
+static inline uint32_t open_dedicated(const struct pkeyguard_heap *heap)
+{
+    uint64_t unused;
+
+    return pkeyguard_pkru_clear_bits(heap->region->head.bits.ad_wd, &unused);
+}
+
+static inline void close_dedicated(uint32_t cleared)
+{
+    if (cleared != 0)
+        pkeyguard_pkru_set_bits(cleared);
+}
+
+static __attribute__((noinline)) void *alloc_opened(struct pkeyguard_heap *heap, size_t size,
+                                                    uint32_t cleared)
+{
+    void *object = NULL;
+    int error = alloc_object(heap, size, ALIGNMENT, &object);
+
+    close_dedicated(cleared);
+    return object_or_errno(object, error);
+}
+
+static __attribute__((noinline)) void *alloc_unenforced(struct pkeyguard_heap *heap, size_t size)
+{
+    void *object = fast_alloc(heap, size);
+
+    return object != NULL ? object : alloc_opened(heap, size, 0);
+}
+
+/* The common case comes first, and needs no stack. */
 void *pkeyguard_heap_alloc(struct pkeyguard_heap *heap, size_t size)
 {
-    return open_and_alloc(heap, size, ALIGNMENT);
+    uint32_t cleared;
+    void *object;
+
+    if (heap == NULL || !has_dedicated_key(heap))
+        return heap != NULL && is_unenforced(heap) ? alloc_unenforced(heap, size)
+                                                   : open_and_alloc(heap, size, ALIGNMENT);
+    cleared = open_dedicated(heap);
+    object = fast_alloc(heap, size);
+    if (__builtin_expect(object == NULL, 0))
+        return alloc_opened(heap, size, cleared);
+    close_dedicated(cleared);
+    return object;
 }
 
 void *pkeyguard_heap_aligned_alloc(struct pkeyguard_heap *heap, size_t alignment, size_t size)
@@ -321,7 +388,7 @@ void *pkeyguard_heap_realloc(struct pkeyguard_heap *heap, void *object, size_t s
     return object_or_errno(resized, error);
 }
 
-int pkeyguard_heap_free(struct pkeyguard_heap *heap, void *object)
+static __attribute__((noinline)) int open_and_free(struct pkeyguard_heap *heap, void *object)
 {
     int saved_errno = errno, error;
     struct pkeyguard_guard guard;
@@ -335,6 +402,36 @@ int pkeyguard_heap_free(struct pkeyguard_heap *heap, void *object)
     }
     errno = saved_errno;
     return error;
+}
+
+static __attribute__((noinline)) int free_opened(struct pkeyguard_heap *heap, void *object,
+                                                 uint32_t cleared)
+{
+    int saved_errno = errno, error = object == NULL ? 0 : free_object(heap, object);
+
+    close_dedicated(cleared);
+    errno = saved_errno;
+    return error;
+}
+
+static __attribute__((noinline)) int free_unenforced(struct pkeyguard_heap *heap, void *object)
+{
+    return fast_free(heap, object) ? 0 : free_opened(heap, object, 0);
+}
+
+/* The common case comes first, and needs no stack. */
+int pkeyguard_heap_free(struct pkeyguard_heap *heap, void *object)
+{
+    uint32_t cleared;
+
+    if (heap == NULL || !has_dedicated_key(heap))
+        return heap != NULL && is_unenforced(heap) ? free_unenforced(heap, object)
+                                                   : open_and_free(heap, object);
+    cleared = open_dedicated(heap);
+    if (__builtin_expect(!fast_free(heap, object), 0))
+        return free_opened(heap, object, cleared);
+    close_dedicated(cleared);
+    return 0;
 }
 
 size_t pkeyguard_heap_usable_size(const struct pkeyguard_heap *heap, const void *object)

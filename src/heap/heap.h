@@ -16,9 +16,10 @@
 #include <pkeyguard/heap.h>
 
 #include "heap/heap_lock.h"
+#include "heap/shard_lock.h"
 #include "heap/spans.h"
 
-enum { SHARD_COUNT = 16, CLASS_COUNT = 24 };
+enum { CLASS_COUNT = 24 };
 
 /*
  * Freed memory is kept in quarantine. It is handed out again only after this many more slots of the
@@ -64,7 +65,7 @@ struct metadata {
 struct heap_state {
     uint32_t used;               /* blocks from the start that were ever in use; under spans_lock */
     struct heap_lock spans_lock; /* may be taken while a shard's is held, not the reverse */
-    struct heap_lock shard_locks[SHARD_COUNT];
+    struct shard_lock shard_locks[SHARD_COUNT];
 };
 
 /* Constant while the heap exists. */

@@ -20,12 +20,7 @@ static struct heap_directory {
     for (struct registry_cursor cursor = registry_begin(&heap_directory.heaps); \
          ((heap) = registry_next(&heap_directory.heaps, &cursor)) != NULL;)
 
-static void for_each_lock(struct pkeyguard_heap *heap, void (*function)(struct heap_lock *lock))
-{
-    for (unsigned i = 0; i < SHARD_COUNT; i++)
-        function(&heap->state->shard_locks[i]);
-    function(&heap->state->spans_lock);
-}
+#define for_each_shard(shard) for (unsigned shard = 0; shard < SHARD_COUNT; shard++)
 
 void heaps_lock_for_fork(void)
 {
@@ -33,42 +28,58 @@ void heaps_lock_for_fork(void)
 
     own_heap_thread.forks++;
     heap_lock_take_for_fork(&heap_directory.lock);
-    for_each_heap(heap) for_each_lock(heap, heap_lock_take_for_fork);
+    for_each_heap(heap)
+    {
+        for_each_shard(i) shard_lock_take_for_fork(&heap->state->shard_locks[i], i);
+        heap_lock_take_for_fork(&heap->state->spans_lock);
+    }
 }
 
 void heaps_unlock_after_fork(void)
 {
     struct pkeyguard_heap *heap;
 
-    for_each_heap(heap) for_each_lock(heap, heap_lock_release_after_fork);
+    for_each_heap(heap)
+    {
+        for_each_shard(i) shard_lock_release_after_fork(&heap->state->shard_locks[i]);
+        heap_lock_release_after_fork(&heap->state->spans_lock);
+    }
     heap_lock_release_after_fork(&heap_directory.lock);
     own_heap_thread.forks--;
 }
 
-static bool has_lost_lock(const struct pkeyguard_heap *heap)
+/* Returns false if a thread that does not exist here may have left the heap half-changed. */
+static bool mend_locks(struct pkeyguard_heap *heap, unsigned forking)
 {
-    for (unsigned i = 0; i < SHARD_COUNT; i++) {
-        if (heap_lock_is_lost(&heap->state->shard_locks[i]))
-            return true;
-    }
-    return heap_lock_is_lost(&heap->state->spans_lock);
+    bool whole = !heap_lock_is_lost(&heap->state->spans_lock, forking);
+
+    for_each_shard(i) whole &= shard_lock_mend(&heap->state->shard_locks[i], i, forking);
+    return whole;
+}
+
+static void give_locks_up(struct pkeyguard_heap *heap, unsigned forking)
+{
+    for_each_shard(i) shard_lock_give_up(&heap->state->shard_locks[i], forking);
+    heap_lock_give_up(&heap->state->spans_lock, forking);
 }
 
 void heaps_forget_parent(void)
 {
+    unsigned forking = heap_thread_that_forked();
     struct pkeyguard_heap *heap;
 
     /* A fork in a signal handler may have interrupted a change of the registry. At worst one record
      * is lost by that. */
-    if (heap_lock_is_lost(&heap_directory.lock))
+    if (heap_lock_is_lost(&heap_directory.lock, forking))
         heap_lock_reset(&heap_directory.lock);
     for_each_heap(heap)
     {
         if (pages_absent(&heap->region->pages))
             registry_withdraw(heap);
-        else if (has_lost_lock(heap))
-            for_each_lock(heap, heap_lock_give_up);
+        else if (!mend_locks(heap, forking))
+            give_locks_up(heap, forking);
     }
+    heap_threads_forget_others(forking);
 }
 
 /* ---- the heaps ---- */

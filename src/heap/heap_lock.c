@@ -5,33 +5,18 @@
 
 #include "base/os.h"
 
-__thread struct heap_thread own_heap_thread;
-
-unsigned heap_thread_give_number(void)
-{
-    static atomic_uint numbers_given;
-
-    own_heap_thread.number = atomic_fetch_add(&numbers_given, 1) + 1;
-    return own_heap_thread.number;
-}
-
-static unsigned holder_of(const struct heap_lock *lock)
-{
-    return atomic_load_explicit(&lock->holder, memory_order_relaxed);
-}
-
 static bool try_heap_lock(struct heap_lock *lock)
 {
     unsigned free = 0;
 
-    return holder_of(lock) == 0 &&
+    return heap_lock_holder(lock) == 0 &&
            atomic_compare_exchange_strong_explicit(&lock->holder, &free, heap_thread_number(),
                                                    memory_order_acquire, memory_order_relaxed);
 }
 
 static bool is_refused(const struct heap_lock *lock)
 {
-    unsigned holder = holder_of(lock);
+    unsigned holder = heap_lock_holder(lock);
 
     return holder == heap_thread_number() || holder == HEAP_LOCK_LOST;
 }
@@ -60,24 +45,31 @@ LOCK_ANALYSIS(no_thread_safety_analysis) void heap_lock_take_for_fork(struct hea
         lock->fork = own_heap_thread.forks;
 }
 
+bool heap_lock_is_taken_by_fork(const struct heap_lock *lock)
+{
+    return heap_lock_holder(lock) == heap_thread_number() && lock->fork == own_heap_thread.forks;
+}
+
 LOCK_ANALYSIS(no_thread_safety_analysis) void heap_lock_release_after_fork(struct heap_lock *lock)
 {
-    if (holder_of(lock) != heap_thread_number() || lock->fork != own_heap_thread.forks)
+    if (!heap_lock_is_taken_by_fork(lock))
         return;
     lock->fork = 0;
     heap_lock_release(lock);
 }
 
-bool heap_lock_is_lost(const struct heap_lock *lock)
+bool heap_lock_is_lost(const struct heap_lock *lock, unsigned forking)
 {
-    unsigned holder = holder_of(lock);
+    unsigned holder = heap_lock_holder(lock);
 
-    return holder != 0 && holder != heap_thread_number();
+    return holder != 0 && holder != forking;
 }
 
-void heap_lock_give_up(struct heap_lock *lock)
+void heap_lock_give_up(struct heap_lock *lock, unsigned keeper)
 {
-    if (holder_of(lock) != heap_thread_number())
+    unsigned holder = heap_lock_holder(lock);
+
+    if (holder == 0 || holder != keeper)
         atomic_store(&lock->holder, HEAP_LOCK_LOST);
 }
 

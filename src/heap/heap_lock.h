@@ -13,24 +13,7 @@
 #include <stdbool.h>
 
 #include "base/lock.h"
-
-/* What the heaps' locks know of a thread. All zeros in a new thread. */
-struct heap_thread {
-    unsigned number; /* unique and kept across fork, from 1; 0: not given yet */
-    unsigned forks;  /* how many forks the thread is in; a handler may interrupt a fork and fork */
-};
-extern __thread struct heap_thread own_heap_thread
-    __attribute__((tls_model("initial-exec"), visibility("hidden")));
-
-/* Gives the calling thread a number and returns it. */
-__attribute__((cold)) unsigned heap_thread_give_number(void);
-
-static inline unsigned heap_thread_number(void)
-{
-    unsigned number = own_heap_thread.number;
-
-    return __builtin_expect(number == 0, 0) ? heap_thread_give_number() : number;
-}
+#include "heap/heap_thread.h"
 
 /* The holder of a lock that no thread can ever take again. */
 #define HEAP_LOCK_LOST (~0u)
@@ -38,7 +21,6 @@ static inline unsigned heap_thread_number(void)
 struct LOCK_ANALYSIS(capability("heap lock")) heap_lock {
     atomic_uint holder; /* a thread's number; 0: free */
     unsigned fork;      /* which of its holder's forks took it, from 1; 0: no fork took it */
-    char padding[56];   /* keeps two locks off one cache line */
 };
 
 /* Waits for a lock that is not free, and takes it. Fails as heap_lock_acquire(). Keeps errno. */
@@ -67,20 +49,28 @@ static inline void heap_lock_release(struct heap_lock *lock) LOCK_ANALYSIS(relea
     atomic_store_explicit(&lock->holder, 0, memory_order_release);
 }
 
+/* A thread's number, 0, or HEAP_LOCK_LOST. */
+static inline unsigned heap_lock_holder(const struct heap_lock *lock)
+{
+    return atomic_load_explicit(&lock->holder, memory_order_relaxed);
+}
+
 /*
  * heap_lock_take_for_fork() takes the lock unless the calling thread already has it or it is lost.
  * heap_lock_release_after_fork() releases what the innermost fork of this thread took. The caller
  * counts that fork in own_heap_thread.forks.
  */
 void heap_lock_take_for_fork(struct heap_lock *lock);
+bool heap_lock_is_taken_by_fork(const struct heap_lock *lock);
 void heap_lock_release_after_fork(struct heap_lock *lock);
 
-/* Runs in a fork child: true if the holder is a thread that does not exist there. */
-bool heap_lock_is_lost(const struct heap_lock *lock);
+/* Runs in a fork child, where @forking is the thread that forked: true if the holder is a thread
+ * that does not exist there. */
+bool heap_lock_is_lost(const struct heap_lock *lock, unsigned forking);
 
-/* In a fork child: nobody can take the lock any more, but the calling thread keeps it if it has it;
- * or, for what a thread that was interrupted anywhere leaves whole, the lock is free again. */
-void heap_lock_give_up(struct heap_lock *lock);
+/* In a fork child: nobody can take the lock any more, but this thread keeps it if it has it; or,
+ * for what a thread that was interrupted anywhere leaves whole, the lock is free again. */
+void heap_lock_give_up(struct heap_lock *lock, unsigned keeper);
 void heap_lock_reset(struct heap_lock *lock);
 
 #endif

@@ -15,44 +15,73 @@
 #include "heap/blocks.h"
 #include "heap/wipe.h"
 
+/* For what a fast path needs. */
+#define ALWAYS_INLINE __attribute__((always_inline)) static inline
+
 /* ---- size classes ---- */
 
 struct size_class {
-    uint16_t size;    /* bytes of a slot */
-    uint16_t slots;   /* slots in a slab */
+    uint32_t size;    /* bytes of a slot */
+    uint32_t slots;   /* slots in a slab */
     uint32_t inverse; /* 2^32 / size, rounded up: replaces division of an offset by size, which is
                          exact for the offset of a slot, a multiple */
+    uint16_t number;
+    uint16_t bin; /* where the class's bin is in struct shard */
 };
 
 /* With these sizes a slab has at least 4 slots, and at most an eighth of a slab is unused. */
 enum { ONE_BLOCK_SLAB_MAX = 1024 };
 #define SLAB_BLOCKS(size) ((size) <= ONE_BLOCK_SLAB_MAX ? 1u : 2u)
-#define CLASS(size)                                                            \
-    {                                                                          \
-        size, SLAB_BLOCKS(size) * BLOCK_SIZE / (size), UINT32_MAX / (size) + 1 \
+#define CLASS(number, size)                                                             \
+    {                                                                                   \
+        size, SLAB_BLOCKS(size) * BLOCK_SIZE / (size), UINT32_MAX / (size) + 1, number, \
+            offsetof(struct shard, bins) + (number) * sizeof(struct bin)                \
     }
 
 static const struct size_class size_classes[] = {
-    CLASS(16),  CLASS(32),   CLASS(48),   CLASS(64),   CLASS(80),   CLASS(96),
-    CLASS(112), CLASS(128),  CLASS(160),  CLASS(192),  CLASS(224),  CLASS(256),
-    CLASS(320), CLASS(384),  CLASS(448),  CLASS(512),  CLASS(640),  CLASS(768),
-    CLASS(896), CLASS(1024), CLASS(1280), CLASS(1536), CLASS(1792), CLASS(2048),
+    CLASS(0, 16),    CLASS(1, 32),    CLASS(2, 48),    CLASS(3, 64),    CLASS(4, 80),
+    CLASS(5, 96),    CLASS(6, 112),   CLASS(7, 128),   CLASS(8, 160),   CLASS(9, 192),
+    CLASS(10, 224),  CLASS(11, 256),  CLASS(12, 320),  CLASS(13, 384),  CLASS(14, 448),
+    CLASS(15, 512),  CLASS(16, 640),  CLASS(17, 768),  CLASS(18, 896),  CLASS(19, 1024),
+    CLASS(20, 1280), CLASS(21, 1536), CLASS(22, 1792), CLASS(23, 2048),
 };
 enum { SMALL_MAX = 2048, ALIGNMENT = 16 };
 _Static_assert(sizeof(size_classes) / sizeof(size_classes[0]) == CLASS_COUNT, "in heap.h");
 
-/*
- * Returns the class of a size from 1 to SMALL_MAX. There are 8 classes in steps of 16, then 4
- * classes in each power of two.
- */
-static unsigned class_of_size(size_t size)
-{
-    unsigned last = (unsigned)size - 1, log2;
+/* The classes of up to WIPE_STORED_MAX bytes. */
+enum { STORED_CLASSES = 12 };
 
-    if (last < 128)
-        return last / 16;
-    log2 = 31 - (unsigned)__builtin_clz(last);
-    return 8 + 4 * (log2 - 7) + (last >> (log2 - 2)) % 4;
+/*
+ * The class of each size up to SMALL_MAX, in units of ALIGNMENT, rounded up. There are 8 classes in
+ * steps of one unit, then 4 classes in each power of two.
+ */
+#define TWICE(n)   n, n
+#define FOUR(n)    TWICE(n), TWICE(n)
+#define EIGHT(n)   FOUR(n), FOUR(n)
+#define SIXTEEN(n) EIGHT(n), EIGHT(n)
+static const uint8_t class_of_units[] = {
+    0,           0,           1,           2,           3,         4,         5,
+    6,           7,           TWICE(8),    TWICE(9),    TWICE(10), TWICE(11), FOUR(12),
+    FOUR(13),    FOUR(14),    FOUR(15),    EIGHT(16),   EIGHT(17), EIGHT(18), EIGHT(19),
+    SIXTEEN(20), SIXTEEN(21), SIXTEEN(22), SIXTEEN(23),
+};
+_Static_assert(sizeof(class_of_units) == SMALL_MAX / ALIGNMENT + 1, "up to SMALL_MAX");
+
+/* Returns the class of a size up to SMALL_MAX. */
+static inline unsigned class_of_size(size_t size)
+{
+    return class_of_units[(size + ALIGNMENT - 1) / ALIGNMENT];
+}
+
+/* The compiler keeps such a pointer in a register, and does not compute it anew for each use. */
+#define KEEP_POINTER(pointer) __asm__("" : "+r"(pointer))
+
+static inline const struct size_class *class_numbered(unsigned size_class)
+{
+    const struct size_class *c = &size_classes[size_class];
+
+    KEEP_POINTER(c);
+    return c;
 }
 
 /*
@@ -74,7 +103,10 @@ static unsigned class_of_aligned_size(size_t size, size_t alignment)
 static inline struct bin *bin_of(const struct pkeyguard_heap *heap, unsigned shard,
                                  unsigned size_class)
 {
-    return &heap->metadata->shards[shard].bins[size_class];
+    struct bin *bin = &heap->metadata->shards[shard].bins[size_class];
+
+    KEEP_POINTER(bin);
+    return bin;
 }
 
 /* The word of a bit map that has the slot's bit, and that bit. */
@@ -88,6 +120,15 @@ static inline uint64_t map_bit(unsigned slot)
     return UINT64_C(1) << slot % 64;
 }
 
+/* True if a slot begins at the offset from the start of a slab of this class. */
+ALWAYS_INLINE bool slot_begins_at(const struct size_class *c, unsigned offset, unsigned *ret_slot)
+{
+    unsigned slot = (unsigned)((uint64_t)offset * c->inverse >> 32);
+
+    *ret_slot = slot;
+    return slot * c->size == offset && slot < c->slots;
+}
+
 /*
  * True if a slot of the slab begins at the place. A block keeps its role while the slab holds a
  * live object. So if the role has changed since it was read without the lock, no object there is
@@ -95,23 +136,39 @@ static inline uint64_t map_bit(unsigned slot)
  */
 static inline bool slot_at(const struct place *place, unsigned *ret_slot)
 {
-    const struct size_class *c = &size_classes[role_class(place->role)];
-    unsigned slot = (unsigned)((uint64_t)place->offset * c->inverse >> 32);
-
-    *ret_slot = slot;
-    return load_role(place->block) == place->role && slot * c->size == place->offset &&
-           slot < c->slots;
+    return load_role(place->block) == place->role &&
+           slot_begins_at(class_numbered(role_class(place->role)), place->offset, ret_slot);
 }
 
-static inline bool slot_is_live(const struct place *place, unsigned *ret_slot)
+static inline bool slot_is_live(struct block *block, unsigned slot)
 {
-    return slot_at(place, ret_slot) &&
-           (*map_word(place->block->live, *ret_slot) & map_bit(*ret_slot)) != 0;
+    return (*map_word(block->live, slot) & map_bit(slot)) != 0;
 }
 
-static inline void mark_slot_live(struct block *block, unsigned slot)
+/* Marks a slot live. */
+ALWAYS_INLINE void slot_set_live(struct block *block, unsigned slot)
 {
+#ifdef __x86_64__
+    __asm__("{btsl %1, %0|bts %0, %1}" : "+m"(block->live) : "r"(slot) : "cc");
+#else
     *map_word(block->live, slot) |= map_bit(slot);
+#endif
+}
+
+/* Marks a slot not live. Returns whether it was live. */
+ALWAYS_INLINE bool slot_clear_live(struct block *block, unsigned slot)
+{
+#ifdef __x86_64__
+    bool was_live;
+
+    __asm__("{btrl %2, %0|btr %0, %2}" : "+m"(block->live), "=@ccc"(was_live) : "r"(slot));
+    return was_live;
+#else
+    uint64_t *word = map_word(block->live, slot), before = *word;
+
+    *word = before & ~map_bit(slot);
+    return before != *word;
+#endif
 }
 
 /* The program has written to freed memory, so the memory is not handed out. */
@@ -193,7 +250,7 @@ static inline void *slab_take_slot(struct pkeyguard_heap *heap, unsigned shard, 
     }
     slot = 64 * word + (unsigned)__builtin_ctzll(block->free[word]);
     block->free[word] &= block->free[word] - 1;
-    mark_slot_live(block, slot);
+    slot_set_live(block, slot);
     if (--block->available == 0)
         spans_list_remove(&heap->spans, &bin->slabs, number);
     object = block_address(heap, number, slot * size, size);
@@ -206,42 +263,61 @@ static inline void *slab_take_slot(struct pkeyguard_heap *heap, unsigned shard, 
 
 /* Makes a slot free that was in quarantine. */
 static inline void slab_give_slot_back(struct pkeyguard_heap *heap, unsigned shard,
-                                       unsigned size_class, const struct place *place,
-                                       unsigned slot)
+                                       unsigned size_class, uint32_t number, unsigned slot)
     LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
-    struct block *block = place->block;
+    struct block *block = spans_block(&heap->spans, number);
 
     *map_word(block->free, slot) |= map_bit(slot);
     if (++block->available == 1)
-        spans_list_insert(&heap->spans, &bin_of(heap, shard, size_class)->slabs, place->number);
+        spans_list_insert(&heap->spans, &bin_of(heap, shard, size_class)->slabs, number);
     /*
      * Keep an empty slab if its list has no other slab. Otherwise a program that allocates and
      * frees one object again and again would make and free a slab each time.
      */
     if (block->available == size_classes[size_class].slots && (block->next | block->previous) != 0)
-        slab_remove(heap, shard, size_class, place->number);
+        slab_remove(heap, shard, size_class, number);
 }
 
 /* ---- the quarantine of slots: under the lock of the slab's shard ---- */
 
-/* The form in which a ring holds a slot. Never 0. An address has at most 56 bits. */
-static inline uint64_t slot_entry(const void *address, unsigned slot)
+/*
+ * The form in which a ring holds a slot: the number of the slab's block, and of the slot. Never 0.
+ * @offset: of the block or any place in it, from the heap's start.
+ */
+enum { SLOT_BITS = 8 };
+static inline uint64_t slot_entry(size_t offset, unsigned slot)
 {
-    return (uint64_t)(uintptr_t)address << 8 | slot;
+    return UINT64_C(1) << 63 | (offset >> (BLOCK_SHIFT - SLOT_BITS) & ~(uint64_t)UINT8_MAX) | slot;
 }
 
-/* Returns the slot of an entry. Aborts if it is not a slot of this bin. */
-static inline char *slot_of_entry(const struct pkeyguard_heap *heap, unsigned shard,
-                                  unsigned size_class, uint64_t entry, struct place *ret_place,
-                                  unsigned *ret_slot)
+static inline uint32_t entry_block(uint64_t entry)
 {
-    char *address = (char *)(uintptr_t)(entry >> 8); // NOLINT(performance-no-int-to-ptr)
+    return (uint32_t)(entry >> SLOT_BITS);
+}
 
-    if (!blocks_locate(heap, address, ret_place) ||
-        ret_place->role != slab_role(shard, size_class) || !slot_at(ret_place, ret_slot))
+static inline unsigned entry_slot(uint64_t entry)
+{
+    return (uint8_t)entry;
+}
+
+/*
+ * Returns the slot's address, and the first block of its slab. Aborts if it is not a slot of a slab
+ * with this role and class.
+ */
+ALWAYS_INLINE char *slot_of_entry(const struct pkeyguard_heap *heap, unsigned role,
+                                  const struct size_class *c, uint64_t entry,
+                                  struct block **ret_block)
+{
+    unsigned slot = entry_slot(entry);
+    char *object = block_address(heap, entry_block(entry), slot * (size_t)c->size, c->size);
+    struct block *block = &heap->spans.blocks[entry_block(entry)];
+
+    KEEP_POINTER(block);
+    if (load_role(block) != role || slot >= c->slots)
         spans_abort();
-    return block_address(heap, ret_place->number, ret_place->offset, size_classes[size_class].size);
+    *ret_block = block;
+    return object;
 }
 
 /*
@@ -253,38 +329,49 @@ static inline uint64_t *quarantine_next(struct bin *bin)
     return &bin->quarantine[bin->freed % SLOTS_IN_QUARANTINE];
 }
 
-/* Takes the slot that was freed first, or returns NULL if the ring is not full. */
-static inline void *bin_take_quarantined(struct pkeyguard_heap *heap, unsigned shard,
-                                         unsigned size_class)
-    LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
+/*
+ * Takes the slot that was freed first, or returns NULL if the ring is not full. The bin's slabs
+ * have this role and class.
+ */
+ALWAYS_INLINE void *bin_take_quarantined(struct pkeyguard_heap *heap, struct bin *bin,
+                                         unsigned role, const struct size_class *c)
 {
-    uint64_t *oldest = quarantine_next(bin_of(heap, shard, size_class));
-    struct place place;
-    unsigned slot;
+    uint64_t *oldest = quarantine_next(bin), entry;
+    struct block *block;
     char *object;
 
-    if (*oldest == 0)
+    KEEP_POINTER(oldest);
+    entry = *oldest;
+    if (entry == 0)
         return NULL;
-    object = slot_of_entry(heap, shard, size_class, *oldest, &place, &slot);
+    object = slot_of_entry(heap, role, c, entry, &block);
     *oldest = 0;
-    mark_slot_live(place.block, slot);
-    require_zero(heap, object, size_classes[size_class].size);
+    slot_set_live(block, entry_slot(entry));
+    require_zero(heap, object, c->size);
     return object;
 }
 
 /* Makes the slot at this place of the ring free. */
 static inline void bin_end_quarantine(struct pkeyguard_heap *heap, unsigned shard,
-                                      unsigned size_class, uint64_t *entry)
+                                      unsigned size_class, uint64_t *place)
     LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
-    struct place place;
-    unsigned slot;
+    uint64_t entry = *place;
+    struct block *block;
 
-    if (*entry == 0)
+    if (entry == 0)
         return;
-    slot_of_entry(heap, shard, size_class, *entry, &place, &slot);
-    *entry = 0;
-    slab_give_slot_back(heap, shard, size_class, &place, slot);
+    (void)slot_of_entry(heap, slab_role(shard, size_class), class_numbered(size_class), entry,
+                        &block);
+    *place = 0;
+    slab_give_slot_back(heap, shard, size_class, entry_block(entry), entry_slot(entry));
+}
+
+/* `next` is the ring's next place, and is free. */
+static inline void bin_put_into_quarantine(struct bin *bin, uint64_t *next, uint64_t entry)
+{
+    *next = entry;
+    bin->freed++;
 }
 
 /* Makes every slot of the bin free that is in quarantine. */
@@ -317,39 +404,35 @@ static void bin_remove_empty_slabs(struct pkeyguard_heap *heap, unsigned shard, 
 static void slabs_give_empty_back(struct pkeyguard_heap *heap)
 {
     for (unsigned shard = 0; shard < SHARD_COUNT; shard++) {
-        if (heap_lock_acquire(&heap->state->shard_locks[shard]) != 0)
+        if (shard_lock_acquire(&heap->state->shard_locks[shard], shard) != 0)
             continue;
         for (unsigned i = 0; i < CLASS_COUNT; i++) {
             bin_end_quarantine_of_all(heap, shard, i);
             bin_remove_empty_slabs(heap, shard, i);
         }
-        heap_lock_release(&heap->state->shard_locks[shard]);
+        shard_lock_release(&heap->state->shard_locks[shard], shard);
     }
 }
 
 /* ---- small objects ---- */
 
-static unsigned own_shard(void)
-{
-    return (heap_thread_number() - 1) % SHARD_COUNT;
-}
-
 /* Takes a free slot of the list's first slab, which has one. */
 static inline int slabs_alloc_in(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class,
                                  void **ret_object)
 {
-    int error = heap_lock_acquire(&heap->state->shard_locks[shard]);
+    int error = shard_lock_acquire(&heap->state->shard_locks[shard], shard);
 
     if (error != 0)
         return error;
-    *ret_object = bin_take_quarantined(heap, shard, size_class);
+    *ret_object = bin_take_quarantined(heap, bin_of(heap, shard, size_class),
+                                       slab_role(shard, size_class), class_numbered(size_class));
     if (*ret_object == NULL) {
         if (bin_of(heap, shard, size_class)->slabs == 0)
             error = slab_add(heap, shard, size_class);
         if (error == 0)
             *ret_object = slab_take_slot(heap, shard, size_class);
     }
-    heap_lock_release(&heap->state->shard_locks[shard]);
+    shard_lock_release(&heap->state->shard_locks[shard], shard);
     return error;
 }
 
@@ -357,13 +440,13 @@ static inline int slabs_alloc_in(struct pkeyguard_heap *heap, unsigned shard, un
 static __attribute__((noinline)) int slabs_alloc_anywhere(struct pkeyguard_heap *heap,
                                                           unsigned size_class, void **ret_object)
 {
-    unsigned shard = own_shard();
-    int error = heap_lock_acquire(&heap->state->shard_locks[shard]);
+    unsigned shard = heap_thread_shard();
+    int error = shard_lock_acquire(&heap->state->shard_locks[shard], shard);
 
     if (error != 0)
         return error;
     bin_end_quarantine_of_all(heap, shard, size_class);
-    heap_lock_release(&heap->state->shard_locks[shard]);
+    shard_lock_release(&heap->state->shard_locks[shard], shard);
     error = slabs_alloc_in(heap, shard, size_class, ret_object);
     if (error != -ENOMEM)
         return error;
@@ -376,7 +459,7 @@ static __attribute__((noinline)) int slabs_alloc_anywhere(struct pkeyguard_heap 
 
 static inline int slabs_alloc(struct pkeyguard_heap *heap, unsigned size_class, void **ret_object)
 {
-    int error = slabs_alloc_in(heap, own_shard(), size_class, ret_object);
+    int error = slabs_alloc_in(heap, heap_thread_shard(), size_class, ret_object);
 
     return error == -ENOMEM ? slabs_alloc_anywhere(heap, size_class, ret_object) : error;
 }
@@ -389,21 +472,21 @@ static inline int slabs_free(struct pkeyguard_heap *heap, struct place place, vo
 {
     unsigned shard = role_shard(place.role), size_class = role_class(place.role), slot;
     struct bin *bin = bin_of(heap, shard, size_class);
-    int error = heap_lock_acquire(&heap->state->shard_locks[shard]);
+    int error = shard_lock_acquire(&heap->state->shard_locks[shard], shard);
 
     if (error != 0)
         return error;
-    if (!slot_is_live(&place, &slot)) {
-        heap_lock_release(&heap->state->shard_locks[shard]);
-        return -EINVAL;
+    if (slot_at(&place, &slot) && slot_clear_live(place.block, slot)) {
+        uint64_t *next = quarantine_next(bin);
+
+        bin_end_quarantine(heap, shard, size_class, next);
+        bin_put_into_quarantine(bin, next, slot_entry((size_t)place.number << BLOCK_SHIFT, slot));
+        wipe_small(address, size_classes[size_class].size);
+    } else {
+        error = -EINVAL;
     }
-    *map_word(place.block->live, slot) &= ~map_bit(slot);
-    wipe_small(address, size_classes[size_class].size);
-    bin_end_quarantine(heap, shard, size_class, quarantine_next(bin));
-    *quarantine_next(bin) = slot_entry(address, slot);
-    bin->freed++;
-    heap_lock_release(&heap->state->shard_locks[shard]);
-    return 0;
+    shard_lock_release(&heap->state->shard_locks[shard], shard);
+    return error;
 }
 
 /*
@@ -413,15 +496,15 @@ static inline int slabs_live_size(struct pkeyguard_heap *heap, const struct plac
                                   size_t *ret_size)
 {
     unsigned shard = role_shard(place->role), slot;
-    int error = heap_lock_acquire(&heap->state->shard_locks[shard]);
+    int error = shard_lock_acquire(&heap->state->shard_locks[shard], shard);
 
     if (error != 0)
         return error;
-    if (slot_is_live(place, &slot))
+    if (slot_at(place, &slot) && slot_is_live(place->block, slot))
         *ret_size = size_classes[role_class(place->role)].size;
     else
         error = -EINVAL;
-    heap_lock_release(&heap->state->shard_locks[shard]);
+    shard_lock_release(&heap->state->shard_locks[shard], shard);
     return error;
 }
 

@@ -20,14 +20,25 @@
 /* In bytes. The kernel's pages may be larger. */
 enum { BLOCK_SHIFT = 12, BLOCK_SIZE = 1 << BLOCK_SHIFT };
 
+/* The second byte of a block's role (blocks.h). */
 enum block_kind {
     /* in no span, inside one, or the first block of a large object that is being wiped */
-    BLOCK_OTHER,
-    BLOCK_FREE,        /* the first or last block of a free span */
-    BLOCK_SLAB,        /* the first block of a slab */
-    BLOCK_SLAB_SECOND, /* the second block of a slab */
-    BLOCK_LARGE        /* the first block of a large object */
+    BLOCK_OTHER = 0 << 8,
+    BLOCK_FREE = 1 << 8,        /* the first or last block of a free span */
+    BLOCK_SLAB = 2 << 8,        /* the first block of a slab */
+    BLOCK_SLAB_SECOND = 3 << 8, /* the second block of a slab */
+    BLOCK_LARGE = 4 << 8        /* the first block of a large object */
 };
+
+/*
+ * A role has the block's kind, and for a slab the size class and the shard. The class is in the
+ * lowest byte: what is left of the role of a slab after its shard's slab_role() of class 0 is
+ * subtracted is the class, and for any other role a number that is not a class.
+ */
+static inline unsigned slab_role(unsigned shard, unsigned size_class)
+{
+    return size_class | BLOCK_SLAB | shard << 16;
+}
 
 /*
  * The description of a block. It describes the whole span if the block is the first of a span, or

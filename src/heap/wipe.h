@@ -12,23 +12,33 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { WIPE_STEP = 16, WIPE_STORED_MAX = 128 };
+#include "base/fence.h"
 
-/* Wipes little memory with plain stores, which cost less than a call. */
+enum { WIPE_STEP = 16, WIPE_STORED_MAX = 256 };
+
+/* The compiler must not remove the stores, nor make them a call. */
+static inline void wipe_step(char *start)
+{
+    memset(start, 0, WIPE_STEP);
+    compiler_fence();
+}
+
+/* Wipes up to WIPE_STORED_MAX bytes with plain stores, which cost less than a call. The first and
+ * the last step need no loop. */
+static inline void wipe_stored(char *start, size_t size)
+{
+    wipe_step(start);
+    wipe_step(start + size - WIPE_STEP);
+    for (size_t done = WIPE_STEP; done + WIPE_STEP < size; done += WIPE_STEP)
+        wipe_step(start + done);
+}
+
 static inline void wipe_small(char *start, size_t size)
 {
-    const char *end = start + size;
-
-    if (size > WIPE_STORED_MAX) {
+    if (size <= WIPE_STORED_MAX)
+        wipe_stored(start, size);
+    else
         explicit_bzero(start, size);
-        return;
-    }
-    do {
-        memset(start, 0, WIPE_STEP);
-        /* stops the compiler from removing the stores */
-        __asm__ volatile("" : : "r"(start) : "memory");
-        start += WIPE_STEP;
-    } while (start != end);
 }
 
 /*
@@ -46,15 +56,21 @@ static inline void wipe_large(char *start, size_t size)
         explicit_bzero(start + wiped, piece);
 }
 
+typedef uint64_t wipe_words __attribute__((vector_size(WIPE_STEP), may_alias));
+
+static inline wipe_words wipe_words_at(const char *start)
+{
+    return *(const wipe_words *)(const void *)start;
+}
+
 static inline bool is_zero(const char *start, size_t size)
 {
-    typedef uint64_t words __attribute__((vector_size(WIPE_STEP), may_alias));
-    const words *word = (const void *)start, *end = (const void *)(start + size);
-    words any = {0};
+    wipe_words any = wipe_words_at(start) | wipe_words_at(start + size - WIPE_STEP);
 
-    do
-        any |= *word++;
-    while (word != end);
+    if (size > 2 * WIPE_STEP) {
+        for (size_t done = WIPE_STEP; done < size - WIPE_STEP; done += WIPE_STEP)
+            any |= wipe_words_at(start + done);
+    }
     return (any[0] | any[1]) == 0;
 }
 
