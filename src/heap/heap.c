@@ -16,6 +16,7 @@
 #include "heap/heap.h"
 #include "heap/fast_slots.h"
 #include "heap/heap_directory.h"
+#include "heap/parted_heap.h"
 #include "heap/slabs.h"
 #include "region/annexed_region.h"
 
@@ -284,20 +285,6 @@ static void *object_or_errno(void *object, int error)
     return NULL;
 }
 
-static __attribute__((noinline)) void *open_and_alloc(struct pkeyguard_heap *heap, size_t size,
-                                                      size_t alignment)
-{
-    struct pkeyguard_guard guard;
-    void *object = NULL;
-    int error = open_heap(heap, &guard);
-
-    if (error == 0) {
-        error = alloc_object(heap, size, alignment, &object);
-        pkeyguard_release(&guard);
-    }
-    return object_or_errno(object, error);
-}
-
 static inline bool has_dedicated_key(const struct pkeyguard_heap *heap)
 {
     return __builtin_expect(heap->region->head.open_size != 0, 1);
@@ -323,20 +310,48 @@ static inline void close_dedicated(uint32_t cleared)
 }
 
 static __attribute__((noinline)) void *alloc_opened(struct pkeyguard_heap *heap, size_t size,
-                                                    uint32_t cleared)
+                                                    size_t alignment, uint32_t cleared)
 {
     void *object = NULL;
-    int error = alloc_object(heap, size, ALIGNMENT, &object);
+    int error = alloc_object(heap, size, alignment, &object);
 
     close_dedicated(cleared);
     return object_or_errno(object, error);
+}
+
+static void *alloc_closed(struct pkeyguard_heap *heap, size_t size, size_t alignment)
+{
+    struct pkeyguard_guard guard;
+    void *object = NULL;
+    int error;
+
+    if (size <= SMALL_MAX && alignment == ALIGNMENT && is_parted(heap)) {
+        object = parted_alloc(heap, size);
+        if (object != NULL)
+            return object;
+    }
+    error = pkeyguard_acquire(heap->region, PKEYGUARD_READ_WRITE, &guard);
+    if (error == 0) {
+        error = alloc_object(heap, size, alignment, &object);
+        pkeyguard_release(&guard);
+    }
+    return object_or_errno(object, error);
+}
+
+static __attribute__((noinline)) void *open_and_alloc(struct pkeyguard_heap *heap, size_t size,
+                                                      size_t alignment)
+{
+    if (heap == NULL)
+        return object_or_errno(NULL, -EINVAL);
+    return is_open_without_guard(heap) ? alloc_opened(heap, size, alignment, 0)
+                                       : alloc_closed(heap, size, alignment);
 }
 
 static __attribute__((noinline)) void *alloc_unenforced(struct pkeyguard_heap *heap, size_t size)
 {
     void *object = fast_alloc(heap, size);
 
-    return object != NULL ? object : alloc_opened(heap, size, 0);
+    return object != NULL ? object : alloc_opened(heap, size, ALIGNMENT, 0);
 }
 
 /* The common case comes first, and needs no stack. */
@@ -351,7 +366,7 @@ void *pkeyguard_heap_alloc(struct pkeyguard_heap *heap, size_t size)
     cleared = open_dedicated(heap);
     object = fast_alloc(heap, size);
     if (__builtin_expect(object == NULL, 0))
-        return alloc_opened(heap, size, cleared);
+        return alloc_opened(heap, size, ALIGNMENT, cleared);
     close_dedicated(cleared);
     return object;
 }
@@ -388,28 +403,42 @@ void *pkeyguard_heap_realloc(struct pkeyguard_heap *heap, void *object, size_t s
     return object_or_errno(resized, error);
 }
 
-static __attribute__((noinline)) int open_and_free(struct pkeyguard_heap *heap, void *object)
-{
-    int saved_errno = errno, error;
-    struct pkeyguard_guard guard;
-
-    if (object == NULL)
-        return 0;
-    error = open_heap(heap, &guard);
-    if (error == 0) {
-        error = free_object(heap, object);
-        pkeyguard_release(&guard);
-    }
-    errno = saved_errno;
-    return error;
-}
-
 static __attribute__((noinline)) int free_opened(struct pkeyguard_heap *heap, void *object,
                                                  uint32_t cleared)
 {
     int saved_errno = errno, error = object == NULL ? 0 : free_object(heap, object);
 
     close_dedicated(cleared);
+    errno = saved_errno;
+    return error;
+}
+
+static int free_closed(struct pkeyguard_heap *heap, void *object)
+{
+    struct pkeyguard_guard guard;
+    int error;
+
+    if (is_parted(heap) && parted_free(heap, object))
+        return 0;
+    error = pkeyguard_acquire(heap->region, PKEYGUARD_READ_WRITE, &guard);
+    if (error == 0) {
+        error = free_object(heap, object);
+        pkeyguard_release(&guard);
+    }
+    return error;
+}
+
+static __attribute__((noinline)) int open_and_free(struct pkeyguard_heap *heap, void *object)
+{
+    int saved_errno = errno, error;
+
+    if (object == NULL)
+        return 0;
+    if (heap == NULL)
+        return -EINVAL;
+    if (is_open_without_guard(heap))
+        return free_opened(heap, object, 0);
+    error = free_closed(heap, object);
     errno = saved_errno;
     return error;
 }

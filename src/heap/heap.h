@@ -63,7 +63,8 @@ struct metadata {
  * library's records protected.
  */
 struct heap_state {
-    uint32_t used;               /* blocks from the start that were ever in use; under spans_lock */
+    /* blocks from the start that were ever in use; written under spans_lock */
+    atomic_uint used;
     struct heap_lock spans_lock; /* may be taken while a shard's is held, not the reverse */
     struct shard_lock shard_locks[SHARD_COUNT];
 };

@@ -29,6 +29,8 @@ LOCK_ANALYSIS(no_thread_safety_analysis) int heap_lock_wait(struct heap_lock *lo
     while (error == 0 && !try_heap_lock(lock)) {
         if (is_refused(lock)) {
             error = -EDEADLK;
+        } else if (own_heap_thread.never_waits) {
+            error = -EBUSY;
         } else if (++spins % 128 == 0) {
             os_sleep_briefly();
             /* A handler may have forked meanwhile. */

@@ -19,10 +19,11 @@ enum { SHARD_COUNT = 16 };
 
 /* All zeros in a new thread. Written by the thread itself. */
 struct heap_thread {
-    unsigned number; /* unique and kept across fork, from 1; 0: not given yet */
-    unsigned forks;  /* how many forks the thread is in; a handler may interrupt a fork and fork */
-    bool has_shard;  /* `shard` is valid */
-    bool has_seat;   /* that of `shard` */
+    unsigned number;  /* unique and kept across fork, from 1; 0: not given yet */
+    unsigned forks;   /* how many forks the thread is in; a handler may interrupt a fork and fork */
+    bool has_shard;   /* `shard` is valid */
+    bool has_seat;    /* that of `shard` */
+    bool never_waits; /* it has the library's lock: it waits for no lock of a heap */
     unsigned shard;
 
     /* Of a thread that has a seat, what its shard is in each heap. 0: it has none. */

@@ -38,6 +38,8 @@ static int wait_for_owner(struct shard_lock *lock)
     unsigned spins = 0;
 
     while (lock->expelling && atomic_load_explicit(&lock->inside, memory_order_acquire)) {
+        if (own_heap_thread.never_waits)
+            return -EBUSY;
         if (++spins % 128 == 0) {
             int error;
 

@@ -233,6 +233,18 @@ static __attribute__((noinline)) void slab_remove(struct pkeyguard_heap *heap, u
     heap_lock_release(&heap->state->spans_lock);
 }
 
+/* Returns the first free slot of the slab; there is one. */
+static inline unsigned slab_first_free(const struct block *block)
+{
+    unsigned word = 0;
+
+    while (block->free[word] == 0) {
+        if (++word == 4)
+            spans_abort();
+    }
+    return 64 * word + (unsigned)__builtin_ctzll(block->free[word]);
+}
+
 /* Takes a free slot of a slab, which has one. */
 static inline void *slab_take_slot(struct pkeyguard_heap *heap, unsigned shard, unsigned size_class)
     LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
@@ -241,15 +253,10 @@ static inline void *slab_take_slot(struct pkeyguard_heap *heap, unsigned shard, 
     uint32_t number = bin->slabs - 1;
     struct block *block = spans_block(&heap->spans, number);
     size_t size = size_classes[size_class].size;
-    unsigned word = 0, slot;
+    unsigned slot = slab_first_free(block);
     char *object;
 
-    while (block->free[word] == 0) {
-        if (++word == 4)
-            spans_abort();
-    }
-    slot = 64 * word + (unsigned)__builtin_ctzll(block->free[word]);
-    block->free[word] &= block->free[word] - 1;
+    *map_word(block->free, slot) &= ~map_bit(slot);
     slot_set_live(block, slot);
     if (--block->available == 0)
         spans_list_remove(&heap->spans, &bin->slabs, number);
@@ -434,6 +441,27 @@ static inline int slabs_alloc_in(struct pkeyguard_heap *heap, unsigned shard, un
     }
     shard_lock_release(&heap->state->shard_locks[shard], shard);
     return error;
+}
+
+/*
+ * Returns the object that slabs_alloc_in() would take, or NULL: it would have to make a slab. For
+ * when no other thread is in the heap.
+ */
+static const char *slabs_next(const struct pkeyguard_heap *heap, unsigned shard,
+                              unsigned size_class)
+{
+    struct bin *bin = bin_of(heap, shard, size_class);
+    const struct size_class *c = class_numbered(size_class);
+    uint64_t entry = *quarantine_next(bin);
+    struct block *unused;
+
+    if (entry != 0)
+        return slot_of_entry(heap, slab_role(shard, size_class), c, entry, &unused);
+    if (bin->slabs == 0)
+        return NULL;
+    return block_address(
+        heap, bin->slabs - 1,
+        slab_first_free(spans_block(&heap->spans, bin->slabs - 1)) * (size_t)c->size, c->size);
 }
 
 /* Takes a slot from quarantine, or else from any shard. Called when there is no room. */
