@@ -44,7 +44,7 @@ pkeyguard_suite(guard CHECKS 126 IN sanitizers valgrind guest-mprotect guest-pro
         nesting.c)
 pkeyguard_suite(heap CHECKS 151 IN sanitizers valgrind reach
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c quarantine.c
-        threads.c fork.c)
+        threads.c fork.c owners.c parts.c)
 pkeyguard_suite(thread CHECKS 69 IN sanitizers valgrind guest-6.1 guest-protected reach
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
 pkeyguard_suite(fault CHECKS 105 IN sanitizers valgrind guest-6.1 guest-protected reach

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Helpers for the files of this suite. */
 #include <errno.h>
+#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -84,4 +85,50 @@ uint32_t random_number(void)
 {
     random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     return (uint32_t)(random_state >> 33);
+}
+
+#ifdef __x86_64__
+#define HAS_TRAP_FLAG 1
+static const unsigned long long trap_flag = 0x100;
+
+static void step_on(void)
+{
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | trap_flag);
+}
+
+static void step_off(void)
+{
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~trap_flag);
+}
+#else
+#define HAS_TRAP_FLAG 0
+static void step_on(void)
+{
+}
+
+static void step_off(void)
+{
+}
+#endif
+
+bool can_step_here(void)
+{
+    return HAS_TRAP_FLAG && !under_tool(NULL);
+}
+
+void catch_steps(void (*on_step)(int signal))
+{
+    struct sigaction action = {.sa_handler = on_step};
+
+    expect(sigaction(SIGTRAP, &action, NULL) == 0);
+}
+
+void step_through_alloc_and_free(struct pkeyguard_heap *heap, size_t size)
+{
+    void *object;
+
+    step_on();
+    object = pkeyguard_heap_alloc(heap, size);
+    (void)pkeyguard_heap_free(heap, object);
+    step_off();
 }

@@ -14,30 +14,6 @@
 
 /* ---- stops at each instruction of a heap call ---- */
 
-#ifdef __x86_64__
-#define HAS_TRAP_FLAG 1
-static const unsigned long long trap_flag = 0x100;
-
-static void step_on(void)
-{
-    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | trap_flag);
-}
-
-static void step_off(void)
-{
-    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~trap_flag);
-}
-#else
-#define HAS_TRAP_FLAG 0
-static void step_on(void)
-{
-}
-
-static void step_off(void)
-{
-}
-#endif
-
 static struct pkeyguard_heap *heap, *other_heap;
 static struct pkeyguard_key *key;
 
@@ -46,21 +22,7 @@ static size_t stepped_size;
 
 static void step_through_heap_calls(void)
 {
-    struct pkeyguard_heap *stepped = heap;
-    size_t size = stepped_size;
-    void *object;
-
-    step_on();
-    object = pkeyguard_heap_alloc(stepped, size);
-    (void)pkeyguard_heap_free(stepped, object);
-    step_off();
-}
-
-static void catch_steps(void (*on_step)(int signal))
-{
-    struct sigaction action = {.sa_handler = on_step};
-
-    expect(sigaction(SIGTRAP, &action, NULL) == 0);
+    step_through_alloc_and_free(heap, stepped_size);
 }
 
 /* Not of a software key: opening one may be refused in a handler, whatever the heap does. */
@@ -485,8 +447,8 @@ END_TEST
 void add_fork(Suite *suite)
 {
     TCase *tests = add_case(suite, "fork", set_up_heaps, NULL);
-    bool can_step = HAS_TRAP_FLAG && !under_tool(NULL);
-    static const char why_not[] = "not here: no trap flag, or a tool that does not know it";
+    bool can_step = can_step_here();
+    static const char why_not[] = CANNOT_STEP;
 
     add_loop_test_if(can_step, why_not, tests, handler_inside_a_heap_call_never_waits_for_itself, 0,
                      SMALL_CLASSES + 1);

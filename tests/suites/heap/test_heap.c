@@ -14,5 +14,7 @@ int main(void)
     add_quarantine(suite);
     add_threads(suite);
     add_fork(suite);
+    add_owners(suite);
+    add_parts(suite);
     return run_suite(suite);
 }

@@ -54,6 +54,15 @@ bool guard_pages_inside(void);
 extern uint64_t random_state;
 uint32_t random_number(void);
 
+/*
+ * Allocates and frees one object of this size, with the trap flag set: the handler of
+ * catch_steps() runs after each instruction.
+ */
+#define CANNOT_STEP "not here: no trap flag, or a tool that does not know it"
+bool can_step_here(void);
+void catch_steps(void (*on_step)(int signal));
+void step_through_alloc_and_free(struct pkeyguard_heap *heap, size_t size);
+
 /* The files of the suite. */
 void add_access(Suite *suite);
 void add_objects(Suite *suite);
@@ -63,5 +72,7 @@ void add_metadata(Suite *suite);
 void add_quarantine(Suite *suite);
 void add_threads(Suite *suite);
 void add_fork(Suite *suite);
+void add_owners(Suite *suite);
+void add_parts(Suite *suite);
 
 #endif
