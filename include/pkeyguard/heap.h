@@ -18,7 +18,9 @@
  * Rights. The functions work inside and outside scopes. Each opens the key for itself and leaves
  * the caller's rights as they were. Inside a write scope that takes no WRPKRU and no system call.
  * Outside, under mprotect, it takes one or two calls of mprotect(2) to open and as many to close,
- * so open a scope around a series of calls.
+ * so open a scope around a series of calls. If more than 128 KiB of the heap were ever in use, an
+ * allocation or a free of up to 2048 bytes opens the metadata and the pages of that object, and the
+ * other objects stay closed.
  *
  * Objects. They start at multiples of 16 and lie side by side. Memory is wiped when it is freed, so
  * a new object is filled with zeros. An object of up to 2048 bytes is rounded up to one of 24 size

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "base/os.h"
+#include "base/record_memory.h"
 #include "region/content.h"
 
 /* In a fork child of another thread the region has to be closed: region_forget_unmapped(). */
@@ -15,7 +16,7 @@ bool region_parts_begin(struct region_parts *parts, struct pkeyguard_region *reg
         pages->prot != (PROT_READ | PROT_WRITE) || pages->pkey != 0 || pages_absent(pages))
         return false;
     *parts = (struct region_parts){.region = region};
-    pages->applied = PAGES_CHANGING;
+    to_write(pages)->applied = PAGES_CHANGING;
     return true;
 }
 
@@ -54,5 +55,5 @@ void region_parts_end(struct region_parts *parts)
     if (parts->start != NULL &&
         os_protect(parts->start, (size_t)(parts->end - parts->start), PROT_NONE) != 0)
         os_abort("a heap cannot be closed again", NULL);
-    parts->region->pages.applied = PROT_NONE;
+    to_write(&parts->region->pages)->applied = PROT_NONE;
 }

@@ -72,8 +72,7 @@ cat << END
 ## Time
 
 Each cost is the median of 2,000 ratios between batches that took turns. These targets are not
-checked: times vary from machine to machine. Those of heaps are the targets for instructions, for
-comparison. A heap without the words "mprotect enforcement" has a key that PKU enforces; on a machine
+checked: times vary from machine to machine. A heap without the words "mprotect enforcement" has a key that PKU enforces; on a machine
 without PKU nothing enforces it, and only the heap's own work is measured.
 
 | operation | cost | target |

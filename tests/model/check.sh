@@ -1,19 +1,20 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# check.sh WORKDIR [BREAK]
+# check.sh MODEL WORKDIR [BREAK]
 #
-# Has spin search every state of virtual_keys.pml. Without BREAK the search must be complete and
+# Has spin search every state of MODEL.pml, virtual_keys or shard_locks. Without BREAK the search must be complete and
 # find no violation. BREAK is one of the definitions that the model lists: then spin must find one.
 set -eu
 export LC_ALL=C
 
-if [ $# -lt 1 ] || [ $# -gt 2 ]; then
-    echo "usage: check.sh WORKDIR [BREAK]" >&2
+if [ $# -lt 2 ] || [ $# -gt 3 ]; then
+    echo "usage: check.sh MODEL WORKDIR [BREAK]" >&2
     exit 1
 fi
-model=$(cd "$(dirname "$0")" && pwd)/virtual_keys.pml
-work=$1/${2:-none}
+model=$(cd "$(dirname "$0")" && pwd)/$1.pml
+work=$2/$1/${3:-none}
+shift
 
 mkdir -p "$work"
 cd "$work"

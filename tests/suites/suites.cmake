@@ -42,7 +42,7 @@ pkeyguard_suite(region CHECKS 281 IN sanitizers valgrind guest-6.1 guest-mprotec
 pkeyguard_suite(guard CHECKS 126 IN sanitizers valgrind guest-mprotect guest-protected reach
     FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c
         nesting.c)
-pkeyguard_suite(heap CHECKS 151 IN sanitizers valgrind reach
+pkeyguard_suite(heap CHECKS 168 IN sanitizers valgrind reach
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c quarantine.c
         threads.c fork.c owners.c parts.c)
 pkeyguard_suite(thread CHECKS 69 IN sanitizers valgrind guest-6.1 guest-protected reach

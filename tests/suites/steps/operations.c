@@ -21,7 +21,9 @@ void set_up_kind(enum kind kind)
         keys[i] = new_key(PKEYGUARD_NO_ACCESS, flags[kind]);
         regions[i] = new_region(keys[i]);
     }
-    ck_assert_int_eq(pkeyguard_heap_create(keys[0], 1 << 16, 0, &heap), 0);
+    ck_assert_int_eq(pkeyguard_heap_create(keys[0], 1 << 18, 0, &heap), 0);
+    /* Then so much was in use that it is opened in parts where there is no PKU. */
+    ck_assert_int_eq(pkeyguard_heap_free(heap, pkeyguard_heap_alloc(heap, 40 * PAGE_BYTES)), 0);
     start_worker(&neighbour);
     run_on(&neighbour, open_other_keys, NULL); /* it is registered now */
     ck_assert_int_eq(not_as_expected, 0);
