@@ -18,9 +18,9 @@
  * Rights. The functions work inside and outside scopes. Each opens the key for itself and leaves
  * the caller's rights as they were. Inside a write scope that takes no WRPKRU and no system call.
  * Outside, under mprotect, it takes one or two calls of mprotect(2) to open and as many to close,
- * so open a scope around a series of calls. If more than 128 KiB of the heap were ever in use, an
- * allocation or a free of up to 2048 bytes opens the metadata and the pages of that object, and the
- * other objects stay closed.
+ * so open a scope around a series of calls. If more than 128 KiB of the heap were ever in use, and
+ * it has no PKEYGUARD_REGION_HUGE_PAGES, an allocation or a free of up to 2048 bytes opens the
+ * metadata and the pages of that object, and the other objects stay closed.
  *
  * Objects. They start at multiples of 16 and lie side by side. Memory is wiped when it is freed, so
  * a new object is filled with zeros. An object of up to 2048 bytes is rounded up to one of 24 size
@@ -116,9 +116,8 @@ __attribute__((warn_unused_result)) int pkeyguard_heap_destroy(struct pkeyguard_
  * @size: bytes; 0 counts as 1
  *
  * Returns the object, at a multiple of 16; or NULL with errno set to ENOMEM: there is no room, but
- * the heap keeps working; EINVAL: heap is NULL; EDEADLK; EAGAIN: see "Threads" in heap.h; or an error
- * of pkeyguard_acquire().
- * Thread: any. Signal: not async-signal-safe. Since 0.1.
+ * the heap keeps working; EINVAL: heap is NULL; EDEADLK; EAGAIN: see "Threads" in heap.h; or an
+ * error of pkeyguard_acquire(). Thread: any. Signal: not async-signal-safe. Since 0.1.
  */
 __attribute__((warn_unused_result, malloc, alloc_size(2))) void *
 pkeyguard_heap_alloc(struct pkeyguard_heap *heap, size_t size);

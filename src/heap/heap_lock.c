@@ -18,7 +18,8 @@ static bool is_refused(const struct heap_lock *lock)
 {
     unsigned holder = heap_lock_holder(lock);
 
-    return holder == heap_thread_number() || holder == HEAP_LOCK_LOST;
+    return holder == heap_thread_number() || holder == HEAP_LOCK_LOST ||
+           own_heap_thread.never_waits;
 }
 
 LOCK_ANALYSIS(no_thread_safety_analysis) int heap_lock_wait(struct heap_lock *lock)
@@ -29,8 +30,6 @@ LOCK_ANALYSIS(no_thread_safety_analysis) int heap_lock_wait(struct heap_lock *lo
     while (error == 0 && !try_heap_lock(lock)) {
         if (is_refused(lock)) {
             error = -EDEADLK;
-        } else if (own_heap_thread.never_waits) {
-            error = -EBUSY;
         } else if (++spins % 128 == 0) {
             os_sleep_briefly();
             /* A handler may have forked meanwhile. */

@@ -27,8 +27,8 @@ struct LOCK_ANALYSIS(capability("heap lock")) heap_lock {
 __attribute__((noinline, cold)) int heap_lock_wait(struct heap_lock *lock);
 
 /*
- * Waits until the lock is free, and takes it. Returns 0; -EDEADLK: the calling thread already has
- * it, or no thread can ever take it again; or -EBUSY: the thread never waits.
+ * Waits until the lock is free, and takes it. Returns 0, or -EDEADLK: the calling thread already
+ * has it, or no thread can ever take it again, or it is not free and the thread never waits.
  */
 static inline int heap_lock_acquire(struct heap_lock *lock)
     LOCK_ANALYSIS(try_acquire_capability(0, lock)) LOCK_ANALYSIS(no_thread_safety_analysis)

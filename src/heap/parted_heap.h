@@ -19,13 +19,17 @@
 #include "heap/slabs.h"
 #include "region/parts.h"
 
-/* In blocks. A smaller heap is opened as a whole: that takes fewer system calls. */
+/*
+ * In blocks. A smaller heap is opened as a whole: that takes fewer system calls. So is one that
+ * asked for huge pages, which the kernel would have to split.
+ */
 enum { PARTED_HEAP_MIN = 32 };
 
 static bool is_parted(const struct pkeyguard_heap *heap)
 {
     return atomic_load_explicit(&heap->state->used, memory_order_relaxed) >= PARTED_HEAP_MIN &&
-           heap->region->head.key->enforcement->kind == PKEYGUARD_MPROTECT;
+           heap->region->head.key->enforcement->kind == PKEYGUARD_MPROTECT &&
+           !(heap->region->flags & PKEYGUARD_REGION_HUGE_PAGES);
 }
 
 /* Returns false, with the lock released, if the heap cannot be opened in parts. */

@@ -39,7 +39,7 @@ static int wait_for_owner(struct shard_lock *lock)
 
     while (lock->expelling && atomic_load_explicit(&lock->inside, memory_order_acquire)) {
         if (own_heap_thread.never_waits)
-            return -EBUSY;
+            return -EDEADLK;
         if (++spins % 128 == 0) {
             int error;
 
@@ -143,8 +143,11 @@ void shard_lock_release(struct shard_lock *lock, unsigned shard)
  */
 static bool owner_is_inside(const struct shard_lock *lock, unsigned shard)
 {
-    return heap_thread_has_seat(shard) && lock->inside &&
-           (lock->owned || lock->expelling || lock->owned);
+    if (!heap_thread_has_seat(shard) || !lock->inside)
+        return false;
+    if (lock->owned || lock->expelling)
+        return true;
+    return lock->owned;
 }
 
 LOCK_ANALYSIS(no_thread_safety_analysis)

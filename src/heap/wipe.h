@@ -67,7 +67,7 @@ static inline bool is_zero(const char *start, size_t size)
 {
     wipe_words any = wipe_words_at(start) | wipe_words_at(start + size - WIPE_STEP);
 
-    if (size > 2 * WIPE_STEP) {
+    if (size > (size_t)2 * WIPE_STEP) {
         for (size_t done = WIPE_STEP; done < size - WIPE_STEP; done += WIPE_STEP)
             any |= wipe_words_at(start + done);
     }
