@@ -23,10 +23,8 @@ each() {
 
 case $check in
 clang-tidy)
-    # Its analyzer gives up on a function after so many states: the default of 225,000 takes five times
-    # as long.
-    set -- "$@" -Xclang -analyzer-config -Xclang max-nodes=20000
-    each clang-tidy --quiet '{}' -- "$@"
+    # Without its analyzer, which takes most of the time: gcc's looks for the same.
+    each clang-tidy --quiet '--checks=-clang-analyzer-*' '{}' -- "$@"
     ;;
 cppcheck)
     cppcheck --quiet -j "$(nproc)" --enable=warning,performance,portability --inconclusive \

@@ -4,8 +4,10 @@
 # have its tests, and fixture.c what they share. Every suite runs as native/NAME and, in the guest
 # with PKU and Linux 6.12, as guest/NAME. It also runs in the places after IN:
 #
-#   sanitizers      asan/NAME and tsan/NAME
-#   valgrind        valgrind/NAME; only suites with code of the library that runs without PKU
+#   asan            asan/NAME: with AddressSanitizer and UndefinedBehaviorSanitizer
+#   tsan            tsan/NAME: with ThreadSanitizer; only suites with threads
+#   valgrind        valgrind/NAME; only suites that leave frames, free memory or use it uninitialized
+#                   in ways that AddressSanitizer does not see
 #   guest-6.1       guest-6.1/NAME: in the guest with Linux 6.1, because the kernel's version can
 #                   change the results
 #   guest-mprotect  guest-mprotect/NAME: in the guest, with its PKU turned off
@@ -28,48 +30,48 @@ macro(pkeyguard_suite name)
     set(${name}_checks ${suite_CHECKS})
 endmacro()
 
-pkeyguard_suite(pkeyguard CHECKS 4 IN sanitizers reach
+pkeyguard_suite(pkeyguard CHECKS 4 IN asan reach
     FILES test_pkeyguard.c)
-pkeyguard_suite(pkru CHECKS 4 IN sanitizers reach
+pkeyguard_suite(pkru CHECKS 4 IN asan reach
     FILES test_pkru.c)
-pkeyguard_suite(platform CHECKS 13 IN sanitizers valgrind guest-6.1 guest-mprotect reach
+pkeyguard_suite(platform CHECKS 13 IN asan guest-6.1 guest-mprotect reach
     FILES test_platform.c sandbox.c)
-pkeyguard_suite(key CHECKS 26 IN sanitizers valgrind guest-6.1 guest-mprotect reach
+pkeyguard_suite(key CHECKS 26 IN asan guest-6.1 guest-mprotect reach
     FILES test_key.c)
-pkeyguard_suite(region CHECKS 281 IN sanitizers valgrind guest-6.1 guest-mprotect guest-protected reach
+pkeyguard_suite(region CHECKS 281 IN asan tsan guest-6.1 guest-mprotect reach
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c
         adoption.c lookup.c huge_pages.c end_aligned.c checks.c)
-pkeyguard_suite(guard CHECKS 126 IN sanitizers valgrind guest-mprotect guest-protected reach
+pkeyguard_suite(guard CHECKS 126 IN asan tsan valgrind guest-mprotect guest-protected reach
     FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c
         nesting.c)
-pkeyguard_suite(heap CHECKS 168 IN sanitizers valgrind reach
+pkeyguard_suite(heap CHECKS 168 IN asan tsan valgrind reach
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c quarantine.c
         threads.c fork.c owners.c parts.c)
-pkeyguard_suite(thread CHECKS 69 IN sanitizers valgrind guest-6.1 guest-protected reach
+pkeyguard_suite(thread CHECKS 69 IN asan tsan valgrind guest-6.1 guest-protected reach
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
-pkeyguard_suite(fault CHECKS 105 IN sanitizers valgrind guest-6.1 guest-protected reach
+pkeyguard_suite(fault CHECKS 105 IN asan tsan valgrind guest-6.1 guest-protected reach
     FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c
         records.c)
-pkeyguard_suite(pitfalls CHECKS 42 IN sanitizers valgrind guest-6.1 reach
+pkeyguard_suite(pitfalls CHECKS 42 IN asan guest-6.1 reach
     FILES test_pitfalls.c kernels_key_tests.c kernels_signal_tests.c)
-pkeyguard_suite(neighbour CHECKS 38 IN sanitizers valgrind guest-6.1 guest-mprotect reach
+pkeyguard_suite(neighbour CHECKS 38 IN asan tsan valgrind guest-6.1 guest-mprotect reach
     FILES test_neighbour.c fixture.c rights.c pkeys.c threads.c)
-pkeyguard_suite(debug CHECKS 56 IN sanitizers valgrind guest-mprotect reach
+pkeyguard_suite(debug CHECKS 56 IN asan valgrind guest-mprotect reach
     FILES test_debug.c misuse.c allowed.c unchecked.c)
 pkeyguard_suite(records CHECKS 58 IN guest-6.1 reach
     FILES test_records.c fixture.c access.c forks.c failures.c)
-pkeyguard_suite(failures CHECKS 52 IN sanitizers reach
+pkeyguard_suite(failures CHECKS 52 IN asan reach
     FILES test_failures.c)
-pkeyguard_suite(virtual CHECKS 200 IN sanitizers valgrind reach
+pkeyguard_suite(virtual CHECKS 200 IN asan tsan reach
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c
         foreign_threads.c
         handlers.c fork.c failures.c)
-pkeyguard_suite(virtual_stress CHECKS 2 IN sanitizers reach
+pkeyguard_suite(virtual_stress CHECKS 2 IN asan tsan reach
     FILES test_virtual_stress.c)
-pkeyguard_suite(revocation CHECKS 60 IN sanitizers guest-6.1 guest-mprotect reach
+pkeyguard_suite(revocation CHECKS 60 IN asan tsan guest-6.1 guest-mprotect reach
     FILES test_revocation.c fixture.c resets.c signal_choice.c signals.c races.c everywhere.c)
 # Not in reach, where there is no C++ library. Compiled as C++20, for coroutines.
-pkeyguard_suite(cplusplus CHECKS 80 IN sanitizers guest-6.1 guest-mprotect
+pkeyguard_suite(cplusplus CHECKS 80 IN asan guest-6.1 guest-mprotect
     FILES test_cplusplus.cpp errors.cpp handles.cpp guards.cpp scopes.cpp containers.cpp
         coroutines.cpp no_exceptions.cpp)
 set_source_files_properties(suites/cplusplus/no_exceptions.cpp PROPERTIES
