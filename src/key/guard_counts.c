@@ -359,11 +359,23 @@ bool guard_counts_settle(struct own_count *mine, struct guard_target *ret_target
     return true;
 }
 
+static bool writes(const struct own_count *mine, const struct guard_counts *counts,
+                   const struct guard_counts *others)
+{
+    return mine->writers != 0 && (is_on(mine, counts) || is_on(mine, others));
+}
+
+/* Heap functions call this each time, so it looks at no entry that is not used. */
 bool guard_counts_own_writer(const struct guard_counts *counts, const struct guard_counts *others)
 {
-    for_each_own(mine)
-    {
-        if ((is_on(mine, counts) || is_on(mine, others)) && mine->writers != 0)
+    const char *end = (const char *)own_counts.few + own_counts.end;
+
+    for (const struct own_count *mine = own_counts.few; (const char *)mine < end; mine++) {
+        if (writes(mine, counts, others))
+            return true;
+    }
+    for (size_t i = 0; i < own_counts.count; i++) {
+        if (writes(&own_counts.more[i], counts, others))
             return true;
     }
     return false;
