@@ -75,11 +75,17 @@ static const struct guard_counts none;
 
 /* ---- the calling thread's entries ---- */
 
-/* Iterates over the entries, used or not. The loop body may drop the entry. */
-#define for_each_own(mine)                                                         \
-    for (size_t left_ = FEW + own_counts.count; left_-- > 0;)                      \
-        for (struct own_count *mine = left_ < FEW ? &own_counts.few[left_]         \
-                                                  : &own_counts.more[left_ - FEW]; \
+/* How many of the few have to be looked at: those behind them are not used. */
+static size_t count_of_few(void)
+{
+    return own_counts.end / sizeof(*own_counts.few);
+}
+
+/* Iterates over the entries; some of the few may not be used. The loop body may drop the entry. */
+#define for_each_own(mine)                                                            \
+    for (size_t few_ = count_of_few(), left_ = few_ + own_counts.count; left_-- > 0;) \
+        for (struct own_count *mine = left_ < few_ ? &own_counts.few[left_]           \
+                                                   : &own_counts.more[left_ - few_];  \
              mine != NULL; mine = NULL)
 
 static bool is_one_of_few(const struct own_count *mine)
@@ -160,11 +166,6 @@ static void note_used(const struct own_count *mine)
     own_counts.latest = (size_t)((const char *)mine - (const char *)own_counts.few);
     if (own_counts.end < own_counts.latest + sizeof(*mine))
         own_counts.end = own_counts.latest + sizeof(*mine);
-}
-
-static size_t count_of_few(void)
-{
-    return own_counts.end / sizeof(*own_counts.few);
 }
 
 static void note_unused(void)
@@ -359,23 +360,11 @@ bool guard_counts_settle(struct own_count *mine, struct guard_target *ret_target
     return true;
 }
 
-static bool writes(const struct own_count *mine, const struct guard_counts *counts,
-                   const struct guard_counts *others)
-{
-    return mine->writers != 0 && (is_on(mine, counts) || is_on(mine, others));
-}
-
-/* Heap functions call this each time, so it looks at no entry that is not used. */
 bool guard_counts_own_writer(const struct guard_counts *counts, const struct guard_counts *others)
 {
-    const char *end = (const char *)own_counts.few + own_counts.end;
-
-    for (const struct own_count *mine = own_counts.few; (const char *)mine < end; mine++) {
-        if (writes(mine, counts, others))
-            return true;
-    }
-    for (size_t i = 0; i < own_counts.count; i++) {
-        if (writes(&own_counts.more[i], counts, others))
+    for_each_own(mine)
+    {
+        if ((is_on(mine, counts) || is_on(mine, others)) && mine->writers != 0)
             return true;
     }
     return false;

@@ -163,13 +163,8 @@ static const struct bench_row heap_rows[] = {
     {0},
 };
 
-static const struct bench_row adopt_rows[] = {
-    {"10,000 other regions", adopt_and_destroy, .at_most = 5},
-    {0},
-};
-
 /* PKRU is changed to see that the page has no pkey. */
-static const struct bench_row adopt_instruction_rows[] = {
+static const struct bench_row adopt_rows[] = {
     {"10,000 other regions", adopt_and_destroy, .writes = 2, .at_most = 5},
     {0},
 };
@@ -206,7 +201,7 @@ const struct bench_group bench_groups[] = {
      .tear_down = destroy_page_and_regions,
      .baseline = adopt_and_destroy,
      .crowd = create_regions_beside_adopted,
-     .rows = adopt_instruction_rows},
+     .rows = adopt_rows},
     {.name = "`pkeyguard_region_adopt` and `_destroy`, 1 page",
      .unit = TIME_RATIO,
      .baseline_name = "one other region",
