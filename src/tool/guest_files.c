@@ -16,6 +16,7 @@
 
 #include "complain.h"
 #include "find.h"
+#include "loader.h"
 
 static bool add_copy(struct archive *archive, const char *path)
 {
@@ -39,26 +40,12 @@ static const char *own_loader(void)
 /* Finds the loader that a program asks for. Returns false if the file asks for none. */
 static bool loader_of(const char *path, char ret_loader[PATH_MAX])
 {
-    FILE *file = fopen(path, "re");
-    Elf64_Ehdr header;
-    Elf64_Phdr segment;
-    bool found = false;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    bool named = file >= 0 && find_loader(file, ret_loader) == LOADER_NAMED;
 
-    if (file == NULL)
-        return false;
-    if (fread(&header, sizeof(header), 1, file) == 1 && header.e_ident[EI_CLASS] == ELFCLASS64) {
-        for (unsigned i = 0; i < header.e_phnum && !found; i++) {
-            found = fseek(file, (long)(header.e_phoff + i * sizeof(segment)), SEEK_SET) == 0 &&
-                    fread(&segment, sizeof(segment), 1, file) == 1 && segment.p_type == PT_INTERP;
-        }
-        found = found && segment.p_filesz < PATH_MAX &&
-                fseek(file, (long)segment.p_offset, SEEK_SET) == 0 &&
-                fread(ret_loader, segment.p_filesz, 1, file) == 1;
-        if (found)
-            ret_loader[segment.p_filesz] = '\0';
-    }
-    fclose(file);
-    return found;
+    if (file >= 0)
+        close(file);
+    return named;
 }
 
 /* Starts "LOADER --list FILE". Returns its stdout, or NULL, with errno, on failure. */
