@@ -13,9 +13,12 @@
 #   guest-mprotect  guest-mprotect/NAME: in the guest, with its PKU turned off
 #   guest-protected in the guest, with the library's records protected (pkeyguard_protect_records());
 #                   only suites that count no pkeys and make no children without fork handlers
-#   reach           musl/NAME and aarch64/NAME
+#   musl            musl/NAME: with another C library
+#   aarch64         aarch64/NAME: on another CPU, an emulated machine; only suites that depend on the
+#                   CPU, its page tables or its faults
 #
-# In the guest and in reach it must account for at least CHECKS checks: it runs them, or says why not.
+# In the guests, and with musl or aarch64, it must account for at least CHECKS checks: it runs them,
+# or says why not.
 #
 # pkeyguard_suite(NAME CHECKS COUNT [IN PLACE...] FILES FILE...) declares a suite. Afterwards
 # `suites` has the names of all suites, `suites_in_PLACE` the names of those that run there,
@@ -30,48 +33,48 @@ macro(pkeyguard_suite name)
     set(${name}_checks ${suite_CHECKS})
 endmacro()
 
-pkeyguard_suite(pkeyguard CHECKS 4 IN asan reach
+pkeyguard_suite(pkeyguard CHECKS 4 IN asan musl aarch64
     FILES test_pkeyguard.c)
-pkeyguard_suite(pkru CHECKS 4 IN asan reach
+pkeyguard_suite(pkru CHECKS 4 IN asan musl aarch64
     FILES test_pkru.c)
-pkeyguard_suite(platform CHECKS 13 IN asan guest-6.1 guest-mprotect reach
+pkeyguard_suite(platform CHECKS 13 IN asan guest-6.1 guest-mprotect musl aarch64
     FILES test_platform.c sandbox.c)
-pkeyguard_suite(key CHECKS 26 IN asan guest-6.1 guest-mprotect reach
+pkeyguard_suite(key CHECKS 26 IN asan guest-6.1 guest-mprotect musl aarch64
     FILES test_key.c)
-pkeyguard_suite(region CHECKS 281 IN asan tsan guest-6.1 guest-mprotect reach
+pkeyguard_suite(region CHECKS 281 IN asan tsan guest-6.1 guest-mprotect musl aarch64
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c
         adoption.c lookup.c huge_pages.c end_aligned.c checks.c)
-pkeyguard_suite(guard CHECKS 126 IN asan tsan valgrind guest-mprotect guest-protected reach
+pkeyguard_suite(guard CHECKS 126 IN asan tsan valgrind guest-mprotect guest-protected musl aarch64
     FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c
         nesting.c)
-pkeyguard_suite(heap CHECKS 168 IN asan tsan valgrind reach
+pkeyguard_suite(heap CHECKS 168 IN asan tsan valgrind musl
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c quarantine.c
         threads.c fork.c owners.c parts.c)
-pkeyguard_suite(thread CHECKS 69 IN asan tsan valgrind guest-6.1 guest-protected reach
+pkeyguard_suite(thread CHECKS 69 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
-pkeyguard_suite(fault CHECKS 105 IN asan tsan valgrind guest-6.1 guest-protected reach
+pkeyguard_suite(fault CHECKS 105 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
     FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c
         records.c)
-pkeyguard_suite(pitfalls CHECKS 42 IN asan guest-6.1 reach
+pkeyguard_suite(pitfalls CHECKS 42 IN asan guest-6.1 musl aarch64
     FILES test_pitfalls.c kernels_key_tests.c kernels_signal_tests.c)
-pkeyguard_suite(neighbour CHECKS 38 IN asan tsan valgrind guest-6.1 guest-mprotect reach
+pkeyguard_suite(neighbour CHECKS 38 IN asan tsan valgrind guest-6.1 guest-mprotect musl
     FILES test_neighbour.c fixture.c rights.c pkeys.c threads.c)
-pkeyguard_suite(debug CHECKS 56 IN asan valgrind guest-mprotect reach
+pkeyguard_suite(debug CHECKS 56 IN asan valgrind guest-mprotect musl aarch64
     FILES test_debug.c misuse.c allowed.c unchecked.c)
-pkeyguard_suite(records CHECKS 58 IN guest-6.1 reach
+pkeyguard_suite(records CHECKS 58 IN musl
     FILES test_records.c fixture.c access.c forks.c failures.c)
-pkeyguard_suite(failures CHECKS 52 IN asan reach
+pkeyguard_suite(failures CHECKS 52 IN asan musl
     FILES test_failures.c)
-pkeyguard_suite(virtual CHECKS 200 IN asan tsan reach
+pkeyguard_suite(virtual CHECKS 200 IN asan tsan musl
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c
         foreign_threads.c
         handlers.c fork.c failures.c)
-pkeyguard_suite(virtual_stress CHECKS 2 IN asan tsan reach
+pkeyguard_suite(virtual_stress CHECKS 2 IN asan tsan musl
     FILES test_virtual_stress.c)
-pkeyguard_suite(revocation CHECKS 60 IN asan tsan guest-6.1 guest-mprotect reach
+pkeyguard_suite(revocation CHECKS 60 IN asan tsan guest-6.1 guest-mprotect musl
     FILES test_revocation.c fixture.c resets.c signal_choice.c signals.c races.c everywhere.c)
-# Not in reach, where there is no C++ library. Compiled as C++20, for coroutines.
-pkeyguard_suite(cplusplus CHECKS 80 IN asan guest-6.1 guest-mprotect
+# Not with musl or aarch64, where there is no C++ library. Compiled as C++20, for coroutines.
+pkeyguard_suite(cplusplus CHECKS 80 IN asan
     FILES test_cplusplus.cpp errors.cpp handles.cpp guards.cpp scopes.cpp containers.cpp
         coroutines.cpp no_exceptions.cpp)
 set_source_files_properties(suites/cplusplus/no_exceptions.cpp PROPERTIES

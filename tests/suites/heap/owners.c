@@ -108,7 +108,7 @@ START_TEST(owner_and_another_thread_are_never_inside_together)
     int at = 1;
 
     set_up_owner();
-    for (; step_with_other_thread(at); at += in_guest() ? 5 : 1) {
+    for (; step_with_other_thread(at); at += in_guest() ? 7 : 3) {
         assert_both_were_freed();
         expect(pkeyguard_heap_destroy(heap) == 0);
     }
@@ -125,7 +125,7 @@ START_TEST(child_has_a_working_heap_whose_owner_was_waited_for)
 
     set_up_owner();
     forks = true;
-    for (; step_with_other_thread(at); at += in_guest() ? 25 : 5) {
+    for (; step_with_other_thread(at); at += in_guest() ? 35 : 11) {
         if (is_child) {
             for (int i = 0; i < 20; i++)
                 expect(pkeyguard_heap_free(heap, new_object(heap, OBJECT_BYTES)) == 0);

@@ -194,7 +194,7 @@ static int all_is_whole(void *unused)
 /* Wherever the other thread is in the library. */
 START_TEST(children_work_beside_a_thread_that_never_rests)
 {
-    int children = in_guest() ? 60 : 400;
+    int children = in_guest() ? 21 : 200;
 
     make_keys(_i == 0 ? PKEYGUARD_KEY_SOFTWARE : PKEYGUARD_KEY_VIRTUAL);
     if (_i != 0) {

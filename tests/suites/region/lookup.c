@@ -247,7 +247,7 @@ static void assert_pages_as_in_model(void)
 START_TEST(every_page_finds_its_region_and_is_adopted_once)
 {
     /* Each adoption reads /proc/self/smaps where there is PKU. */
-    int rounds = under_tool(NULL) || in_guest() || pku() ? 150 : 2000;
+    int rounds = in_guest() ? 50 : under_tool(NULL) || pku() ? 150 : 2000;
     struct pkeyguard_key *key = new_key(PKEYGUARD_READ_WRITE, PKEYGUARD_KEY_OPTIONAL);
 
     map_area();

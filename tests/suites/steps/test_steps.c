@@ -224,8 +224,8 @@ static void step_through_operations(enum kind kind, void (*stop)(void))
 
 static void run_action(int number, void (*stop)(void))
 {
-    /* Making a child takes long in a guest. */
-    enum { SELDOM = 7 };
+    /* Making a child takes long. */
+    enum { SELDOM = 3, SELDOM_IN_GUEST = 23 };
     struct sigaction handled = {.sa_handler = on_signal};
     enum kind kind = number / ACTIONS;
 
@@ -233,7 +233,7 @@ static void run_action(int number, void (*stop)(void))
     in_trap_handler = stop == act_at_once;
     if (action->waits && in_trap_handler)
         return;
-    stride = action->run == make_children && in_guest() ? SELDOM : 1;
+    stride = action->run != make_children ? 1 : in_guest() ? SELDOM_IN_GUEST : SELDOM;
     set_up_kind(kind);
     sigaction(SIGUSR1, &handled, NULL);
     step_through_operations(kind, stop);
