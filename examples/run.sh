@@ -11,25 +11,34 @@ set -eu
 cd "$(dirname "$0")/.."
 . tests/packages.sh
 
+built=$PWD/.build/examples
+work=$built/guest
+
+# Each line is a run: a program and its arguments.
 guest=
-runs="vault
-tenants
-openssl_signer
-sqlite_vault
-tls_server
-tls_server --attack
-jit
-lmdb_pool"
+runs="$built/vault
+$built/tenants
+$built/openssl_signer
+$built/sandboxed_signer
+$built/tls_server
+$built/tls_server --attack
+$built/sqlite_vault
+$built/lmdb_pool
+$built/jit
+$built/plugin_host $built/plugin.so
+/usr/bin/env LD_PRELOAD=$built/pkeyguard_malloc.so $built/malloc_victim --read-after-free"
 expected=0
 for argument in "$@"; do
     case $argument in
     --guest) guest=yes ;;
     --crash)
-        runs="vault --crash
-tenants --crash
-tls_server --crash
-jit --attack
-lmdb_pool --crash"
+        runs="$built/vault --crash
+$built/tenants --crash
+$built/sandboxed_signer --attack
+$built/tls_server --crash
+$built/lmdb_pool --crash
+$built/jit --attack
+$built/plugin_host --crash $built/plugin.so"
         expected=139 # 128 + SIGSEGV
         ;;
     *)
@@ -43,30 +52,33 @@ if [ -n "$guest" ] && grep -qw ospke /proc/cpuinfo; then
     guest=
 fi
 
-need_packages gcc libc6-dev make cmake pkg-config libssl-dev libsqlite3-dev liblmdb-dev
+need_packages gcc libc6-dev make cmake pkg-config libssl-dev libsqlite3-dev liblmdb-dev \
+    libsodium-dev libseccomp-dev
 echo "== building into .build/examples"
 cmake -S . -B .build/examples -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBUILD_TESTING=OFF
 cmake --build .build/examples
-built=$PWD/.build/examples
-[ -x "$built/jit" ] || runs=$(echo "$runs" | grep -v '^jit') # only on x86-64
-work=$built/guest
+[ -x "$built/jit" ] || runs=$(echo "$runs" | grep -v /jit) # only on x86-64
 
-# The job of a run: its name cannot have blanks.
-job() { echo "$1" | tr -d ' '; }
+# A run without the programs' directory, which a reader knows.
+short() { echo "$1" | sed "s|$built/||g"; }
+
+# The job of a run: its name can have neither blanks nor slashes.
+job() { short "$1" | tr -d ' /'; }
 
 if [ -n "$guest" ]; then
     need_packages qemu-system-x86 cpio
     sh tests/guest/fetch-kernel.sh "$work"
     cc -O2 -static -o "$work/init" tests/guest/init.c
     echo "$runs" | while read -r run; do
-        printf '%s\t120\t-\t%s\n' "$(job "$run")" "$built/$run"
+        printf '%s\t120\t-\t%s\n' "$(job "$run")" "$run"
     done > "$work/jobs"
     echo "== booting an emulated machine that has protection keys"
-    sh tests/guest/boot.sh "$work" "$work/jobs"
+    sh tests/guest/boot.sh "$work" "$work/jobs" "$built/plugin.so" "$built/pkeyguard_malloc.so" \
+        "$built/malloc_victim"
     result() { sh tests/guest/result.sh "$work" "$(job "$1")" 2> "$built/errors"; }
 else
-    # shellcheck disable=SC2086 # a program and its option
-    result() { "$built/"$1 2>&1; }
+    # shellcheck disable=SC2086 # a list of words
+    result() { $1 2>&1; }
 fi
 
 # The line that explains a fault, else the last one of the program's own.
@@ -79,10 +91,11 @@ echo "$runs" | while read -r run; do
     said=$(result "$run") || status=$?
     if [ "$status" != "$expected" ]; then
         echo "$said"
-        echo "run.sh: $run: status $status instead of $expected" >&2
+        echo "run.sh: $(short "$run"): status $status instead of $expected" >&2
         exit 1
     fi
-    echo "== $run, $(echo "$said" | sed -n 's/.*\(enforced by [a-z]*\( keys\)*\).*/\1/p')"
+    enforced=$(echo "$said" | sed -n 's/.*\(enforced by [a-z]*\( keys\)*\).*/, \1/p' | head -n 1)
+    echo "== $(short "$run")$enforced"
     telling_line "$said"
 done
 [ "$expected" = 0 ] || echo "== SIGSEGV has killed each, as expected"
