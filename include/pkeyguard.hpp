@@ -45,6 +45,10 @@
 #ifndef PKEYGUARD_HPP
 #define PKEYGUARD_HPP
 
+#if __cplusplus < 201703L
+#error "pkeyguard.hpp needs C++17 or later"
+#endif
+
 #include <pkeyguard.h>
 #include <pkeyguard/containers.hpp>
 #include <pkeyguard/coroutines.hpp>

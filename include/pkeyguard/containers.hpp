@@ -96,10 +96,19 @@ private:
 };
 
 /*
- * The same as an allocator, for every container that takes one, and std::allocate_shared(). What it
- * allocates lies wholly in the heap: a std::shared_ptr of it can be copied only while the heap is
- * open. Allocators of one heap are equal. A container that is moved or swapped takes its heap
- * along; one that is assigned to by copying keeps its own.
+ * The same as an allocator, for every container that takes one, and std::allocate_shared(). Here,
+ * too, the destructor of a container needs a guard. As a member it is destroyed when the body of
+ * its owner's destructor, with the guards there, has ended, so empty it in that body:
+ *
+ *     ~store()
+ *     {
+ *         pkeyguard::guard open(heap_region, PKEYGUARD_READ_WRITE);
+ *         names.clear();
+ *     }
+ *
+ * What the allocator allocates lies wholly in the heap: a std::shared_ptr of it can be copied only
+ * while the heap is open. Allocators of one heap are equal. A container that is moved or swapped
+ * takes its heap along; one that is assigned to by copying keeps its own.
  */
 template <typename T> class heap_allocator
 {

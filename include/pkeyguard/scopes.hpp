@@ -25,12 +25,38 @@ namespace pkeyguard
 inline namespace PKEYGUARD_VARIANT_
 {
 
+namespace detail
+{
+
+inline int acquire_timed(pkeyguard_region *region, pkeyguard_rights rights, unsigned milliseconds,
+                         pkeyguard_guard *ret_guard) noexcept
+{
+#ifdef PKEYGUARD_DEBUG
+    return pkeyguard_acquire_timed_at(region, rights, milliseconds, ret_guard, nullptr);
+#else
+    return pkeyguard_acquire_timed(region, rights, milliseconds, ret_guard);
+#endif
+}
+
+inline int acquire_timed(pkeyguard_key *key, pkeyguard_rights rights, unsigned milliseconds,
+                         pkeyguard_guard *ret_guard) noexcept
+{
+#ifdef PKEYGUARD_DEBUG
+    return pkeyguard_key_acquire_timed_at(key, rights, milliseconds, ret_guard, nullptr);
+#else
+    return pkeyguard_key_acquire_timed(key, rights, milliseconds, ret_guard);
+#endif
+}
+
+} // namespace detail
+
 /*
  * A move-only guard (guard.h). Its thread must also release it. After a move the order of release
  * is the program's to keep: see "The rules" of guard.h.
  *
- * The constructors do as pkeyguard_acquire() and pkeyguard_key_acquire(). They do not wait for a
- * virtual key.
+ * The constructors do as pkeyguard_acquire() and pkeyguard_key_acquire(): they do not wait for a
+ * virtual key. With milliseconds they do as pkeyguard_acquire_timed() and
+ * pkeyguard_key_acquire_timed(): they wait so long.
  */
 class [[nodiscard]] guard
 {
@@ -58,6 +84,28 @@ public:
     guard(pkeyguard_key *key, pkeyguard_rights rights, std::error_code &ret_error) noexcept
     {
         ret_error = make_error_code(pkeyguard_key_acquire_at(key, rights, &guard_, nullptr));
+    }
+
+    guard(pkeyguard_region *region, pkeyguard_rights rights, unsigned milliseconds)
+    {
+        check(detail::acquire_timed(region, rights, milliseconds, &guard_), "cannot open a region");
+    }
+
+    guard(pkeyguard_region *region, pkeyguard_rights rights, unsigned milliseconds,
+          std::error_code &ret_error) noexcept
+    {
+        ret_error = make_error_code(detail::acquire_timed(region, rights, milliseconds, &guard_));
+    }
+
+    guard(pkeyguard_key *key, pkeyguard_rights rights, unsigned milliseconds)
+    {
+        check(detail::acquire_timed(key, rights, milliseconds, &guard_), "cannot open a key");
+    }
+
+    guard(pkeyguard_key *key, pkeyguard_rights rights, unsigned milliseconds,
+          std::error_code &ret_error) noexcept
+    {
+        ret_error = make_error_code(detail::acquire_timed(key, rights, milliseconds, &guard_));
     }
 
     /* A guard that narrows: pkeyguard_restrict(). */
@@ -106,7 +154,12 @@ private:
  * The object lies at the region's start, or is given, as one from a heap. It is viewed, not
  * constructed: new memory is filled with zeros, and destroying the view destroys no object. The
  * checks are those of the scope macros (guard.h): the object lies wholly inside the region and is
- * aligned. Unlike those macros a view does not wait for a virtual key, and does not abort.
+ * aligned. Unlike those macros a view does not abort, and does not wait for a virtual key: with
+ * more virtual keys than pkeys it can fail with EAGAIN or EBUSY. A guard with milliseconds, just
+ * before the view, waits:
+ *
+ *     pkeyguard::guard open(session, PKEYGUARD_READ_WRITE, 1000);
+ *     pkeyguard::write_scope<state> view(session);
  *
  * A view cannot be copied or moved. References and pointers that it gave must not be used after it:
  * an access through them faults. A view that is a temporary gives none.

@@ -11,10 +11,11 @@ const char *error_text(int error)
     case -EINVAL:
         return "invalid argument: no key or region, unknown rights, unknown or contradictory "
                "flags, a size that does not fit, adopted memory that is not aligned or has "
-               "different page rights, or a virtual key with default rights";
+               "different page rights, a virtual key with default rights, or no live object of "
+               "the heap";
     case -ENOMEM:
         return "out of memory, of memory mappings, of file descriptors or of memory that may be "
-               "locked, or memory that is not mapped";
+               "locked, or memory that is not mapped, as that of a destroyed region";
     case -EACCES:
         return "refused by a security policy, by a sandbox that does not allow the system call, "
                "or by what backs the memory";
@@ -25,7 +26,9 @@ const char *error_text(int error)
         return "not supported by this machine, by this kind of key, or in a plugin that cannot "
                "stay loaded";
     case -EBUSY:
-        return "in use: by a region or an open guard, or open guards pin every protection key";
+        return "in use: the key by a region or an open guard, the region by an open guard, or "
+               "every "
+               "protection key by open guards that pin it";
     case -EDEADLK:
         return "this thread is inside the library already: called from a fork handler, or from the "
                "handler of a signal that an instruction raised";

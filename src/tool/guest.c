@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -91,6 +92,14 @@ static bool add_list(struct archive *archive, const char *path, char *const list
     return added;
 }
 
+static bool have_one_output(void)
+{
+    struct stat out, err;
+
+    return fstat(STDOUT_FILENO, &out) == 0 && fstat(STDERR_FILENO, &err) == 0 &&
+           out.st_dev == err.st_dev && out.st_ino == err.st_ino;
+}
+
 /* Adds the program with its arguments, environment and current folder. */
 static bool add_program(struct archive *archive, char *program, char *const arguments[])
 {
@@ -106,6 +115,7 @@ static bool add_program(struct archive *archive, char *program, char *const argu
            add_list(archive, GUEST_ENVIRONMENT, environ) &&
            add_list(archive, GUEST_FOLDER, (char *const[]){folder, NULL}) &&
            (archive_has(archive, folder) || archive_add_folder(archive, folder) == 0) &&
+           (!have_one_output() || add_bytes(archive, GUEST_ONE_OUTPUT, "", 0)) &&
            (!isatty(STDOUT_FILENO) || add_bytes(archive, GUEST_TERMINAL "1", "", 0)) &&
            (!isatty(STDERR_FILENO) || add_bytes(archive, GUEST_TERMINAL "2", "", 0));
 }

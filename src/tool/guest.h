@@ -4,7 +4,8 @@
  * other
  *
  * The guest has four serial lines: the kernel's messages, the program's stdout, its stderr, and one
- * on which the first process writes a single line, which begins as below.
+ * on which the first process writes a single line, which begins as below. If stdout and stderr are
+ * the same file here, both use the line of stdout, so that their order stays.
  */
 #ifndef GUEST_H
 #define GUEST_H
@@ -15,6 +16,7 @@
 #define GUEST_ENVIRONMENT "/.guest/environment"
 #define GUEST_FOLDER      "/.guest/folder"   /* the current one */
 #define GUEST_TERMINAL    "/.guest/terminal" /* and "1" or "2": that stream is a terminal here */
+#define GUEST_ONE_OUTPUT  "/.guest/one"      /* stdout and stderr are the same file here */
 
 #define GUEST_EXITED  "exited "  /* and the exit status */
 #define GUEST_KILLED  "killed "  /* and the signal */

@@ -215,10 +215,13 @@ bool guest_files_add(struct archive *archive, const char *path)
 bool guest_files_add_common(struct archive *archive)
 {
     static const char cache[] = "/etc/ld.so.cache";
+    char reporter[PATH_MAX];
     struct link_map *map;
     void *unwinder = dlopen("libgcc_s.so.1", RTLD_LAZY);
 
     if (access(cache, R_OK) == 0 && !add_copy(archive, cache))
+        return false;
+    if (find_companion(PKEYGUARD_REPORTER, reporter) && !guest_files_add(archive, reporter))
         return false;
     return unwinder == NULL || dlinfo(unwinder, RTLD_DI_LINKMAP, &map) != 0 ||
            add_copy(archive, map->l_name);

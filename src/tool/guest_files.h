@@ -16,8 +16,8 @@
  */
 bool guest_files_add(struct archive *archive, const char *path);
 
-/* Adds what programs load without saying so: the loader's cache, and the library that
- * pthread_cancel(3) unwinds with. */
+/* Adds what programs load without saying so: the loader's cache, the library that
+ * pthread_cancel(3) unwinds with, and what "pkeyguard run" preloads. */
 bool guest_files_add_common(struct archive *archive);
 
 #endif

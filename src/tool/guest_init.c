@@ -33,6 +33,7 @@ struct stream {
 
 static int control = -1; /* the serial line for what the program does not write */
 static struct stream streams[2];
+static bool one_output; /* both use the first stream */
 
 static _Noreturn void power_off(void)
 {
@@ -153,8 +154,9 @@ static _Noreturn void become_program(void)
         chdir(folder.words[0]) != 0)
         fail(GUEST_FOLDER);
     for (int i = 0; i < 2; i++) {
-        if (dup2(streams[i].write >= 0 ? streams[i].write : streams[i].terminal,
-                 STDOUT_FILENO + i) < 0)
+        const struct stream *stream = &streams[one_output ? 0 : i];
+
+        if (dup2(stream->write >= 0 ? stream->write : stream->terminal, STDOUT_FILENO + i) < 0)
             fail("dup2");
     }
     dup2(null, STDIN_FILENO);
@@ -254,6 +256,7 @@ int main(void)
     read_list(&folder);
     open_stream(&streams[0], "/dev/ttyS1", GUEST_TERMINAL "1");
     open_stream(&streams[1], "/dev/ttyS2", GUEST_TERMINAL "2");
+    one_output = access(GUEST_ONE_OUTPUT, F_OK) == 0;
     status = run_program();
     if (WIFEXITED(status))
         dprintf(control, GUEST_EXITED "%d\n", WEXITSTATUS(status));

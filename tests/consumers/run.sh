@@ -34,6 +34,7 @@ if [ "$1" = install ]; then
         echo "run.sh: these files have the path of the first prefix" >&2
         exit 1
     fi
+    bin/pkeyguard run true
     exit 0
 fi
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Guards that can be moved. */
+#include <climits>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -28,6 +29,33 @@ START_TEST(guard_opens_a_region_while_it_exists)
 
         ck_assert(!error);
         assert_open_for(PKEYGUARD_READ_ONLY, region);
+    }
+    assert_open_for(PKEYGUARD_NO_ACCESS, region);
+}
+END_TEST
+
+START_TEST(guard_that_may_wait_opens_at_once_where_it_can)
+{
+    pkeyguard::key key(PKEYGUARD_NO_ACCESS, key_kinds[_i]);
+    pkeyguard::region region(key, sizeof(secret));
+    std::error_code of_region = std::make_error_code(std::errc::io_error), of_key = of_region;
+
+    {
+        pkeyguard::guard guard(region, PKEYGUARD_READ_ONLY, 0);
+
+        assert_open_for(PKEYGUARD_READ_ONLY, region);
+        pkeyguard::guard writing(region, PKEYGUARD_READ_WRITE, 1, of_region);
+        ck_assert(!of_region);
+        assert_open_for(PKEYGUARD_READ_WRITE, region);
+    }
+    assert_open_for(PKEYGUARD_NO_ACCESS, region);
+    {
+        pkeyguard::guard guard(key, PKEYGUARD_READ_ONLY, UINT_MAX);
+
+        assert_open_for(PKEYGUARD_READ_ONLY, region);
+        pkeyguard::guard writing(key, PKEYGUARD_READ_WRITE, 1, of_key);
+        ck_assert(!of_key);
+        assert_open_for(PKEYGUARD_READ_WRITE, region);
     }
     assert_open_for(PKEYGUARD_NO_ACCESS, region);
 }
@@ -179,6 +207,10 @@ START_TEST(guard_does_not_wait_for_a_virtual_key)
     pkeyguard::region region(keys.back(), 1);
     assert_throws(std::errc::device_or_resource_busy,
                   [&] { pkeyguard::write_scope<char> view(region); });
+    assert_throws(std::errc::timed_out,
+                  [&] { pkeyguard::guard guard(region, PKEYGUARD_READ_WRITE, 1); });
+    assert_throws(std::errc::timed_out,
+                  [&] { pkeyguard::guard guard(keys.back(), PKEYGUARD_READ_WRITE, 1); });
     guards.front().release();
     pkeyguard::write_scope<char> view(region);
     assert_open_for(PKEYGUARD_READ_WRITE, region);
@@ -190,6 +222,8 @@ void add_guards(Suite *suite)
     TCase *tests = add_case(suite, "guards", nullptr, nullptr);
 
     tcase_add_loop_test(tests, guard_opens_a_region_while_it_exists, 0, count_of_key_kinds);
+    tcase_add_loop_test(tests, guard_that_may_wait_opens_at_once_where_it_can, 0,
+                        count_of_key_kinds);
     tcase_add_loop_test(tests, guard_opens_every_region_of_a_key, 0, count_of_key_kinds);
     tcase_add_test(tests, release_closes_before_the_guard_ends);
     tcase_add_loop_test(tests, moved_guard_keeps_the_region_open, 0, count_of_key_kinds);

@@ -382,11 +382,11 @@ START_TEST(release_that_cannot_close_aborts)
     assert_aborts(release_while_mprotect_always_fails, NULL,
                   "libpkeyguard: a guard cannot be released: out of memory, of memory mappings, of "
                   "file descriptors or of memory that may be locked, or memory that is not "
-                  "mapped\n");
+                  "mapped, as that of a destroyed region\n");
     assert_aborts(release_while_mprotect_fails_once, NULL,
                   "libpkeyguard: a guard cannot be released: out of memory, of memory mappings, of "
                   "file descriptors or of memory that may be locked, or memory that is not "
-                  "mapped\n");
+                  "mapped, as that of a destroyed region\n");
     assert_aborts(release_a_copy, NULL,
                   "libpkeyguard: a guard released twice, through a copy of it\n");
 }
