@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * heap.c - heaps, their large objects, and the functions of <pkeyguard/heap.h> for all objects
+ * heap.c - heaps, and the functions of <pkeyguard/heap.h> for objects
  *
- * slabs.h and blocks.h are parts of this file, so that the compiler inlines a whole allocation.
+ * objects.h, slabs.h and blocks.h are parts of this file, so that the compiler inlines a whole
+ * allocation.
  */
 #include <pkeyguard/heap.h>
 
@@ -12,12 +13,11 @@
 #include <pkeyguard/guard.h>
 
 #include "base/os.h"
-#include "heap/blocks.h"
-#include "heap/heap.h"
 #include "heap/fast_slots.h"
+#include "heap/heap.h"
 #include "heap/heap_directory.h"
+#include "heap/objects.h"
 #include "heap/parted_heap.h"
-#include "heap/slabs.h"
 #include "region/annexed_region.h"
 
 /* ---- heaps ---- */
@@ -110,140 +110,29 @@ struct pkeyguard_region *pkeyguard_heap_region(const struct pkeyguard_heap *heap
     return heap == NULL ? NULL : heap->region;
 }
 
-/* ---- large objects: whole blocks; the heap's key is open ---- */
-
-/*
- * Like blocks_take(). If there is no room, tries once more with the blocks that are in quarantine
- * or in empty slabs.
- */
-static int take_large(struct pkeyguard_heap *heap, uint32_t count, uintptr_t alignment,
-                      uint32_t *ret_number, uint32_t *ret_used)
-{
-    int error = blocks_take(heap, count, alignment, BLOCK_LARGE, ret_number, ret_used);
-
-    if (error != -ENOMEM)
-        return error;
-    blocks_end_quarantine(heap);
-    error = blocks_take(heap, count, alignment, BLOCK_LARGE, ret_number, ret_used);
-    if (error != -ENOMEM)
-        return error;
-    slabs_give_empty_back(heap);
-    return blocks_take(heap, count, alignment, BLOCK_LARGE, ret_number, ret_used);
-}
-
-static __attribute__((noinline)) int alloc_large(struct pkeyguard_heap *heap, size_t size,
-                                                 uintptr_t alignment, void **ret_object)
-{
-    size_t count = (size >> BLOCK_SHIFT) + (size % BLOCK_SIZE != 0);
-    uint32_t number, used;
-    int error;
-
-    if (count > heap->spans.count)
-        return -ENOMEM;
-    alignment = alignment > BLOCK_SIZE ? alignment >> BLOCK_SHIFT : 1;
-    error = take_large(heap, (uint32_t)count, alignment, &number, &used);
-    if (error != 0)
-        return error;
-    *ret_object = block_address(heap, number, 0, count << BLOCK_SHIFT);
-    wipe_written(*ret_object, (size_t)used << BLOCK_SHIFT);
-    return 0;
-}
-
-/*
- * Returns the number of blocks of the live object that begins at this block, or 0 if none begins
- * here.
- */
-static uint32_t large_block_count(const struct pkeyguard_heap *heap, uint32_t number,
-                                  unsigned offset)
-    LOCK_ANALYSIS(requires_capability(heap->state->spans_lock))
-{
-    if (load_role(spans_block(&heap->spans, number)) != BLOCK_LARGE || offset != 0)
-        return 0;
-    return spans_length(&heap->spans, number);
-}
-
-static __attribute__((noinline)) int free_large(struct pkeyguard_heap *heap, uint32_t number,
-                                                unsigned offset, void *address)
-{
-    uint32_t count;
-    int error = heap_lock_acquire(&heap->state->spans_lock);
-
-    if (error != 0)
-        return error;
-    count = large_block_count(heap, number, offset);
-    /* Wipe without the lock. Meanwhile the blocks are neither live nor free (BLOCK_OTHER). */
-    if (count != 0)
-        store_role(spans_block(&heap->spans, number), BLOCK_OTHER);
-    heap_lock_release(&heap->state->spans_lock);
-    if (count == 0)
-        return -EINVAL;
-    wipe_large(address, (size_t)count << BLOCK_SHIFT);
-    /*
-     * The lock is refused only in a fork child whose fork came in between. Then the blocks stay as
-     * they are.
-     */
-    if (heap_lock_acquire(&heap->state->spans_lock) == 0) {
-        blocks_quarantine(heap, number);
-        heap_lock_release(&heap->state->spans_lock);
-    }
-    return 0;
-}
-
 /* ---- objects; the heap's key is open ---- */
 
 static inline int alloc_object(struct pkeyguard_heap *heap, size_t size, size_t alignment,
                                void **ret_object)
 {
-    if (size > SMALL_MAX || alignment > SMALL_MAX)
-        return alloc_large(heap, size != 0 ? size : 1, alignment, ret_object);
     if (alignment == ALIGNMENT) {
         *ret_object = fast_alloc(heap, size);
         if (*ret_object != NULL)
             return 0;
     }
-    return slabs_alloc(
-        heap, alignment > ALIGNMENT ? class_of_aligned_size(size, alignment) : class_of_size(size),
-        ret_object);
+    return objects_alloc(heap, size, alignment, ret_object);
 }
 
 static inline int free_object(struct pkeyguard_heap *heap, void *address)
 {
-    struct place place;
-
-    if (fast_free(heap, address))
-        return 0;
-    if (!blocks_locate(heap, address, &place))
-        return -EINVAL;
-    if (role_kind(place.role) == BLOCK_SLAB)
-        return slabs_free(heap, place, address);
-    return free_large(heap, place.number, place.offset, address);
-}
-
-/* Returns an object's usable size in bytes, or 0 if no live object begins at the address. */
-static int live_object_size(struct pkeyguard_heap *heap, const void *address, size_t *ret_size)
-{
-    struct place place;
-    uint32_t count;
-    int error;
-
-    if (!blocks_locate(heap, address, &place))
-        return -EINVAL;
-    if (role_kind(place.role) == BLOCK_SLAB)
-        return slabs_live_size(heap, &place, ret_size);
-    error = heap_lock_acquire(&heap->state->spans_lock);
-    if (error != 0)
-        return error;
-    count = large_block_count(heap, place.number, place.offset);
-    heap_lock_release(&heap->state->spans_lock);
-    *ret_size = (size_t)count << BLOCK_SHIFT;
-    return count == 0 ? -EINVAL : 0;
+    return fast_free(heap, address) ? 0 : objects_free(heap, address);
 }
 
 static int resize_object(struct pkeyguard_heap *heap, void *object, size_t size, void **ret_object)
 {
     size_t usable;
     void *moved;
-    int error = live_object_size(heap, object, &usable);
+    int error = objects_live_size(heap, object, &usable);
 
     if (error != 0)
         return error;
@@ -471,7 +360,7 @@ size_t pkeyguard_heap_usable_size(const struct pkeyguard_heap *heap, const void 
     int error = open_heap(changing, &guard);
 
     if (error == 0) {
-        error = live_object_size(changing, object, &size);
+        error = objects_live_size(changing, object, &size);
         pkeyguard_release(&guard);
     }
     if (error != 0)

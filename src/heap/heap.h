@@ -3,7 +3,7 @@
  * heap.h - the parts of a heap
  *
  * All objects are in one region, which is divided into blocks (spans.h). Small objects share a slab
- * with others of their size class (slabs.h). A large object has blocks of its own (heap.c). The
+ * with others of their size class (slabs.h). A large object has blocks of its own (objects.h). The
  * metadata, which describes the blocks, is in the region's annex. It has the same key, and a guard
  * page separates it from the objects.
  */
