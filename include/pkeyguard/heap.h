@@ -67,6 +67,26 @@
  * it, and the other functions may fail with EDEADLK in the child. Fork handlers of the program
  * that were registered before this library was loaded run while fork(3) holds the heaps, and are
  * refused with EDEADLK.
+ *
+ * Memory checkers. AddressSanitizer, in a program that is compiled with -fsanitize=address, and
+ * valgrind's memcheck, if the library was built where valgrind's headers are, report a program's
+ * mistakes with objects. The library need not be compiled for a checker. It looks for one when a
+ * heap is created. The report has the line of the program that
+ *  - accesses up to 32 bytes behind an object, or before one that has another in front of it
+ *  - accesses a freed object, until its memory is handed out again
+ *  - accesses memory in a block of 4096 bytes in use where no object was ever
+ *  - frees or reallocates an object that was freed already. AddressSanitizer calls this
+ *    "use-after-poison", as the others, after a line with "double free", and ends the process. In
+ *    memcheck it is an "Invalid free()", and the function then fails with EINVAL, as without it.
+ *
+ * Each object of such a heap takes up at least 32 bytes more, so less fits into the capacity.
+ * pkeyguard_heap_usable_size() is the size that was asked for. Threads own no part of the heap, and
+ * it is never opened in parts. The functions for objects can abort with "the red zone after an
+ * object of a heap was written to" on stderr, if the checker did not end the process when that
+ * happened. With PKEYGUARD_MEMORY_CHECKER=none in the environment, read with secure_getenv(3) when
+ * a heap is created, the heap has no checker and is as usual. memcheck's search for leaks does not
+ * look into memory that is closed. Where memory was handed out again, memcheck can show the stacks
+ * of the object that was there first. Since 0.2.
  */
 #ifndef PKEYGUARD_HEAP_H
 #define PKEYGUARD_HEAP_H

@@ -64,6 +64,9 @@ static bool blocks_use(struct pkeyguard_heap *heap, uint32_t end)
     if (region_use(heap->region, (size_t)end << BLOCK_SHIFT,
                    sizeof(struct metadata) + end * sizeof(struct block)) != 0)
         return false;
+    if (heap->checker != NULL)
+        heap->checker->close(heap->start + ((size_t)heap->state->used << BLOCK_SHIFT),
+                             (size_t)(end - heap->state->used) << BLOCK_SHIFT);
     heap->state->used = end;
     return true;
 }

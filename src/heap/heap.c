@@ -3,7 +3,7 @@
  * heap.c - heaps, and the functions of <pkeyguard/heap.h> for objects
  *
  * objects.h, slabs.h and blocks.h are parts of this file, so that the compiler inlines a whole
- * allocation.
+ * allocation. In a heap that a memory checker watches, checked_objects.h takes their place.
  */
 #include <pkeyguard/heap.h>
 
@@ -13,6 +13,7 @@
 #include <pkeyguard/guard.h>
 
 #include "base/os.h"
+#include "heap/checked_objects.h"
 #include "heap/fast_slots.h"
 #include "heap/heap.h"
 #include "heap/heap_directory.h"
@@ -42,6 +43,7 @@ static struct pkeyguard_heap describe_heap(struct pkeyguard_region *region, size
                 .base = (uintptr_t)start >> BLOCK_SHIFT,
             },
         .state = state,
+        .checker = memory_checker_find(),
     };
 }
 
@@ -73,7 +75,9 @@ int pkeyguard_heap_create(struct pkeyguard_key *key, size_t capacity, unsigned r
         return error;
     }
     content = describe_heap(region, size, heap->state);
-    heap_directory_publish(heap, &content);
+    if (content.checker != NULL)
+        let_nobody_own_shards(heap->state);
+    heap_directory_publish(heap, &content, close_all_but_objects);
     *ret_heap = heap;
     return 0;
 }
@@ -93,7 +97,7 @@ int pkeyguard_heap_destroy(struct pkeyguard_heap *heap)
         return error;
     error = pkeyguard_region_destroy(heap->region);
     if (error != 0) {
-        heap_directory_publish(heap, heap);
+        heap_directory_publish(heap, heap, NULL);
         return error;
     }
     heap_directory_give_back(heap);
@@ -120,28 +124,47 @@ static inline int alloc_object(struct pkeyguard_heap *heap, size_t size, size_t 
         if (*ret_object != NULL)
             return 0;
     }
+    if (heap->checker != NULL)
+        return checked_alloc(heap, size, alignment, ret_object);
     return objects_alloc(heap, size, alignment, ret_object);
 }
 
 static inline int free_object(struct pkeyguard_heap *heap, void *address)
 {
-    return fast_free(heap, address) ? 0 : objects_free(heap, address);
+    if (fast_free(heap, address))
+        return 0;
+    return heap->checker != NULL ? checked_free(heap, address) : objects_free(heap, address);
+}
+
+/* Returns an object's usable size in bytes, or -EINVAL: no live object begins at the address. */
+static int live_object_size(struct pkeyguard_heap *heap, const void *address, size_t *ret_size)
+{
+    return heap->checker != NULL ? checked_live_size(heap, address, ret_size)
+                                 : objects_live_size(heap, address, ret_size);
+}
+
+/* Gives an object that stays where it is this smaller size. */
+static int keep_object(struct pkeyguard_heap *heap, void *object, size_t size)
+{
+    return heap->checker != NULL ? checked_shrink(heap, object, size) : 0;
 }
 
 static int resize_object(struct pkeyguard_heap *heap, void *object, size_t size, void **ret_object)
 {
     size_t usable;
     void *moved;
-    int error = objects_live_size(heap, object, &usable);
+    int error = live_object_size(heap, object, &usable);
 
+    if (error == -EINVAL && heap->checker != NULL)
+        checked_report(heap, object);
     if (error != 0)
         return error;
     *ret_object = object;
     if (size <= usable && 2 * size + ALIGNMENT >= usable)
-        return 0;
+        return keep_object(heap, object, size);
     error = alloc_object(heap, size, ALIGNMENT, &moved);
     if (error != 0)
-        return size <= usable ? 0 : error;
+        return size <= usable ? keep_object(heap, object, size) : error;
     memcpy(moved, object, size < usable ? size : usable);
     (void)free_object(heap, object);
     *ret_object = moved;
@@ -360,7 +383,7 @@ size_t pkeyguard_heap_usable_size(const struct pkeyguard_heap *heap, const void 
     int error = open_heap(changing, &guard);
 
     if (error == 0) {
-        error = objects_live_size(changing, object, &size);
+        error = live_object_size(changing, object, &size);
         pkeyguard_release(&guard);
     }
     if (error != 0)

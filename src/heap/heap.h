@@ -16,6 +16,7 @@
 #include <pkeyguard/heap.h>
 
 #include "heap/heap_lock.h"
+#include "heap/memory_checker.h"
 #include "heap/shard_lock.h"
 #include "heap/spans.h"
 
@@ -78,6 +79,7 @@ struct pkeyguard_heap {
     struct spans spans;
 
     struct heap_state *state;
+    const struct memory_checker *checker; /* until the heap is withdrawn; NULL: it has none */
 };
 
 #endif

@@ -14,6 +14,28 @@ static struct heap_directory {
 } heap_directory = {.heaps = REGISTRY_INIT(struct pkeyguard_heap),
                     .states = REGISTRY_INIT_WRITABLE(struct heap_state)};
 
+static NEEDS_LIBRARY_LOCK void begin_checking(const struct pkeyguard_heap *heap,
+                                              void (*on_opened)(const struct pages *))
+{
+    if (heap->checker != NULL && heap->checker->forgets_at_mprotect)
+        to_write(heap->region)->pages.on_opened = on_opened;
+}
+
+static NEEDS_LIBRARY_LOCK void end_checking(struct pkeyguard_heap *heap)
+{
+    if (heap->checker == NULL)
+        return;
+    to_write(heap->region)->pages.on_opened = NULL;
+    heap->checker->end(heap->start, (size_t)heap->state->used << BLOCK_SHIFT);
+    to_write(heap)->checker = NULL;
+}
+
+static NEEDS_LIBRARY_LOCK void withdraw(struct pkeyguard_heap *heap)
+{
+    registry_withdraw(heap);
+    end_checking(heap);
+}
+
 /* ---- fork ---- */
 
 #define for_each_heap(heap)                                                     \
@@ -75,7 +97,7 @@ void heaps_forget_parent(void)
     for_each_heap(heap)
     {
         if (pages_absent(&heap->region->pages))
-            registry_withdraw(heap);
+            withdraw(heap);
         else if (!mend_locks(heap, forking))
             give_locks_up(heap, forking);
     }
@@ -147,13 +169,15 @@ void heap_directory_give_back(struct pkeyguard_heap *heap)
     unlock_directory();
 }
 
-void heap_directory_publish(struct pkeyguard_heap *heap, const struct pkeyguard_heap *content)
+void heap_directory_publish(struct pkeyguard_heap *heap, const struct pkeyguard_heap *content,
+                            void (*on_opened)(const struct pages *))
 {
     const struct registry_addresses objects = {content->start, content->size, content->start,
                                                content->size, content->region->pages.only_process};
 
     lock_directory_again();
     *to_write(heap) = *content;
+    begin_checking(heap, on_opened);
     registry_publish(&heap_directory.heaps, heap, &objects);
     unlock_directory();
 }
@@ -164,7 +188,7 @@ int heap_directory_withdraw(struct pkeyguard_heap *heap)
 
     if (error != 0)
         return error;
-    registry_withdraw(heap);
+    withdraw(heap);
     unlock_directory();
     return 0;
 }

@@ -5,6 +5,7 @@
 
 #include "base/registry.h"
 #include "heap/heap.h"
+#include "key/pages.h"
 
 /* Returns zeroed memory for a heap, with a state. -ENOMEM, -EDEADLK. */
 int heap_directory_take(struct pkeyguard_heap **ret_heap);
@@ -14,10 +15,14 @@ void heap_directory_give_back(struct pkeyguard_heap *heap);
 
 /*
  * Publishing gives the heap its content. After it pkeyguard_heap_of() finds the heap by `start` and
- * `size`, and a fork waits for its locks. Withdrawing ends both. A fork child withdraws the heaps
- * whose memory it did not get.
+ * `size`, a fork waits for its locks, and its memory checker, if it has one, knows its memory.
+ * Withdrawing ends these; a heap that is published again has no checker. A fork child withdraws the
+ * heaps whose memory it did not get.
+ *
+ * @on_opened: for the heap's pages (pages.h), if the checker needs it
  */
-void heap_directory_publish(struct pkeyguard_heap *heap, const struct pkeyguard_heap *content);
+void heap_directory_publish(struct pkeyguard_heap *heap, const struct pkeyguard_heap *content,
+                            void (*on_opened)(const struct pages *));
 int heap_directory_withdraw(struct pkeyguard_heap *heap);
 
 /*

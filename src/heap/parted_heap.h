@@ -29,7 +29,7 @@ static bool is_parted(const struct pkeyguard_heap *heap)
 {
     return atomic_load_explicit(&heap->state->used, memory_order_relaxed) >= PARTED_HEAP_MIN &&
            heap->region->head.key->enforcement->kind == PKEYGUARD_MPROTECT &&
-           !(heap->region->flags & PKEYGUARD_REGION_HUGE_PAGES);
+           !(heap->region->flags & PKEYGUARD_REGION_HUGE_PAGES) && heap->checker == NULL;
 }
 
 /* Returns false, with the lock released, if the heap cannot be opened in parts. */

@@ -127,7 +127,7 @@ void shard_lock_release(struct shard_lock *lock, unsigned shard)
             shard_lock_leave(lock);
             return;
         }
-        if (lock->turns >= TURNS_TO_OWN)
+        if (lock->turns >= TURNS_TO_OWN && !lock->never_owned)
             set_owned(lock, true);
     }
     heap_lock_release(&lock->others);

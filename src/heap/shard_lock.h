@@ -51,9 +51,10 @@ struct LOCK_ANALYSIS(capability("shard lock")) shard_lock {
     /* Under `others`. */
     atomic_bool expelling;  /* the holder is not inside yet: it waits until the owner is not */
     bool owned_before_fork; /* the fork that took `others` found it owned */
+    bool never_owned;       /* constant */
     unsigned last;          /* the number of the last holder; 0: the shard was never used */
     unsigned turns;         /* that it has had in a row, up to TURNS_TO_OWN */
-    char padding[44];       /* keeps two locks off one cache line */
+    char padding[40];       /* keeps two locks off one cache line */
 };
 _Static_assert(sizeof(struct shard_lock) == 64, "a cache line");
 

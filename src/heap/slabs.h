@@ -171,20 +171,21 @@ ALWAYS_INLINE bool slot_clear_live(struct block *block, unsigned slot)
 #endif
 }
 
-/* The program has written to freed memory, so the memory is not handed out. */
-static __attribute__((noreturn, cold)) void abort_written_to(const struct pkeyguard_heap *heap)
+/* The program has written where it may not. */
+static __attribute__((noreturn, cold)) void abort_written_to(const struct pkeyguard_heap *heap,
+                                                             const char *what)
 {
     const char *name = heap->region->name;
     bool named = name[0] != '\0';
 
-    os_abort("a freed object of a heap was written to", named ? ": region '" : "", name,
-             named ? "'" : "", NULL);
+    os_abort(what, " of a heap was written to", named ? ": region '" : "", name, named ? "'" : "",
+             NULL);
 }
 
 static inline void require_zero(const struct pkeyguard_heap *heap, const char *object, size_t size)
 {
     if (__builtin_expect(!is_zero(object, size), 0))
-        abort_written_to(heap);
+        abort_written_to(heap, "a freed object");
 }
 
 /* ---- slabs: under the lock of the slab's shard ---- */

@@ -13,19 +13,22 @@
 #include <string.h>
 
 #include "base/fence.h"
+#include "heap/memory_checker.h"
 
 enum { WIPE_STEP = 16, WIPE_STORED_MAX = 256 };
 
+typedef uint64_t wipe_words __attribute__((vector_size(WIPE_STEP), may_alias));
+
 /* The compiler must not remove the stores, nor make them a call. */
-static inline void wipe_step(char *start)
+static inline NOT_CHECKED_BY_ASAN void wipe_step(char *start)
 {
-    memset(start, 0, WIPE_STEP);
+    *(wipe_words *)(void *)start = (wipe_words){0};
     compiler_fence();
 }
 
 /* Wipes up to WIPE_STORED_MAX bytes with plain stores, which cost less than a call. The first and
  * the last step need no loop. */
-static inline void wipe_stored(char *start, size_t size)
+static inline NOT_CHECKED_BY_ASAN void wipe_stored(char *start, size_t size)
 {
     wipe_step(start);
     wipe_step(start + size - WIPE_STEP);
@@ -33,7 +36,7 @@ static inline void wipe_stored(char *start, size_t size)
         wipe_step(start + done);
 }
 
-static inline void wipe_small(char *start, size_t size)
+static inline NOT_CHECKED_BY_ASAN void wipe_small(char *start, size_t size)
 {
     if (size <= WIPE_STORED_MAX)
         wipe_stored(start, size);
@@ -48,7 +51,7 @@ static inline void wipe_small(char *start, size_t size)
  */
 enum { WIPE_PIECE = 2048, WIPE_PIECES_MAX = 16384 };
 
-static inline void wipe_large(char *start, size_t size)
+static inline NOT_CHECKED_BY_ASAN void wipe_large(char *start, size_t size)
 {
     size_t piece = size <= WIPE_PIECES_MAX ? WIPE_PIECE : size;
 
@@ -56,14 +59,12 @@ static inline void wipe_large(char *start, size_t size)
         explicit_bzero(start + wiped, piece);
 }
 
-typedef uint64_t wipe_words __attribute__((vector_size(WIPE_STEP), may_alias));
-
-static inline wipe_words wipe_words_at(const char *start)
+static inline NOT_CHECKED_BY_ASAN wipe_words wipe_words_at(const char *start)
 {
     return *(const wipe_words *)(const void *)start;
 }
 
-static inline bool is_zero(const char *start, size_t size)
+static inline NOT_CHECKED_BY_ASAN bool is_zero(const char *start, size_t size)
 {
     wipe_words any = wipe_words_at(start) | wipe_words_at(start + size - WIPE_STEP);
 
@@ -75,7 +76,7 @@ static inline bool is_zero(const char *start, size_t size)
 }
 
 /* Wipes those whole blocks again that have been written to. */
-static inline void wipe_written(char *start, size_t size)
+static inline NOT_CHECKED_BY_ASAN void wipe_written(char *start, size_t size)
 {
     for (size_t done = 0; done < size; done += WIPE_PIECE) {
         if (!is_zero(start + done, WIPE_PIECE))

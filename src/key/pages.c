@@ -121,6 +121,8 @@ int pages_protect(struct pages *pages, int prot, int pkey)
         note_protect(written, prot, pkey);
     else
         undo_protect(pages, before, more_open, with_pkey);
+    if (error == 0 && prot & PROT_READ && pages->on_opened != NULL && !pages_absent(pages))
+        pages->on_opened(pages);
     return error;
 }
 

@@ -31,6 +31,8 @@ struct pages {
     bool ever_writable;         /* true if the page rights ever allowed a write */
     struct guard_counts guards; /* the software guards on these pages alone */
     struct list of_key;         /* a member of key->pages, or a list of its own */
+    /* called after mprotect(2) has made the pages readable or writable; NULL: nothing is */
+    void (*on_opened)(const struct pages *pages);
 };
 
 /*
