@@ -13,56 +13,97 @@
  */
 enum { USE = 16, SCORE_MAX = 1 << 12, AGE = 48 };
 
-struct eviction eviction = {.order = LIST_INIT(eviction.order)};
+struct eviction eviction;
+
+static NEEDS_LIBRARY_LOCK int next_of(int place)
+{
+    return eviction.places[place].next;
+}
+
+static NEEDS_LIBRARY_LOCK int previous_of(int place)
+{
+    return eviction.places[place].previous;
+}
+
+/* The last store puts the pkey into the list, so a fork child finds every `next` right (list.h). */
+static NEEDS_LIBRARY_LOCK void insert_behind(int place, int pkey)
+{
+    eviction.places[pkey].next = (uint8_t)next_of(place);
+    eviction.places[pkey].previous = (uint8_t)place;
+    eviction.places[next_of(place)].previous = (uint8_t)pkey;
+    __atomic_store_n(&eviction.places[place].next, (uint8_t)pkey, __ATOMIC_RELEASE);
+}
 
 void eviction_add(int pkey)
 {
     eviction.scores[pkey] = 0;
-    list_insert(&eviction.order, &eviction.places[pkey]);
+    insert_behind(0, pkey);
 }
 
 void eviction_remove(int pkey)
 {
-    list_remove(&eviction.places[pkey]);
+    __atomic_store_n(&eviction.places[previous_of(pkey)].next, (uint8_t)next_of(pkey),
+                     __ATOMIC_RELEASE);
+    eviction.places[next_of(pkey)].previous = (uint8_t)previous_of(pkey);
 }
 
-/* Puts the pkey behind those with the same score, which were used less recently. */
-static NEEDS_LIBRARY_LOCK void put_in_order(int pkey)
+pkru_bits eviction_first_few(pkru_bits pkeys, int count)
 {
-    struct list *place = &eviction.places[pkey], *behind;
+    pkru_bits few = 0;
 
-    list_remove(place);
-    /* Search from the end: most pkeys that were just used belong there. */
-    for (behind = eviction.order.previous; behind != &eviction.order; behind = behind->previous) {
-        if (eviction.scores[eviction_pkey_at(behind)] <= eviction.scores[pkey])
+    for (int pkey = next_of(0); pkey != 0 && count > 0; pkey = next_of(pkey)) {
+        if (pkeys & PKEY_AD(pkey)) {
+            few |= PKEY_BITS(pkey);
+            count--;
+        }
+    }
+    return few;
+}
+
+/* Puts a pkey behind those with the same score, which were used less recently. Searches from the
+ * end: a pkey that was just used belongs near it. */
+static NEEDS_LIBRARY_LOCK void move_back(int pkey)
+{
+    int place;
+
+    eviction_remove(pkey);
+    for (place = previous_of(0); place != 0; place = previous_of(place)) {
+        if (eviction.scores[place] <= eviction.scores[pkey])
             break;
     }
-    list_insert(behind, place);
+    insert_behind(place, pkey);
 }
 
-static NEEDS_LIBRARY_LOCK void add_last(int pkey)
+/* The same place, for a pkey that a key has just got: most of these belong near the front. */
+static NEEDS_LIBRARY_LOCK void move_forward(int pkey)
 {
-    list_insert(eviction.order.previous, &eviction.places[pkey]);
+    int place = 0;
+
+    eviction_remove(pkey);
+    while (next_of(place) != 0 && eviction.scores[next_of(place)] <= eviction.scores[pkey])
+        place = next_of(place);
+    insert_behind(place, pkey);
 }
 
 /* The scores are right. The order may lack a pkey that was being moved. */
 void eviction_mend(void)
 {
-    struct list *place = eviction.order.next;
     pkru_bits missing = pkeys_pool();
+    int place = 0;
 
-    list_init(&eviction.order);
-    while (missing & PKEY_BITS(eviction_pkey_at(place))) {
-        int pkey = eviction_pkey_at(place);
-
-        place = place->next;
+    for (int pkey = next_of(0); missing & PKEY_AD(pkey); pkey = next_of(pkey)) {
+        eviction.places[pkey].previous = (uint8_t)place;
         missing &= ~PKEY_BITS(pkey);
-        add_last(pkey);
+        place = pkey;
     }
+    eviction.places[place].next = 0;
+    eviction.places[0].previous = (uint8_t)place;
     for_each_pkey_left(left, missing)
     {
-        add_last(pkru_first_pkey(left));
-        put_in_order(pkru_first_pkey(left));
+        int pkey = pkru_first_pkey(left);
+
+        insert_behind(0, pkey);
+        move_forward(pkey);
     }
 }
 
@@ -87,7 +128,7 @@ void eviction_note_binding(int pkey, const struct eviction_history *key)
     count_binding();
     eviction.scores[pkey] =
         raised(halvings < sizeof(key->score) * CHAR_BIT ? key->score >> halvings : 0);
-    put_in_order(pkey);
+    move_forward(pkey);
 }
 
 void eviction_note_loss(int pkey, struct eviction_history *ret_key)
@@ -96,6 +137,7 @@ void eviction_note_loss(int pkey, struct eviction_history *ret_key)
     eviction.scores[pkey] = 0;
 }
 
+/* Collects what the threads have opened, and forgets it. */
 static NEEDS_LIBRARY_LOCK pkru_bits collect_uses(void)
 {
     pkru_bits used = 0;
@@ -119,6 +161,6 @@ void eviction_note_uses(void)
 
         if (eviction.scores[pkey] != 0)
             eviction.scores[pkey] = raised(eviction.scores[pkey]);
-        put_in_order(pkey);
+        move_back(pkey);
     }
 }

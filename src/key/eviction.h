@@ -13,7 +13,6 @@
 #ifndef EVICTION_H
 #define EVICTION_H
 
-#include "base/list.h"
 #include "base/lock.h"
 #include "pkru/bits.h"
 
@@ -24,33 +23,22 @@ struct eviction_history {
 };
 
 struct eviction {
-    struct list order;         /* the pkeys of the pool; the first one is evicted first */
-    struct list places[PKEYS]; /* each pkey's place in the order, while it is in the pool */
-    unsigned scores[PKEYS];    /* the score of the key that has the pkey; 0: no key has it */
-    unsigned bindings;         /* the number of bindings so far */
-    unsigned age;              /* how many times all scores were halved */
+    /*
+     * The order: a list of the pool's pkeys, in which each has the numbers of its neighbours. It
+     * begins and ends at 0, which is no pkey of the pool.
+     */
+    struct {
+        uint8_t next, previous;
+    } places[PKEYS];
+    unsigned scores[PKEYS]; /* the score of the key that has the pkey; 0: no key has it */
+    unsigned bindings;      /* the number of bindings so far */
+    unsigned age;           /* how many times all scores were halved */
 };
 
 extern struct eviction eviction UNDER_LIBRARY_LOCK __attribute__((visibility("hidden")));
 
-static inline NEEDS_LIBRARY_LOCK int eviction_pkey_at(const struct list *place)
-{
-    return place == &eviction.order ? 0 : (int)(place - eviction.places);
-}
-
-/* Returns the pkey to evict first, or 0 if the pool is empty. */
-static inline NEEDS_LIBRARY_LOCK int eviction_first(void)
-{
-    return eviction_pkey_at(eviction.order.next);
-}
-
-static inline NEEDS_LIBRARY_LOCK int eviction_next(int pkey)
-{
-    return eviction_pkey_at(eviction.places[pkey].next);
-}
-
-#define for_each_pkey_of_pool(pkey) \
-    for (int pkey = eviction_first(); pkey != 0; pkey = eviction_next(pkey))
+/* Returns those pkeys of this set, `count` at most, that are to be evicted first. */
+pkru_bits eviction_first_few(pkru_bits pkeys, int count) NEEDS_LIBRARY_LOCK;
 
 /* A pkey joins or leaves the pool. No key has the pkey. */
 void eviction_add(int pkey) NEEDS_LIBRARY_LOCK;

@@ -70,8 +70,8 @@ static struct virtual_pool {
     bool ready; /* set once, under the library's lock; read without */
 
     /* The next two are under the library's lock. */
-    struct list keys;         /* every virtual key */
-    unsigned key_count, size; /* the number of keys, and of pkeys in the pool */
+    struct list keys; /* every virtual key */
+    unsigned key_count;
     uint64_t last_serial;
     pkru_bits closed; /* the pkeys that every thread has closed and no binding names */
 
@@ -136,7 +136,6 @@ static NEEDS_LIBRARY_LOCK int grow_pool(void)
 
     if (pkey > 0) {
         eviction_add(pkey);
-        pool.size++;
         pool.closed |= PKEY_BITS(pkey);
     }
     return pkey;
@@ -149,10 +148,10 @@ static NEEDS_LIBRARY_LOCK void mend_pool(void)
     pool.key_count = 0;
     list_for_each(link, &pool.keys) pool.key_count++;
     eviction_mend();
-    pool.size = 0;
-    for_each_pkey_of_pool(pkey)
+    for_each_pkey_left(left, pkeys_pool())
     {
-        pool.size++;
+        int pkey = pkru_first_pkey(left);
+
         if (pool.owners[pkey] != NULL)
             to_write(pool.owners[pkey])->tagged_pkey = pkey;
     }
@@ -229,40 +228,17 @@ static NEEDS_LIBRARY_LOCK int close_pages_of(struct pkeyguard_key *key, int pkey
     return error;
 }
 
-/*
- * Step 1 for the next few pkeys that no thread seems to pin. Starts at *pkey and sets it to the
- * pkey to continue with, or to 0 at the end.
- */
-static NEEDS_LIBRARY_LOCK pkru_bits take_some_bindings(int *pkey)
-{
-    enum { AT_ONCE = 5 };
-    pkru_bits taken = 0;
-
-    for (int n = 0; n < AT_ONCE && *pkey != 0; *pkey = eviction_next(*pkey)) {
-        if (pool.closed & PKEY_BITS(*pkey) || thread_records_any_pins(*pkey))
-            continue;
-        take_binding(*pkey);
-        taken |= PKEY_BITS(*pkey);
-        n++;
-    }
-    return taken;
-}
-
 /* Steps 2 to 4: reports which of these pkeys every thread has closed. */
 static NEEDS_LIBRARY_LOCK int find_closed(pkru_bits pkeys, pkru_bits *ret_closed)
 {
     bool alone = thread_records_only_own();
-    pkru_bits unpinned = 0;
+    pkru_bits unpinned;
     int error = 0;
 
     /* Without a barrier other threads' pins are not certain. */
     if (!alone && os_barrier() != 0)
         return -EAGAIN;
-    for_each_pkey_left(left, pkeys)
-    {
-        if (!thread_records_any_pins(pkru_first_pkey(left)))
-            unpinned |= PKEY_BITS(pkru_first_pkey(left));
-    }
+    unpinned = thread_records_unpinned(pkeys);
     if (unpinned != 0 && !alone) {
         error = thread_records_all_registered();
         if (error != 0)
@@ -274,36 +250,33 @@ static NEEDS_LIBRARY_LOCK int find_closed(pkru_bits pkeys, pkru_bits *ret_closed
 }
 
 /*
- * Steps 1 to 4 until at least one pkey is closed. Each try takes several pkeys in the order of
- * eviction.h, because the next keys will need them.
+ * Steps 1 to 4 until at least one pkey is closed. Each try takes several pkeys that no thread seems
+ * to pin, because the next keys will need them.
  */
 static NEEDS_LIBRARY_LOCK int close_some_pkey(void)
 {
-    int pkey = eviction_first();
+    enum { AT_ONCE = 5 };
+    pkru_bits candidates = thread_records_unpinned(pkeys_pool() & ~pool.closed);
 
-    while (pkey != 0) {
-        pkru_bits tried = take_some_bindings(&pkey), now_closed = 0;
-        int error = tried == 0 ? 0 : find_closed(tried, &now_closed);
+    while (candidates != 0) {
+        pkru_bits tried = eviction_first_few(candidates, AT_ONCE), now_closed = 0;
+        int error;
 
+        for_each_pkey_left(left, tried) take_binding(pkru_first_pkey(left));
+        error = find_closed(tried, &now_closed);
         pool.closed |= now_closed;
-        for_each_pkey_left(left, tried & ~pool.closed) give_binding_back(pkru_first_pkey(left));
+        for_each_pkey_left(left, tried & ~now_closed) give_binding_back(pkru_first_pkey(left));
         if (error != 0 || now_closed != 0)
             return error;
+        candidates &= ~tried;
     }
-    return eviction_first() == 0 ? -ENOSPC : -EBUSY;
+    return pkeys_pool() == 0 ? -ENOSPC : -EBUSY;
 }
 
-/* Returns the closed pkey that eviction.h puts first, or 0. */
+/* Returns the closed pkey that is to be evicted first, or 0. */
 static NEEDS_LIBRARY_LOCK int first_closed_pkey(void)
 {
-    if (pool.closed == 0)
-        return 0;
-    for_each_pkey_of_pool(pkey)
-    {
-        if (pool.closed & PKEY_BITS(pkey))
-            return pkey;
-    }
-    return 0;
+    return pool.closed == 0 ? 0 : pkru_first_pkey(eviction_first_few(pool.closed, 1));
 }
 
 /* Returns a closed pkey, which another key's pages may still have. Fails as virtual_pool_pin(). */
@@ -408,7 +381,8 @@ int virtual_pool_remove_key(struct pkeyguard_key *key)
     thread_records_drop_exited();
     if (key->bound_bits != UNBOUND) {
         take_binding(pkey);
-        if ((!thread_records_only_own() && os_barrier() != 0) || thread_records_any_pins(pkey)) {
+        if ((!thread_records_only_own() && os_barrier() != 0) ||
+            thread_records_unpinned(PKEY_BITS(pkey)) == 0) {
             give_binding_back(pkey);
             return -EBUSY;
         }
@@ -426,14 +400,17 @@ int virtual_pool_remove_key(struct pkeyguard_key *key)
  */
 bool virtual_pool_shrink(void)
 {
+    unsigned size = (unsigned)__builtin_popcount(pkeys_pool() & EVERY_AD);
     bool shrunk = false;
 
-    for (int pkey = eviction_first(), next; pkey != 0 && pool.size > pool.key_count; pkey = next) {
-        next = eviction_next(pkey);
-        if (pool.owners[pkey] != NULL)
+    for_each_pkey_left(left, pkeys_pool())
+    {
+        int pkey = pkru_first_pkey(left);
+
+        if (size <= pool.key_count || pool.owners[pkey] != NULL)
             continue;
         eviction_remove(pkey);
-        pool.size--;
+        size--;
         pool.closed &= ~PKEY_BITS(pkey);
         pkeys_remove_from_pool(pkey);
         shrunk = true;
@@ -443,32 +420,17 @@ bool virtual_pool_shrink(void)
 
 bool virtual_pool_all_pinned_here(void)
 {
-    for_each_pkey_of_pool(pkey)
-    {
-        if (!thread_pins(own_record, pkey))
-            return false;
-    }
-    return true;
+    return thread_unpinned(own_record, pkeys_pool()) == 0;
 }
 
 bool virtual_pool_none_pinned_here(void)
 {
-    for_each_pkey_of_pool(pkey)
-    {
-        if (thread_pins(own_record, pkey))
-            return false;
-    }
-    return true;
+    return thread_unpinned(own_record, pkeys_pool()) == pkeys_pool();
 }
 
 bool virtual_pool_all_pinned(void)
 {
-    for_each_pkey_of_pool(pkey)
-    {
-        if (!thread_records_any_pins(pkey))
-            return false;
-    }
-    return true;
+    return thread_records_unpinned(pkeys_pool()) == 0;
 }
 
 int virtual_pool_pkey(uint64_t serial)

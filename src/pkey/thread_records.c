@@ -302,14 +302,10 @@ uint64_t thread_records_closed_idle(void)
     return thread_records_all_registered() == 0 ? oldest : 0;
 }
 
-bool thread_records_any_pins(int pkey)
+pkru_bits thread_records_unpinned(pkru_bits pkeys)
 {
-    for_each_thread(record)
-    {
-        if (thread_pins(record, pkey))
-            return true;
-    }
-    return false;
+    for_each_thread(record) pkeys = thread_unpinned(record, pkeys);
+    return pkeys;
 }
 
 bool thread_records_is_unregistered(pid_t thread)

@@ -106,8 +106,21 @@ static inline bool thread_pins(const struct thread_record *record, int pkey)
     return __atomic_load_n(&record->pins[pkey], __ATOMIC_ACQUIRE) != 0;
 }
 
-/* True if a thread's record shows a pin on this pkey. Only a barrier makes recent pins visible. */
-bool thread_records_any_pins(int pkey) NEEDS_LIBRARY_LOCK;
+/* Returns those of these pkeys that the thread does not pin. */
+static inline pkru_bits thread_unpinned(const struct thread_record *record, pkru_bits pkeys)
+{
+    for (int pkey = 1; pkey < PKEYS; pkey++) {
+        if (thread_pins(record, pkey))
+            pkeys &= ~PKEY_BITS(pkey);
+    }
+    return pkeys;
+}
+
+/*
+ * Returns those of these pkeys on which no thread's record shows a pin. Only a barrier makes recent
+ * pins visible.
+ */
+pkru_bits thread_records_unpinned(pkru_bits pkeys) NEEDS_LIBRARY_LOCK;
 
 /* True if the calling thread is registered and is the only thread of this process. */
 bool thread_records_only_own(void) NEEDS_LIBRARY_LOCK;

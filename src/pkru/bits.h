@@ -55,9 +55,15 @@ static inline int pkru_first_pkey(pkru_bits bits)
     return __builtin_ctz(bits) / 2;
 }
 
+/* Returns the AD bit of each pkey that has a bit set here. */
+static inline pkru_bits pkru_ad_of_each(pkru_bits bits)
+{
+    return (bits | bits >> 1) & EVERY_AD;
+}
+
 /* Iterates over the pkeys that have bits set; pkru_first_pkey(left) is the current one. */
 #define for_each_pkey_left(left, bits) \
-    for (pkru_bits left = (bits); left != 0; left &= ~PKEY_BITS(pkru_first_pkey(left)))
+    for (pkru_bits left = pkru_ad_of_each(bits); left != 0; left &= left - 1)
 
 /* Returns both deny bits of each pkey of the set. */
 static inline pkru_bits pkru_of_set(pkey_bitset set)

@@ -97,7 +97,7 @@ pkeyguard_suite(malloc CHECKS 6
 
 # Calls of these functions go through support/failing.c.
 set(wrapped calloc mmap mremap munmap mprotect madvise mlock ftruncate syscall
-    pkeyguard_pkru_supported thread_records_any_pins os_milliseconds)
+    pkeyguard_pkru_supported thread_records_unpinned os_milliseconds)
 list(TRANSFORM wrapped PREPEND -Wl,--wrap=)
 
 # pkeyguard_build_suites(VARIANT LIBRARY SUITES NAME... [COMPILE OPTION...] [OPTIONS OPTION...]

@@ -137,7 +137,7 @@ int __real_madvise(void *address, size_t length, int advice);
 int __real_mlock(const void *address, size_t length);
 int __real_ftruncate(int file, off_t length);
 bool __real_pkeyguard_pkru_supported(void);
-bool __real_thread_records_any_pins(int pkey);
+uint32_t __real_thread_records_unpinned(uint32_t pkeys);
 uint64_t __real_os_milliseconds(void);
 long __real_syscall(long number, ...);
 
@@ -202,13 +202,13 @@ bool __wrap_pkeyguard_pkru_supported(void)
     return pretended[CALL_PKEY_ALLOC] || __real_pkeyguard_pkru_supported();
 }
 
-bool __wrap_thread_records_any_pins(int pkey);
-bool __wrap_thread_records_any_pins(int pkey)
+uint32_t __wrap_thread_records_unpinned(uint32_t pkeys);
+uint32_t __wrap_thread_records_unpinned(uint32_t pkeys)
 {
-    bool pinned = __real_thread_records_any_pins(pkey);
+    uint32_t unpinned = __real_thread_records_unpinned(pkeys);
 
     run_hook(LOOK_AT_PINS, NULL, 0);
-    return pinned;
+    return unpinned;
 }
 
 uint64_t __wrap_os_milliseconds(void);

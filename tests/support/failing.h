@@ -62,8 +62,8 @@ bool stop_failing(void);
 
 /*
  * Runs this function once, before the next call of this kind. CALL_FUTEX_WAIT are the library's
- * waits. LOOK_AT_PINS is not a system call but the library's own check whether a thread pins a
- * pkey: there the function runs after it.
+ * waits. LOOK_AT_PINS is not a system call but the library's own look which pkeys threads pin:
+ * there the function runs after it.
  */
 void before_call(enum call call, void (*run)(void *address, unsigned long length));
 
