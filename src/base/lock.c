@@ -69,22 +69,39 @@ static void wait_until_free(void)
         os_wait(&library_mutex.state, HELD_AND_WAITED_FOR, 100);
 }
 
+/* Blocks the signals, and returns the mask before. */
+static uint64_t go_inside(void)
+{
+    uint64_t signals;
+
+    os_block_signals(&signals);
+    /* Before the lock is taken: else the handler of a signal that an instruction raises could wait
+     * for its own thread. */
+    own_lock.inside = true;
+    return signals;
+}
+
+/* Another thread has the lock. @signals: the mask before; returns what it is in the end. */
+__attribute__((noinline)) static uint64_t wait_for_lock(uint64_t signals)
+{
+    do {
+        own_lock.inside = false;
+        os_set_signal_mask(signals);
+        wait_until_free();
+        signals = go_inside();
+    } while (!try_lock());
+    return signals;
+}
+
 LOCK_ANALYSIS(no_thread_safety_analysis) int library_lock(void)
 {
     uint64_t signals;
 
     if (own_lock.inside)
         return -EDEADLK;
-    os_block_signals(&signals);
-    /* First: the handler of a signal that an instruction raises would wait for its own thread. */
-    own_lock.inside = true;
-    while (!try_lock()) {
-        own_lock.inside = false;
-        os_set_signal_mask(signals);
-        wait_until_free();
-        os_block_signals(&signals);
-        own_lock.inside = true;
-    }
+    signals = go_inside();
+    if (!try_lock())
+        signals = wait_for_lock(signals);
     record_memory_open();
     own_lock.taken_below = __builtin_frame_address(0);
     library_mutex.signals = signals;

@@ -58,7 +58,11 @@ static uint64_t undo_of(struct pkeyguard_key *key, struct pkeyguard_region *regi
     return undo_make(key, true, rights, mode, change);
 }
 
-int guard_enter(const struct guard_request *request, bool checked, uint64_t *ret_undo)
+/*
+ * Tries once to open, and reports how to undo it. Returns 0, or -errno as pkeyguard_acquire() with
+ * *ret_undo 0. @checked: sets UNDO_CHECKED if there is anything to undo.
+ */
+static int enter(const struct guard_request *request, bool checked, uint64_t *ret_undo)
 {
     struct pkeyguard_region *region = request_region(request);
     enum pkeyguard_rights rights = request_rights(request);
@@ -139,7 +143,8 @@ static const char *name_of_form(unsigned flags)
     return (flags & PKEYGUARD_GUARD_RIGHTS) == PKEYGUARD_READ_ONLY ? "read scope" : "write scope";
 }
 
-__attribute__((noreturn)) static void abort_unopened(const struct guard_request *request, int error)
+__attribute__((noreturn, cold)) static void abort_unopened(const struct guard_request *request,
+                                                           int error)
 {
     const struct pkeyguard_region *region = request_region(request);
     bool named = region != NULL && region->name[0] != '\0';
@@ -156,20 +161,21 @@ __attribute__((noreturn)) static void abort_unopened(const struct guard_request 
 void *guard_open(const struct guard_request *request, bool checked, uint64_t *ret_undo)
 {
     const struct pkeyguard_region *region = request_region(request);
-    int error = guard_enter(request, checked, ret_undo);
 
-    if (request->flags & PKEYGUARD_GUARD_BARE)
-        return (void *)(intptr_t)error;
-    if (error != 0 && request->flags & PKEYGUARD_GUARD_MAY_FAIL) {
-        errno = -error;
-        return NULL;
-    }
-    while (error != 0) {
+    for (;;) {
+        int error = enter(request, checked, ret_undo);
+
+        if (request->flags & PKEYGUARD_GUARD_BARE)
+            return (void *)(intptr_t)error;
+        if (error == 0)
+            return region != NULL ? region->head.address + request->offset : request->target;
+        if (request->flags & PKEYGUARD_GUARD_MAY_FAIL) {
+            errno = -error;
+            return NULL;
+        }
         if (request->flags & PKEYGUARD_GUARD_RESTRICTS || !virtual_wait_for(error))
             abort_unopened(request, error);
-        error = guard_enter(request, checked, ret_undo);
     }
-    return region != NULL ? region->head.address + request->offset : request->target;
 }
 
 void guard_abort_unreleased(int error)

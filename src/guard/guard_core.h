@@ -23,12 +23,6 @@ static inline struct pkeyguard_region *request_region(const struct guard_request
                                                    : (struct pkeyguard_region *)request->target;
 }
 
-/*
- * Tries once to open, and reports how to undo it. Returns 0, or -errno as pkeyguard_acquire() with
- * *ret_undo 0. @checked: sets UNDO_CHECKED if there is anything to undo.
- */
-int guard_enter(const struct guard_request *request, bool checked, uint64_t *ret_undo);
-
 /* Undoes an open that took no fast path. On failure returns -errno, and the guard stays open. */
 int guard_leave(uint64_t undo);
 

@@ -8,7 +8,12 @@ int virtual_guard_open(struct pkeyguard_key *key, enum pkeyguard_rights rights)
 
     if (!has_record(record))
         return 0;
-    if (pin_bound(record, key, &bound) && open_pinned(key, bound, rights))
-        return 1;
-    return virtual_bind_and_open(record, bound, key, rights);
+    if (key->bound_bits != UNBOUND) {
+        if (pin_bound(record, key, &bound) && open_pinned(key, bound, rights))
+            return 1;
+        unpin_once(record, pin_counter(record, bound));
+    }
+    return key->bound_bits == UNBOUND && key->enforcement == &virtual_enforcement
+               ? virtual_bind_and_open(key, rights)
+               : 0;
 }

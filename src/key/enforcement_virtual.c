@@ -52,32 +52,36 @@ static int lock_and_pin(struct pkeyguard_key *key)
 
     if (error != 0)
         return error;
-    error = virtual_pool_register_thread(false);
+    if (!has_record(own_record))
+        error = virtual_pool_register_thread(false);
     if (error == 0)
         error = virtual_pool_pin(key);
     library_unlock();
     return error;
 }
 
+/*
+ * A trap handler may fork while this thread has the lock. Its child finds the parent's threads
+ * registered until it unlocks, so it tries again.
+ */
+static int bind_and_pin(struct pkeyguard_key *key)
+{
+    unsigned process = process_number_noticed();
+    int error = lock_and_pin(key);
+
+    return error == -EAGAIN && process_number_noticed() != process ? lock_and_pin(key) : error;
+}
+
 static int pin_or_bind(struct pkeyguard_key *key)
 {
-    unsigned process = process_number();
     pkru_bits bound;
-    int error;
 
     if (has_record(own_record) && key->bound_bits != UNBOUND) {
         if (pin_bound(own_record, key, &bound) && bound != UNBOUND)
             return 0;
         unpin_once(own_record, pin_counter(own_record, bound));
     }
-    error = lock_and_pin(key);
-    /*
-     * A trap handler may have forked while this thread had the lock. Its child finds the parent's
-     * threads registered, until it unlocks.
-     */
-    if (error == -EAGAIN && process_number() != process)
-        error = lock_and_pin(key);
-    return error;
+    return bind_and_pin(key);
 }
 
 /*
@@ -91,17 +95,14 @@ static void close_by_both_bits(int pkey)
         deny(pkey, RELATIVE_BITS);
 }
 
-int virtual_bind_and_open(struct thread_record *record, pkru_bits pinned, struct pkeyguard_key *key,
-                          enum pkeyguard_rights rights)
+int virtual_bind_and_open(struct pkeyguard_key *key, enum pkeyguard_rights rights)
 {
-    int error;
+    int error = bind_and_pin(key);
 
-    unpin_once(record, pin_counter(record, pinned));
-    if (key->enforcement != &virtual_enforcement || key->bound_bits != UNBOUND)
-        return 0;
-    error = pin_or_bind(key);
     if (error != 0)
         return error;
+    if (open_pinned(key, key->pkey_bits, rights))
+        return 1;
     close_by_both_bits(key->pkey);
     if (open_pinned(key, key->pkey_bits, rights))
         return 1;

@@ -74,17 +74,6 @@ static NEEDS_LIBRARY_LOCK void move_back(int pkey)
     insert_behind(place, pkey);
 }
 
-/* The same place, for a pkey that a key has just got: most of these belong near the front. */
-static NEEDS_LIBRARY_LOCK void move_forward(int pkey)
-{
-    int place = 0;
-
-    eviction_remove(pkey);
-    while (next_of(place) != 0 && eviction.scores[next_of(place)] <= eviction.scores[pkey])
-        place = next_of(place);
-    insert_behind(place, pkey);
-}
-
 /* The scores are right. The order may lack a pkey that was being moved. */
 void eviction_mend(void)
 {
@@ -103,7 +92,7 @@ void eviction_mend(void)
         int pkey = pkru_first_pkey(left);
 
         insert_behind(0, pkey);
-        move_forward(pkey);
+        move_back(pkey);
     }
 }
 
@@ -128,7 +117,6 @@ void eviction_note_binding(int pkey, const struct eviction_history *key)
     count_binding();
     eviction.scores[pkey] =
         raised(halvings < sizeof(key->score) * CHAR_BIT ? key->score >> halvings : 0);
-    move_forward(pkey);
 }
 
 void eviction_note_loss(int pkey, struct eviction_history *ret_key)

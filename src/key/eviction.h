@@ -48,7 +48,7 @@ void eviction_remove(int pkey) NEEDS_LIBRARY_LOCK;
  * in it once, and the others are in the order that they had. */
 void eviction_mend(void) NEEDS_LIBRARY_LOCK;
 
-/* A key gets or loses the pkey. */
+/* A key gets or loses the pkey. It gets it for a guard: that use then moves it to its place. */
 void eviction_note_binding(int pkey, const struct eviction_history *key) NEEDS_LIBRARY_LOCK;
 void eviction_note_loss(int pkey, struct eviction_history *ret_key) NEEDS_LIBRARY_LOCK;
 

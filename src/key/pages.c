@@ -5,12 +5,6 @@
 #include <sys/mman.h>
 
 #include "base/os.h"
-#include "base/process.h"
-
-bool pages_absent(const struct pages *pages)
-{
-    return !process_has(pages->only_process);
-}
 
 void pages_abort_unrestored(void)
 {
@@ -26,25 +20,33 @@ static int protect_part(char *start, const char *end, int prot, int pkey, bool w
                      : os_protect(start, length, prot);
 }
 
-/* *ret_done: after a failure, the bytes before the part at which the kernel stopped. */
-static int protect_parts(const struct pages *pages, int prot, int pkey, bool with_pkey,
-                         size_t *ret_done)
+/* As protect_parts(), for pages with a gap. */
+static int protect_around_gap(const struct pages *pages, int prot, int pkey, bool with_pkey,
+                              size_t *ret_done)
 {
     char *start = pages_start(pages), *end = start + pages_span(pages);
+    char *gap = pages->address + pages->gap;
+    int error = protect_part(start, gap, prot, pkey, with_pkey);
+
+    if (error != 0)
+        return error;
+    start = gap + os_page_size();
+    *ret_done = (size_t)(start - pages_start(pages));
+    return protect_part(start, end, prot, pkey, with_pkey);
+}
+
+/* *ret_done: after a failure, the bytes before the part at which the kernel stopped. */
+static inline int protect_parts(const struct pages *pages, int prot, int pkey, bool with_pkey,
+                                size_t *ret_done)
+{
+    char *start = pages_start(pages);
 
     *ret_done = 0;
     if (pages_absent(pages))
         return 0;
-    if (pages->gap != 0) {
-        char *gap = pages->address + pages->gap;
-        int error = protect_part(start, gap, prot, pkey, with_pkey);
-
-        if (error != 0)
-            return error;
-        *ret_done = (size_t)(gap - start) + os_page_size();
-        start = gap + os_page_size();
-    }
-    return protect_part(start, end, prot, pkey, with_pkey);
+    if (pages->gap != 0)
+        return protect_around_gap(pages, prot, pkey, with_pkey, ret_done);
+    return protect_part(start, start + pages_span(pages), prot, pkey, with_pkey);
 }
 
 static int protect_pages(const struct pages *pages, int prot, int pkey, bool with_pkey)
@@ -75,8 +77,8 @@ static bool all_mapped(const struct pages *pages)
 }
 
 /* What a hole stops half-way is done page by page. */
-static NEEDS_LIBRARY_LOCK int take_rights_away(const struct pages *pages, int prot, int pkey,
-                                               bool with_pkey, size_t *ret_done)
+static inline NEEDS_LIBRARY_LOCK int take_rights_away(const struct pages *pages, int prot, int pkey,
+                                                      bool with_pkey, size_t *ret_done)
 {
     int error = protect_parts(pages, prot, pkey, with_pkey, ret_done);
 

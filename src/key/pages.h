@@ -9,6 +9,7 @@
 
 #include "base/list.h"
 #include "base/lock.h"
+#include "base/process.h"
 #include "key/guard_counts.h"
 
 struct pages {
@@ -53,7 +54,10 @@ static inline size_t pages_span(const struct pages *pages)
 }
 
 /* True in a fork child that did not get the pages. Nothing may access their address there. */
-bool pages_absent(const struct pages *pages);
+static inline bool pages_absent(const struct pages *pages)
+{
+    return !process_has(pages->only_process);
+}
 
 /* Aborts, because the page rights are neither the old ones nor the new ones. */
 __attribute__((noreturn, cold)) void pages_abort_unrestored(void);

@@ -41,11 +41,10 @@ static inline bool open_pinned(const struct pkeyguard_key *key, pkru_bits pkey_b
 }
 
 /*
- * Slow path of an open: undoes the pin that failed, binds the key, and opens it. Returns 1 if it
- * opened the key. Returns 0 if the slow path of guards must open it, because it was bound already
- * or is not virtual. Else returns an error of struct enforcement's enter.
+ * Slow path of an open, in a thread that has a record: binds a virtual key, and opens it. Returns 1
+ * if it opened the key. Returns 0 if the slow path of guards must open it, because this thread has
+ * not closed it by both bits. Else returns an error of struct enforcement's enter.
  */
-int virtual_bind_and_open(struct thread_record *record, pkru_bits pinned, struct pkeyguard_key *key,
-                          enum pkeyguard_rights rights);
+int virtual_bind_and_open(struct pkeyguard_key *key, enum pkeyguard_rights rights);
 
 #endif

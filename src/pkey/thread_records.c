@@ -302,6 +302,28 @@ uint64_t thread_records_closed_idle(void)
     return thread_records_all_registered() == 0 ? oldest : 0;
 }
 
+/* Unrolled: most threads pin nothing, and a pkey then costs one instruction. */
+static bool pins_any(const struct thread_record *record)
+{
+    uint32_t pins = 0;
+
+#pragma GCC unroll 16
+    for (int pkey = 1; pkey < PKEYS; pkey++)
+        pins |= __atomic_load_n(&record->pins[pkey], __ATOMIC_ACQUIRE);
+    return pins != 0;
+}
+
+pkru_bits thread_unpinned(const struct thread_record *record, pkru_bits pkeys)
+{
+    if (!pins_any(record))
+        return pkeys;
+    for (int pkey = 1; pkey < PKEYS; pkey++) {
+        if (thread_pins(record, pkey))
+            pkeys &= ~PKEY_BITS(pkey);
+    }
+    return pkeys;
+}
+
 pkru_bits thread_records_unpinned(pkru_bits pkeys)
 {
     for_each_thread(record) pkeys = thread_unpinned(record, pkeys);

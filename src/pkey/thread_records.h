@@ -107,14 +107,7 @@ static inline bool thread_pins(const struct thread_record *record, int pkey)
 }
 
 /* Returns those of these pkeys that the thread does not pin. */
-static inline pkru_bits thread_unpinned(const struct thread_record *record, pkru_bits pkeys)
-{
-    for (int pkey = 1; pkey < PKEYS; pkey++) {
-        if (thread_pins(record, pkey))
-            pkeys &= ~PKEY_BITS(pkey);
-    }
-    return pkeys;
-}
+pkru_bits thread_unpinned(const struct thread_record *record, pkru_bits pkeys);
 
 /*
  * Returns those of these pkeys on which no thread's record shows a pin. Only a barrier makes recent
