@@ -127,9 +127,10 @@
  * memory.
  */
 struct pkeyguard_guard {
-    uint32_t cleared; /* deny bits to set again in PKRU; enough to undo a widened dedicated key */
-    uint32_t reserved;
-    uint64_t undo; /* what else there is to undo; 0: nothing */
+    uint32_t cleared;  /* deny bits to set again in PKRU; enough to undo a widened dedicated key */
+    uint32_t narrowed; /* of a restrict scope, if undo is not 0: all that there is to undo is to
+                          clear these deny bits. 0: undo says it */
+    uint64_t undo;     /* what else there is to undo; 0: nothing */
 
     /* Set if the guard was acquired with PKEYGUARD_DEBUG. */
     uint64_t holder, number;         /* the thread or coroutine, and the guard itself */
@@ -317,18 +318,20 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
  */
 #define pkeyguard_scoped_key_read(name, key) \
     PKEYGUARD_GUARD_SCOPE_(                  \
-        name, pkeyguard_key_scope_open(&name, key, PKEYGUARD_READ_ONLY, PKEYGUARD_HERE_))
+        name, pkeyguard_guard_release,       \
+        pkeyguard_key_scope_open(&name, key, PKEYGUARD_READ_ONLY, PKEYGUARD_HERE_))
 #define pkeyguard_scoped_key_write(name, key) \
     PKEYGUARD_GUARD_SCOPE_(                   \
-        name, pkeyguard_key_scope_open(&name, key, PKEYGUARD_READ_WRITE, PKEYGUARD_HERE_))
+        name, pkeyguard_guard_release,        \
+        pkeyguard_key_scope_open(&name, key, PKEYGUARD_READ_WRITE, PKEYGUARD_HERE_))
 
 /*
  * pkeyguard_scoped_restrict - narrow a region to at most some rights for the block that follows
  *
  * `name` is the guard's name. See pkeyguard_restrict().
  */
-#define pkeyguard_scoped_restrict(name, region, rights) \
-    PKEYGUARD_GUARD_SCOPE_(name,                        \
+#define pkeyguard_scoped_restrict(name, region, rights)          \
+    PKEYGUARD_GUARD_SCOPE_(name, pkeyguard_restrict_scope_close, \
                            pkeyguard_restrict_scope_open(&name, region, rights, PKEYGUARD_HERE_))
 
 /*
@@ -404,6 +407,14 @@ __attribute__((nonnull)) PKEYGUARD_INLINE void pkeyguard_release(struct pkeyguar
 /* ---- For the inline code above; do not call these yourself. ---- */
 
 #ifndef PKEYGUARD_DECLARATIONS_ONLY
+
+/*
+ * In a guard's undo, beside the address of a key: the guard narrows the key, to rights that are two
+ * bits from RIGHTS on; and which deny bits it has set.
+ */
+enum { PKEYGUARD_UNDO_NARROWS = 3, PKEYGUARD_UNDO_RIGHTS = 2 };
+#define PKEYGUARD_UNDO_SET_AD (UINT64_C(1) << 62)
+#define PKEYGUARD_UNDO_SET_WD (UINT64_C(1) << 63)
 
 /* How a guard is opened: an enum pkeyguard_rights, or 0 for an unknown one, with these flags. */
 enum {
@@ -615,7 +626,7 @@ static inline int pkeyguard_guard_result(const void *address, struct pkeyguard_g
 
     if (error != 0) {
         pkeyguard_guard_empty(guard);
-        guard->reserved = 0;
+        guard->narrowed = 0;
         guard->holder = guard->number = 0;
         guard->where = NULL;
         guard->region = NULL;
@@ -761,15 +772,61 @@ static inline struct pkeyguard_guard *pkeyguard_key_scope_open(struct pkeyguard_
     return guard;
 }
 
-static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyguard_guard *guard,
-                                                                    struct pkeyguard_region *region,
-                                                                    enum pkeyguard_rights rights,
-                                                                    const char *where)
+/*
+ * Fast path of restrict scopes on dedicated keys: narrows the key in PKRU. It leaves it to the slow
+ * path to give up rights that the key's default rights allow, for that is recorded. False: not
+ * handled, nothing changed.
+ */
+__attribute__((always_inline)) static inline bool
+pkeyguard_guard_narrow(const struct pkeyguard_region_head *head, enum pkeyguard_rights rights,
+                       struct pkeyguard_guard *empty_guard)
+{
+    const struct pkeyguard_key_head *bits = &head->bits;
+    bool to_read = rights == PKEYGUARD_READ_ONLY;
+    uint32_t set;
+
+    if ((!to_read && rights != PKEYGUARD_NO_ACCESS) ||
+        (bits->default_deny & (to_read ? bits->wd : bits->ad)) == 0)
+        return false;
+    set = pkeyguard_pkru_set_missing_bits(to_read ? bits->wd : bits->ad_wd);
+    empty_guard->narrowed = set;
+    if (set != 0)
+        empty_guard->undo = PKEYGUARD_VIEW_(uintptr_t, head->key) | PKEYGUARD_UNDO_NARROWS |
+                            PKEYGUARD_CAST_(unsigned, rights) << PKEYGUARD_UNDO_RIGHTS |
+                            (set & bits->ad ? PKEYGUARD_UNDO_SET_AD : 0) |
+                            (set & bits->wd ? PKEYGUARD_UNDO_SET_WD : 0);
+    return true;
+}
+
+__attribute__((always_inline)) static inline struct pkeyguard_guard *
+pkeyguard_restrict_scope_open(struct pkeyguard_guard *guard, struct pkeyguard_region *region,
+                              enum pkeyguard_rights rights, const char *where)
 {
     unsigned flags = pkeyguard_guard_flags(rights) & PKEYGUARD_GUARD_RIGHTS;
 
+#ifndef PKEYGUARD_DEBUG
+    if (__builtin_expect(region != NULL &&
+                             pkeyguard_guard_narrow(pkeyguard_guard_head(region), rights, guard),
+                         1))
+        return guard;
+#endif
+    guard->narrowed = 0;
     pkeyguard_guard_open_region(region, 0, 0, where, flags | PKEYGUARD_GUARD_RESTRICTS, guard);
     return guard;
+}
+
+/* The cleanup of restrict scopes. */
+__attribute__((always_inline)) static inline void
+pkeyguard_restrict_scope_close(struct pkeyguard_guard *guard)
+{
+    uint64_t unused;
+
+    if (guard->undo != 0 && guard->narrowed != 0) {
+        (void)pkeyguard_pkru_clear_bits(guard->narrowed, &unused);
+        guard->undo = 0;
+        return;
+    }
+    pkeyguard_release_at(guard, NULL);
 }
 
 /* Hidden names are made from the user's name, so that scopes can nest on one line or inside another
@@ -832,9 +889,9 @@ static inline struct pkeyguard_guard *pkeyguard_restrict_scope_open(struct pkeyg
 #define PKEYGUARD_AUTO_(pointer_type, name, opened) \
     PKEYGUARD_DECLARE_(name);                       \
     pointer_type name __attribute__((unused)) = PKEYGUARD_CAST_(pointer_type, opened)
-#define PKEYGUARD_GUARD_SCOPE_(name, opened)                                            \
-    for (struct pkeyguard_guard name __attribute__((cleanup(pkeyguard_guard_release))), \
-         *PKEYGUARD_ONCE_(name) = (pkeyguard_guard_empty(&name), opened);               \
+#define PKEYGUARD_GUARD_SCOPE_(name, close, opened)                       \
+    for (struct pkeyguard_guard name __attribute__((cleanup(close))),     \
+         *PKEYGUARD_ONCE_(name) = (pkeyguard_guard_empty(&name), opened); \
          PKEYGUARD_ONCE_(name) != NULL; PKEYGUARD_ONCE_(name) = NULL)
 
 /* In a debug build the bare functions, too, know where they are called. */

@@ -70,10 +70,10 @@ struct pkeyguard_key;
  * key. The inline guards read it, so it does not change while the soname stays the same.
  */
 struct pkeyguard_key_head {
-    uint32_t ad;    /* access-disable */
-    uint32_t ad_wd; /* access-disable and write-disable */
-    uint32_t wd;    /* write-disable */
-    uint32_t reserved;
+    uint32_t ad;           /* access-disable */
+    uint32_t ad_wd;        /* access-disable and write-disable */
+    uint32_t wd;           /* write-disable */
+    uint32_t default_deny; /* those of them that the default rights set; 0 before version 0.2 */
 };
 
 /*

@@ -61,6 +61,8 @@ PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru);
  *  - clear_bits clears the bits and returns those of them that were set. If none was, it does not
  *    write the register. *ret_zero becomes 0, at no cost: RDPKRU leaves a zero.
  *  - set_bits sets the bits.
+ *  - set_missing_bits sets the bits and returns those of them that were not set. If all were, it
+ *    does not write the register.
  *  - allow_reads opens a pkey for reading if both of its bits are set. *ret_cleared is the bit that
  *    it cleared; 0: it could be read already. If access-disable alone is set, it changes nothing
  *    and returns false, because write-disable must be set as well.
@@ -70,6 +72,7 @@ PKEYGUARD_INLINE void pkeyguard_pkru_write(uint32_t pkru);
  */
 static inline uint32_t pkeyguard_pkru_clear_bits(uint32_t bits, uint64_t *ret_zero);
 static inline void pkeyguard_pkru_set_bits(uint32_t bits);
+static inline uint32_t pkeyguard_pkru_set_missing_bits(uint32_t bits);
 static inline bool pkeyguard_pkru_allow_reads(uint32_t ad, const uint32_t *wd,
                                               uint32_t *ret_cleared);
 

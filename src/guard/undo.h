@@ -16,6 +16,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <pkeyguard/guard.h>
+
 #include "key/enforcement.h"
 
 /* The kinds of guards that the fast path of virtual keys makes; or a combination of the bits. */
@@ -34,6 +36,13 @@ enum undo_kind {
 #define UNDO_CHECKED (UINT64_C(1) << 59)
 #define UNDO_ADDRESS ((UINT64_C(1) << 56) - 1 - UNDO_KINDS)
 enum { UNDO_CLEARED_SHIFT = 60, UNDO_SET_SHIFT = 62 };
+
+/* What the inline code of restrict scopes makes (guard.h). */
+_Static_assert(PKEYGUARD_UNDO_NARROWS == (int)(UNDO_OF_KEY | UNDO_RESTRICTS) &&
+                   PKEYGUARD_UNDO_RIGHTS == (int)UNDO_RIGHTS_SHIFT &&
+                   PKEYGUARD_UNDO_SET_AD == (uint64_t)RELATIVE_AD << UNDO_SET_SHIFT &&
+                   PKEYGUARD_UNDO_SET_WD == (uint64_t)RELATIVE_WD << UNDO_SET_SHIFT,
+               "an inline guard is released by the library, too");
 
 static inline enum undo_kind undo_kind(uint64_t undo)
 {

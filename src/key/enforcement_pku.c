@@ -50,6 +50,7 @@ static NEEDS_LIBRARY_LOCK int pku_bind(struct pkeyguard_key *key)
     written->head.ad = PKEY_AD(pkey);
     written->head.ad_wd = PKEY_BITS(pkey);
     written->head.wd = PKEY_WD(pkey);
+    written->head.default_deny = pkru_deny(pkey, key->default_rights);
     return pku_set_rights(key, key->default_rights);
 }
 

@@ -54,6 +54,17 @@ int key_scope(const struct vault *vault, int value)
     return value;
 }
 
+/* paths: open access widen */
+int restrict_scope(const struct vault *vault, int value)
+{
+    struct secret *secret = vault->secret;
+
+    pkeyguard_scoped_restrict (guard, vault->region, PKEYGUARD_READ_ONLY) {
+        value += secret->number;
+    }
+    return value;
+}
+
 /* paths: open access close */
 int auto_write(const struct vault *vault, int value)
 {
@@ -186,7 +197,7 @@ int register_written(const struct vault *vault, int value)
     return seen;
 }
 
-/* paths: R W? access R W? access R W access access R W */
+/* paths: R W? access R W? access R W access R W? access R W */
 int bits_changed(const struct vault *vault, int value)
 {
     uint64_t zero;
@@ -199,6 +210,7 @@ int bits_changed(const struct vault *vault, int value)
     secret->number = value + 1;
     pkeyguard_pkru_set_bits(16);
     secret->number = value + 2;
+    (void)pkeyguard_pkru_set_missing_bits(64);
     seen = secret->other;
     pkeyguard_pkru_set_bits(4);
     return seen;

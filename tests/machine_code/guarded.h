@@ -19,7 +19,7 @@ struct vault {
 
 /* clang-format off */
 #define FUNCTIONS(F) \
-    F(write_scope) F(read_scope) F(write_scope_at) F(bytes_scope) F(key_scope) F(auto_write) \
+    F(write_scope) F(read_scope) F(write_scope_at) F(bytes_scope) F(key_scope) F(restrict_scope) F(auto_write) \
     F(auto_read) F(try_write) F(acquire_release) F(early_return) F(call_inside) F(nested) \
     F(read_inside_write) F(two_regions) F(one_after_another) F(register_written) F(bits_changed)
 /* clang-format on */

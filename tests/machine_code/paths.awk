@@ -40,7 +40,7 @@ function allowed(description,    tokens, count, i, whole, alternatives)
 # The word of the path on which every guard takes its fast path.
 function hot(description)
 {
-    gsub(/open|close/, "RW", description)
+    gsub(/open|close|widen/, "RW", description)
     gsub(/access/, "A", description)
     gsub(/[ ?]/, "", description)
     return description
@@ -109,6 +109,7 @@ BEGIN {
     letters["open"] = "(RW?|(RW?)?EE?)"
     letters["access"] = "A*"
     letters["close"] = "(RW|L)?"
+    letters["widen"] = "(RW?|L)?"
 }
 
 FNR == NR && /^\/\* paths: / {

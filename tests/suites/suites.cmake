@@ -44,7 +44,7 @@ pkeyguard_suite(key CHECKS 26 IN asan guest-6.1 guest-mprotect musl aarch64
 pkeyguard_suite(region CHECKS 281 IN asan tsan guest-6.1 guest-mprotect musl aarch64
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c
         adoption.c lookup.c huge_pages.c end_aligned.c checks.c)
-pkeyguard_suite(guard CHECKS 126 IN asan tsan valgrind guest-mprotect guest-protected musl aarch64
+pkeyguard_suite(guard CHECKS 155 IN asan tsan valgrind guest-mprotect guest-protected musl aarch64
     FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c
         nesting.c)
 pkeyguard_suite(heap CHECKS 168 IN asan tsan valgrind musl

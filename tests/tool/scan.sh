@@ -50,6 +50,7 @@ WRPKRU libpkeyguard guard+60
 WRPKRU libpkeyguard guard+75
 WRPKRU libpkeyguard guard+85
 WRPKRU libpkeyguard guard+106
+WRPKRU libpkeyguard guard+123
 WRPKRU unknown nearly+5
 WRPKRU unknown nearly+13
 WRPKRU unknown nearly+18
@@ -65,7 +66,7 @@ diff expected found
 # Without symbols: names decide two, and code decides the rest.
 strip -o nameless sites
 scan 1 nameless | sed 's/ null+0//' > found
-sed 's/ [^ ]*+[0-9]*//; 26s/glibc/unknown/; 27s/libpkeyguard/unknown/' expected | diff - found
+sed 's/ [^ ]*+[0-9]*//; 27s/glibc/unknown/; 28s/libpkeyguard/unknown/' expected | diff - found
 
 # Addresses are those of the linker, in programs and in shared libraries.
 gcc -nostdlib -shared -o sites.so "$source/tests/tool/sites.S"

@@ -83,6 +83,12 @@ guard:
     jz 1f
     xorl %r9d, %eax
     wrpkru
+1:  rdpkru
+    orl %eax, %r8d
+    xorl %eax, %r8d
+    jz 1f
+    orl %r8d, %eax
+    wrpkru
 1:
     .size guard, . - guard
 

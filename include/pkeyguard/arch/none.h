@@ -29,6 +29,12 @@ static inline void pkeyguard_pkru_set_bits(uint32_t bits)
     __builtin_trap();
 }
 
+static inline uint32_t pkeyguard_pkru_set_missing_bits(uint32_t bits)
+{
+    (void)bits;
+    __builtin_trap();
+}
+
 static inline bool pkeyguard_pkru_allow_reads(uint32_t ad, const uint32_t *wd,
                                               uint32_t *ret_cleared)
 {

@@ -54,6 +54,23 @@ static inline void pkeyguard_pkru_set_bits(uint32_t bits)
                      : "eax", "edx", "cc", "memory");
 }
 
+static inline uint32_t pkeyguard_pkru_set_missing_bits(uint32_t bits)
+{
+    uint32_t missing = bits;
+
+    __asm__ volatile("rdpkru\n\t"
+                     "{orl %%eax, %0|or %0, eax}\n\t"
+                     "{xorl %%eax, %0|xor %0, eax}\n\t"
+                     "jz 1f\n\t"
+                     "{orl %0, %%eax|or eax, %0}\n\t"
+                     "wrpkru\n"
+                     "1:"
+                     : "+&r"(missing)
+                     : "c"(0)
+                     : "eax", "edx", "cc", "memory");
+    return missing;
+}
+
 static inline bool pkeyguard_pkru_allow_reads(uint32_t ad, const uint32_t *wd,
                                               uint32_t *ret_cleared)
 {

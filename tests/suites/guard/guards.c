@@ -288,6 +288,12 @@ START_TEST(guard_restores_access_disable_alone)
     ck_assert_uint_eq(pkeyguard_pkru_read(), start | wd);
     pkeyguard_release(&guard);
     ck_assert_uint_eq(pkeyguard_pkru_read(), start);
+    for (int i = 0; i < 2; i++) {
+        pkeyguard_scoped_restrict (narrowed, region,
+                                   i == 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_NO_ACCESS)
+            ck_assert_uint_eq(pkeyguard_pkru_read(), start | wd);
+        ck_assert_uint_eq(pkeyguard_pkru_read(), start);
+    }
     /* Released out of order, both leave the key closed. */
     guard = acquire(region, PKEYGUARD_READ_ONLY);
     inner = acquire(region, PKEYGUARD_READ_WRITE);

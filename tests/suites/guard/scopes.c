@@ -307,6 +307,70 @@ START_TEST(key_and_restrict_scopes_open_and_narrow)
 }
 END_TEST
 
+static enum pkeyguard_rights narrower(enum pkeyguard_rights one, enum pkeyguard_rights other)
+{
+    return one < other ? one : other;
+}
+
+static enum pkeyguard_rights wider(enum pkeyguard_rights one, enum pkeyguard_rights other)
+{
+    return one > other ? one : other;
+}
+
+/*
+ * With each default, inside each acquire guard: a restrict scope leaves at most the rights asked
+ * for, another one inside changes nothing, and the end gives back what was taken.
+ */
+START_TEST(restrict_scope_gives_back_what_it_took)
+{
+    static const enum pkeyguard_rights rights[] = {PKEYGUARD_NO_ACCESS, PKEYGUARD_READ_ONLY,
+                                                   PKEYGUARD_READ_WRITE};
+    enum pkeyguard_rights base = rights[_i / 9], acquired = rights[_i / 3 % 3],
+                          asked = rights[_i % 3], open = wider(base, acquired),
+                          left = pku() ? narrower(asked, open)
+                                       : wider(narrower(asked, base), acquired);
+    struct pkeyguard_key *other_key = new_key(base, 0);
+    struct pkeyguard_region *other = new_region(other_key);
+    struct pkeyguard_guard around;
+
+    ck_assert_int_eq(pkeyguard_acquire(other, acquired, &around), 0);
+    pkeyguard_scoped_restrict (narrowed, other, asked) {
+        assert_open_for(left, other);
+        pkeyguard_scoped_restrict (again, other, asked)
+            assert_open_for(left, other);
+        assert_open_for(left, other);
+    }
+    assert_open_for(open, other);
+    pkeyguard_release(&around);
+    assert_open_for(base, other);
+    destroy(other, other_key);
+}
+END_TEST
+
+/* The library can release the scope's guard, too; the scope's end then does nothing. */
+START_TEST(restrict_scope_released_before_its_end)
+{
+    enum pkeyguard_rights asked = _i == 0 ? PKEYGUARD_NO_ACCESS : PKEYGUARD_READ_ONLY;
+
+    pkeyguard_scoped_write (char, bytes, region) {
+        pkeyguard_scoped_restrict (narrowed, region, asked) {
+            pkeyguard_release(&narrowed);
+            assert_open_for(PKEYGUARD_READ_WRITE, region);
+            pkeyguard_scoped_restrict (moved, region, asked) {
+                struct pkeyguard_guard elsewhere = moved;
+
+                moved = (struct pkeyguard_guard){0};
+                assert_open_for(pku() ? asked : PKEYGUARD_READ_WRITE, region);
+                pkeyguard_release(&elsewhere);
+                assert_open_for(PKEYGUARD_READ_WRITE, region);
+            }
+        }
+        assert_open_for(PKEYGUARD_READ_WRITE, region);
+    }
+    assert_open_for(PKEYGUARD_NO_ACCESS, region);
+}
+END_TEST
+
 enum { SCOPE_LINE = __LINE__ + 6 };
 
 static void open_with_bad_arguments(void *which)
@@ -405,6 +469,8 @@ void add_scopes(Suite *suite)
     tcase_add_test(tests, bytes_scope_takes_a_length_known_at_run_time);
     tcase_add_test(tests, try_scope_runs_its_else_branch);
     tcase_add_test(tests, key_and_restrict_scopes_open_and_narrow);
+    tcase_add_loop_test(tests, restrict_scope_gives_back_what_it_took, 0, 27);
+    tcase_add_loop_test(tests, restrict_scope_released_before_its_end, 0, 2);
     tcase_add_loop_test(tests, scope_that_cannot_open_aborts, 0, 7);
     tcase_add_test(tests, release_that_cannot_close_aborts);
 }
