@@ -428,8 +428,8 @@ enum {
 
 /*
  * pkeyguard_call_open, _close, _open_quickly: the slow path, for everything that the fast path does
- * not handle: keys that are not dedicated, narrowing, a pkey with access-disable alone (as in
- * signal handlers), and bad arguments.
+ * not handle: keys that are not dedicated, pkeyguard_restrict(), rights taken away that a key's
+ * default allows, a pkey with access-disable alone (as in signal handlers), and bad arguments.
  *
  * open: opens a region or key (target). The size bytes from offset on must be inside the region,
  * and aligned as flags say if the region is END_ALIGNED.

@@ -338,13 +338,13 @@ static const struct bench_row nested_hit_rows[] = {
 };
 
 static const struct bench_row miss_rows[] = {
-    {"write scope", use_next_missed, .writes = 2, .at_most = 1.50},
+    {"write scope", use_next_missed, .writes = 2, .at_most = 1.40},
     {"two `mprotect`", two_mprotect, .writes = 0},
     {0},
 };
 
 static const struct bench_row miss_beside_sleeper_rows[] = {
-    {"write scope", use_next_missed, .writes = 2, .at_most = 1.50},
+    {"write scope", use_next_missed, .writes = 2, .at_most = 1.40},
     {0},
 };
 
@@ -355,7 +355,7 @@ static const struct bench_row large_rows[] = {
 };
 
 static const struct bench_row huge_rows[] = {
-    {"write scope", use_next_missed, .writes = 2, .at_most = 8750},
+    {"write scope", use_next_missed, .writes = 2, .at_most = 8400},
     {"two `pkey_mprotect`", two_pkey_mprotect, .writes = 0},
     {0},
 };

@@ -288,10 +288,15 @@ START_TEST(guard_restores_access_disable_alone)
     ck_assert_uint_eq(pkeyguard_pkru_read(), start | wd);
     pkeyguard_release(&guard);
     ck_assert_uint_eq(pkeyguard_pkru_read(), start);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 4; i++) {
         pkeyguard_scoped_restrict (narrowed, region,
-                                   i == 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_NO_ACCESS)
+                                   i % 2 == 0 ? PKEYGUARD_READ_ONLY : PKEYGUARD_NO_ACCESS) {
             ck_assert_uint_eq(pkeyguard_pkru_read(), start | wd);
+            if (i < 2)
+                continue;
+            pkeyguard_release(&narrowed);
+            ck_assert_uint_eq(pkeyguard_pkru_read(), start);
+        }
         ck_assert_uint_eq(pkeyguard_pkru_read(), start);
     }
     /* Released out of order, both leave the key closed. */
