@@ -52,6 +52,36 @@ static inline void *block_address(const struct pkeyguard_heap *heap, uint32_t nu
     return heap->start + start;
 }
 
+/* The number of units in so many bytes, whole units. */
+static inline size_t units_of(size_t size)
+{
+    return size >> UNIT_SHIFT;
+}
+
+/*
+ * Returns how far a unit is from the heap's start. Aborts unless all `size` bytes from there are in
+ * the heap, whose size is no less.
+ */
+static inline size_t unit_offset(const struct pkeyguard_heap *heap, size_t unit, size_t size)
+{
+    size_t offset = unit << UNIT_SHIFT;
+
+    if (offset > heap->size - size)
+        spans_abort();
+    return offset;
+}
+
+/*
+ * Returns the number of the unit that begins at the address. If the address is not in the heap, or
+ * no unit begins there, the number is not below the heap's: the bits that must be 0 go to the top.
+ */
+static inline size_t unit_at(const struct pkeyguard_heap *heap, const void *address)
+{
+    uintptr_t offset = (uintptr_t)address - (uintptr_t)heap->start;
+
+    return offset >> UNIT_SHIFT | offset << (8 * sizeof(offset) - UNIT_SHIFT);
+}
+
 /*
  * Tells the region that all blocks before `end` may hold content. Returns false if the region is
  * locked and no more memory can be locked.
@@ -137,35 +167,27 @@ static void blocks_end_quarantine(struct pkeyguard_heap *heap)
 
 /* ---- the block of an address ---- */
 
-/*
- * The place of an address in a heap. If the address is in the second block of a slab, the place is
- * given by the slab's first block.
- */
+/* The place of an address in a heap. */
 struct place {
     uint32_t number;     /* the block's number */
     struct block *block; /* its description */
     unsigned role;       /* its role, read without a lock, so it may have changed since */
-    unsigned offset;     /* bytes from the block's start */
+    unsigned unit;       /* the unit's number in the block */
 };
 
-/* Finds the place. Returns false if the address is outside the heap. */
+/* Finds the place. Returns false if the address is outside the heap, or no unit begins there. */
 static inline bool blocks_locate(const struct pkeyguard_heap *heap, const void *address,
                                  struct place *ret_place)
 {
-    size_t offset = (uintptr_t)address - (uintptr_t)heap->start;
+    size_t unit = unit_at(heap, address);
     struct place place;
 
-    if (offset >= heap->size)
+    if (unit >= heap->units)
         return false;
-    place.number = (uint32_t)(offset >> BLOCK_SHIFT);
+    place.number = (uint32_t)(unit / UNITS_PER_BLOCK);
     place.block = &heap->spans.blocks[place.number];
     place.role = load_role(place.block);
-    place.offset = offset % BLOCK_SIZE;
-    if (role_kind(place.role) == BLOCK_SLAB_SECOND) {
-        place.block = spans_block(&heap->spans, --place.number);
-        place.role = load_role(place.block);
-        place.offset += BLOCK_SIZE;
-    }
+    place.unit = (unsigned)(unit % UNITS_PER_BLOCK);
     if (role_class(place.role) >= CLASS_COUNT || role_shard(place.role) >= SHARD_COUNT)
         spans_abort();
     *ret_place = place;

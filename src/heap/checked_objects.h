@@ -59,7 +59,7 @@ static bool is_size_within(size_t size, size_t usable)
 static size_t usable_size_for(size_t size, size_t alignment)
 {
     return is_large(size, alignment) ? (size + BLOCK_SIZE - 1) / BLOCK_SIZE * BLOCK_SIZE
-                                     : size_classes[class_for(size, alignment)].size;
+                                     : size_table.classes[class_for(size, alignment)].size;
 }
 
 /* ---- objects ---- */
@@ -167,13 +167,13 @@ static char *close_before(const struct pkeyguard_heap *heap, const char *from, c
 
 static char *close_in_slab(const struct pkeyguard_heap *heap, char *from, uint32_t number)
 {
-    struct block *block = spans_block(&heap->spans, number);
-    const struct size_class *c = &size_classes[role_class(load_role(block))];
+    const struct block *block = spans_block(&heap->spans, number);
+    size_t size = size_table.classes[role_class(load_role(block))].size;
 
-    for (unsigned slot = 0; slot < c->slots; slot++) {
-        if (slot_is_live(block, slot))
+    for (unsigned unit = 0; unit < UNITS_PER_BLOCK; unit++) {
+        if (block->states[unit] == SLOT_LIVE)
             from = close_before(
-                heap, from, block_address(heap, number, slot * (size_t)c->size, c->size), c->size);
+                heap, from, block_address(heap, number, (size_t)unit << UNIT_SHIFT, size), size);
     }
     return from;
 }

@@ -34,6 +34,7 @@ static struct pkeyguard_heap describe_heap(struct pkeyguard_region *region, size
         .region = region,
         .start = start,
         .size = size,
+        .units = units_of(size),
         .metadata = metadata,
         .spans =
             {
@@ -120,8 +121,10 @@ static inline int alloc_object(struct pkeyguard_heap *heap, size_t size, size_t 
                                void **ret_object)
 {
     if (alignment == ALIGNMENT) {
-        *ret_object = fast_alloc(heap, size);
-        if (*ret_object != NULL)
+        enum taken taken = fast_alloc(heap, size, ret_object);
+
+        require_taken_whole(heap, taken);
+        if (taken == TAKEN)
             return 0;
     }
     if (heap->checker != NULL)
@@ -197,28 +200,29 @@ static void *object_or_errno(void *object, int error)
     return NULL;
 }
 
-static inline bool has_dedicated_key(const struct pkeyguard_heap *heap)
+/* The deny bits of the heap's key if it is a dedicated one, else 0. */
+static inline uint32_t dedicated_bits(const struct pkeyguard_heap *heap)
 {
-    return __builtin_expect(heap->region->head.open_size != 0, 1);
+    return heap->region->head.bits.ad_wd;
 }
 
-static inline bool is_unenforced(const struct pkeyguard_heap *heap)
-{
-    return heap->region->head.key->enforcement->kind == PKEYGUARD_UNENFORCED;
-}
-
-/* Returns the deny bits that it cleared, for close_dedicated(). */
-static inline uint32_t open_dedicated(const struct pkeyguard_heap *heap)
+/* Returns those of the deny bits that it cleared, for close_dedicated(). */
+static inline uint32_t open_dedicated(uint32_t bits)
 {
     uint64_t unused;
 
-    return pkeyguard_pkru_clear_bits(heap->region->head.bits.ad_wd, &unused);
+    return pkeyguard_pkru_clear_bits(bits, &unused);
 }
 
 static inline void close_dedicated(uint32_t cleared)
 {
     if (cleared != 0)
         pkeyguard_pkru_set_bits(cleared);
+}
+
+static inline bool is_unenforced(const struct pkeyguard_heap *heap)
+{
+    return heap->region->head.key->enforcement->kind == PKEYGUARD_UNENFORCED;
 }
 
 static __attribute__((noinline)) void *alloc_opened(struct pkeyguard_heap *heap, size_t size,
@@ -259,25 +263,59 @@ static __attribute__((noinline)) void *open_and_alloc(struct pkeyguard_heap *hea
                                        : alloc_closed(heap, size, alignment);
 }
 
-static __attribute__((noinline)) void *alloc_unenforced(struct pkeyguard_heap *heap, size_t size)
+/* Aborts. It returns a value so that the compiler jumps to it, and needs no stack. */
+static __attribute__((noinline, cold)) void *alloc_abort(const struct pkeyguard_heap *heap,
+                                                         enum taken taken, struct shard_lock *lock)
+    LOCK_ANALYSIS(release_capability(lock))
 {
-    void *object = fast_alloc(heap, size);
-
-    return object != NULL ? object : alloc_opened(heap, size, ALIGNMENT, 0);
+    shard_lock_leave(lock);
+    require_taken_whole(heap, taken);
+    return NULL;
 }
 
-/* The common case comes first, and needs no stack. */
-void *pkeyguard_heap_alloc(struct pkeyguard_heap *heap, size_t size)
+static __attribute__((noinline)) void *alloc_dedicated(struct pkeyguard_heap *heap, size_t size)
 {
-    uint32_t cleared;
+    return alloc_opened(heap, size, ALIGNMENT, open_dedicated(dedicated_bits(heap)));
+}
+
+static __attribute__((noinline)) void *alloc_not_dedicated(struct pkeyguard_heap *heap, size_t size)
+{
+    enum taken taken;
     void *object;
 
-    if (heap == NULL || !has_dedicated_key(heap))
-        return heap != NULL && is_unenforced(heap) ? alloc_unenforced(heap, size)
-                                                   : open_and_alloc(heap, size, ALIGNMENT);
-    cleared = open_dedicated(heap);
-    object = fast_alloc(heap, size);
-    if (__builtin_expect(object == NULL, 0))
+    if (heap == NULL || !is_unenforced(heap))
+        return open_and_alloc(heap, size, ALIGNMENT);
+    taken = fast_alloc(heap, size, &object);
+    require_taken_whole(heap, taken);
+    return taken == TAKEN ? object : alloc_opened(heap, size, ALIGNMENT, 0);
+}
+
+/*
+ * The common case comes first, and needs no stack. KEEP_VALUE() makes gcc leave an argument in the
+ * register in which it came.
+ */
+void *pkeyguard_heap_alloc(struct pkeyguard_heap *heap, size_t size)
+{
+    struct shard_lock *lock;
+    uint32_t bits, cleared;
+    enum taken taken;
+    void *object;
+
+    if (heap == NULL)
+        return alloc_not_dedicated(heap, size);
+    bits = dedicated_bits(heap);
+    if (bits == 0)
+        return alloc_not_dedicated(heap, size);
+    lock = fast_lock(heap);
+    KEEP_VALUE(size);
+    if (!fast_alloc_enter(size, lock))
+        return alloc_dedicated(heap, size);
+    cleared = open_dedicated(bits);
+    taken = fast_take(heap, size, &object);
+    if (taken != TAKEN && taken != NONE_TO_TAKE)
+        return alloc_abort(heap, taken, lock);
+    shard_lock_leave(lock);
+    if (taken == NONE_TO_TAKE)
         return alloc_opened(heap, size, ALIGNMENT, cleared);
     close_dedicated(cleared);
     return object;
@@ -355,21 +393,51 @@ static __attribute__((noinline)) int open_and_free(struct pkeyguard_heap *heap, 
     return error;
 }
 
-static __attribute__((noinline)) int free_unenforced(struct pkeyguard_heap *heap, void *object)
+static __attribute__((noinline)) int free_into_full_ring(struct pkeyguard_heap *heap, void *object,
+                                                         struct shard_lock *lock, uint32_t cleared)
+    LOCK_ANALYSIS(release_capability(lock))
 {
+    fast_free_into_full_ring(heap, object, lock);
+    close_dedicated(cleared);
+    return 0;
+}
+
+static __attribute__((noinline)) int free_dedicated(struct pkeyguard_heap *heap, void *object)
+{
+    return free_opened(heap, object, open_dedicated(dedicated_bits(heap)));
+}
+
+static __attribute__((noinline)) int free_not_dedicated(struct pkeyguard_heap *heap, void *object)
+{
+    if (heap == NULL || !is_unenforced(heap))
+        return open_and_free(heap, object);
     return fast_free(heap, object) ? 0 : free_opened(heap, object, 0);
 }
 
 /* The common case comes first, and needs no stack. */
 int pkeyguard_heap_free(struct pkeyguard_heap *heap, void *object)
 {
-    uint32_t cleared;
+    struct shard_lock *lock;
+    uint32_t bits, cleared;
+    enum freed freed;
+    size_t unit;
 
-    if (heap == NULL || !has_dedicated_key(heap))
-        return heap != NULL && is_unenforced(heap) ? free_unenforced(heap, object)
-                                                   : open_and_free(heap, object);
-    cleared = open_dedicated(heap);
-    if (__builtin_expect(!fast_free(heap, object), 0))
+    if (heap == NULL)
+        return free_not_dedicated(heap, object);
+    bits = dedicated_bits(heap);
+    if (bits == 0)
+        return free_not_dedicated(heap, object);
+    lock = fast_lock(heap);
+    unit = unit_at(heap, object);
+    if (!fast_free_enter(heap, unit, lock))
+        return free_dedicated(heap, object);
+    KEEP_VALUE(object);
+    cleared = open_dedicated(bits);
+    freed = fast_free_inside(heap, object, unit);
+    if (freed == NOT_FREED_RING_FULL)
+        return free_into_full_ring(heap, object, lock, cleared);
+    shard_lock_leave(lock);
+    if (freed == NOT_FREED)
         return free_opened(heap, object, cleared);
     close_dedicated(cleared);
     return 0;

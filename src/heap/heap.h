@@ -30,8 +30,7 @@ enum { SLOTS_IN_QUARANTINE = 8, LARGE_IN_QUARANTINE = 4 };
 
 /* The slabs of one size class and shard. */
 struct bin {
-    uint64_t
-        quarantine[SLOTS_IN_QUARANTINE]; /* a ring of slots, as slot_entry() writes them, or 0 */
+    uint64_t quarantine[SLOTS_IN_QUARANTINE]; /* a ring of slots, see SLOT_ENTRY; 0: none */
     /* the number of slots ever freed; modulo the ring's size, the place for the next one */
     uint32_t freed;
     uint32_t slabs; /* the slabs with a free slot: the first one's block number + 1; 0: none */
@@ -64,6 +63,7 @@ struct metadata {
  * library's records protected.
  */
 struct heap_state {
+    struct shard_lock of_no_shard; /* that of a thread without a seat, which cannot enter it */
     /* blocks from the start that were ever in use; written under spans_lock */
     atomic_uint used;
     struct heap_lock spans_lock; /* may be taken while a shard's is held, not the reverse */
@@ -73,8 +73,9 @@ struct heap_state {
 /* Constant while the heap exists. */
 struct pkeyguard_heap {
     struct pkeyguard_region *region;
-    char *start; /* the first byte for objects */
-    size_t size; /* bytes for objects, whole pages */
+    char *start;  /* the first byte for objects */
+    size_t size;  /* bytes for objects, whole pages */
+    size_t units; /* the same in units */
     struct metadata *metadata;
     struct spans spans;
 

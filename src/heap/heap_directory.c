@@ -146,6 +146,7 @@ static int take_heap(struct pkeyguard_heap **ret_heap)
         registry_give_back(&heap_directory.heaps, heap);
         return -ENOMEM;
     }
+    heap->state->of_no_shard.inside = true;
     *ret_heap = heap;
     return 0;
 }

@@ -26,8 +26,8 @@ struct heap_thread {
     bool never_waits; /* it has the library's lock: it waits for no lock of a heap */
     unsigned shard;
 
-    /* Of a thread that has a seat, what its shard is in each heap. 0: it has none. */
-    size_t own_lock;   /* where its lock is in struct heap_state */
+    /* Of a thread that has a seat, what its shard is in each heap. */
+    size_t own_lock;   /* where its lock is in struct heap_state; 0: no seat (of_no_shard) */
     size_t own_bins;   /* where its bins are in struct metadata */
     unsigned own_role; /* the role of a slab of class 0 */
 };

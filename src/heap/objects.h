@@ -57,24 +57,23 @@ static __attribute__((noinline)) int alloc_large(struct pkeyguard_heap *heap, si
  * Returns the number of blocks of the live object that begins at this block, or 0 if none begins
  * here.
  */
-static uint32_t large_block_count(const struct pkeyguard_heap *heap, uint32_t number,
-                                  unsigned offset)
+static uint32_t large_block_count(const struct pkeyguard_heap *heap, uint32_t number, unsigned unit)
     LOCK_ANALYSIS(requires_capability(heap->state->spans_lock))
 {
-    if (load_role(spans_block(&heap->spans, number)) != BLOCK_LARGE || offset != 0)
+    if (load_role(spans_block(&heap->spans, number)) != BLOCK_LARGE || unit != 0)
         return 0;
     return spans_length(&heap->spans, number);
 }
 
 static __attribute__((noinline)) int free_large(struct pkeyguard_heap *heap, uint32_t number,
-                                                unsigned offset, void *address)
+                                                unsigned unit, void *address)
 {
     uint32_t count;
     int error = heap_lock_acquire(&heap->state->spans_lock);
 
     if (error != 0)
         return error;
-    count = large_block_count(heap, number, offset);
+    count = large_block_count(heap, number, unit);
     /* Wipe without the lock. Meanwhile the blocks are neither live nor free (BLOCK_OTHER). */
     if (count != 0)
         store_role(spans_block(&heap->spans, number), BLOCK_OTHER);
@@ -98,7 +97,7 @@ static __attribute__((noinline)) int free_large(struct pkeyguard_heap *heap, uin
 /* The class of small objects for a size and an alignment, both up to SMALL_MAX. */
 static inline unsigned class_for(size_t size, size_t alignment)
 {
-    return alignment > ALIGNMENT ? class_of_aligned_size(size, alignment) : class_of_size(size);
+    return class_of_aligned_size(size, alignment)->number;
 }
 
 static inline bool is_large(size_t size, size_t alignment)
@@ -121,8 +120,8 @@ static inline int objects_free(struct pkeyguard_heap *heap, void *address)
     if (!blocks_locate(heap, address, &place))
         return -EINVAL;
     if (role_kind(place.role) == BLOCK_SLAB)
-        return slabs_free(heap, place, address);
-    return free_large(heap, place.number, place.offset, address);
+        return slabs_free(heap, place);
+    return free_large(heap, place.number, place.unit, address);
 }
 
 /* Returns an object's usable size in bytes, or -EINVAL: no live object begins at the address. */
@@ -139,7 +138,7 @@ static int objects_live_size(struct pkeyguard_heap *heap, const void *address, s
     error = heap_lock_acquire(&heap->state->spans_lock);
     if (error != 0)
         return error;
-    count = large_block_count(heap, place.number, place.offset);
+    count = large_block_count(heap, place.number, place.unit);
     heap_lock_release(&heap->state->spans_lock);
     *ret_size = (size_t)count << BLOCK_SHIFT;
     return count == 0 ? -EINVAL : 0;

@@ -62,13 +62,14 @@ static NEEDS_LIBRARY_LOCK bool open_next_object(struct region_parts *parts,
 {
     const char *object = slabs_next(heap, heap_thread_shard(), size_class);
 
-    return object != NULL && region_parts_open(parts, object, size_classes[size_class].size) == 0;
+    return object != NULL &&
+           region_parts_open(parts, object, size_table.classes[size_class].size) == 0;
 }
 
 /* Returns NULL if the heap has to be opened as a whole. */
 static void *parted_alloc(struct pkeyguard_heap *heap, size_t size)
 {
-    unsigned size_class = class_of_size(size);
+    unsigned size_class = class_of_size(size)->number;
     struct region_parts parts;
     void *object = NULL;
 
@@ -85,11 +86,10 @@ static void *parted_alloc(struct pkeyguard_heap *heap, size_t size)
 static NEEDS_LIBRARY_LOCK bool open_object(struct region_parts *parts, struct pkeyguard_heap *heap,
                                            const void *address, struct place *ret_place)
 {
-    unsigned slot;
-
     return blocks_locate(heap, address, ret_place) && role_kind(ret_place->role) == BLOCK_SLAB &&
-           slot_at(ret_place, &slot) && slot_is_live(ret_place->block, slot) &&
-           region_parts_open(parts, address, size_classes[role_class(ret_place->role)].size) == 0;
+           slot_is_live(ret_place) &&
+           region_parts_open(parts, address,
+                             size_table.classes[role_class(ret_place->role)].size) == 0;
 }
 
 /* Returns false if the heap has to be opened as a whole. */
@@ -101,7 +101,7 @@ static bool parted_free(struct pkeyguard_heap *heap, void *address)
 
     if (!pkeyguard_heap_owns(heap, address) || !begin_parts(&parts, heap))
         return false;
-    freed = open_object(&parts, heap, address, &place) && slabs_free(heap, place, address) == 0;
+    freed = open_object(&parts, heap, address, &place) && slabs_free(heap, place) == 0;
     end_parts(&parts);
     return freed;
 }

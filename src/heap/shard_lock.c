@@ -37,7 +37,7 @@ static int wait_for_owner(struct shard_lock *lock)
 {
     unsigned spins = 0;
 
-    while (lock->expelling && atomic_load_explicit(&lock->inside, memory_order_acquire)) {
+    while (lock->expelling && __atomic_load_n(&lock->inside, __ATOMIC_ACQUIRE)) {
         if (own_heap_thread.never_waits)
             return -EDEADLK;
         if (++spins % 128 == 0) {

@@ -45,8 +45,9 @@
 struct LOCK_ANALYSIS(capability("shard lock")) shard_lock {
     struct heap_lock others; /* of every thread but the owner */
     atomic_bool owned;       /* by the thread on the shard's seat; written under `others` */
-    atomic_bool inside;      /* the seat's thread is inside as the owner, or finds out whether it
-                                is the owner; written by that thread */
+    bool inside;             /* the seat's thread is inside as the owner, or finds out whether it
+                                is the owner; written by that thread, with atomic stores. A plain
+                                load is enough for it, and takes one instruction with its test */
 
     /* Under `others`. */
     atomic_bool expelling;  /* the holder is not inside yet: it waits until the owner is not */
@@ -65,20 +66,20 @@ _Static_assert(sizeof(struct shard_lock) == 64, "a cache line");
 static inline bool shard_lock_enter(struct shard_lock *lock)
     LOCK_ANALYSIS(try_acquire_capability(true, lock)) LOCK_ANALYSIS(no_thread_safety_analysis)
 {
-    if (atomic_load_explicit(&lock->inside, memory_order_relaxed))
+    if (lock->inside)
         return false;
-    atomic_store_explicit(&lock->inside, true, memory_order_relaxed);
+    __atomic_store_n(&lock->inside, true, __ATOMIC_RELAXED);
     compiler_fence();
     if (__builtin_expect(atomic_load_explicit(&lock->owned, memory_order_acquire), 1))
         return true;
-    atomic_store_explicit(&lock->inside, false, memory_order_release);
+    __atomic_store_n(&lock->inside, false, __ATOMIC_RELEASE);
     return false;
 }
 
 static inline void shard_lock_leave(struct shard_lock *lock) LOCK_ANALYSIS(release_capability(lock))
     LOCK_ANALYSIS(no_thread_safety_analysis)
 {
-    atomic_store_explicit(&lock->inside, false, memory_order_release);
+    __atomic_store_n(&lock->inside, false, __ATOMIC_RELEASE);
 }
 
 /*

@@ -15,72 +15,82 @@
 #include "heap/blocks.h"
 #include "heap/wipe.h"
 
-/* For what a fast path needs. */
-#define ALWAYS_INLINE __attribute__((always_inline)) static inline
-
 /* ---- size classes ---- */
 
 struct size_class {
-    uint32_t size;    /* bytes of a slot */
-    uint32_t slots;   /* slots in a slab */
-    uint32_t inverse; /* 2^32 / size, rounded up: replaces division of an offset by size, which is
-                         exact for the offset of a slot, a multiple */
-    uint16_t number;
-    uint16_t bin; /* where the class's bin is in struct shard */
+    size_t size; /* bytes of a slot */
+    uint32_t number;
+    uint16_t slots; /* slots in a slab */
+    uint16_t bin;   /* where the class's bin is in struct shard */
 };
 
 /* With these sizes a slab has at least 4 slots, and at most an eighth of a slab is unused. */
 enum { ONE_BLOCK_SLAB_MAX = 1024 };
 #define SLAB_BLOCKS(size) ((size) <= ONE_BLOCK_SLAB_MAX ? 1u : 2u)
-#define CLASS(number, size)                                                             \
-    {                                                                                   \
-        size, SLAB_BLOCKS(size) * BLOCK_SIZE / (size), UINT32_MAX / (size) + 1, number, \
-            offsetof(struct shard, bins) + (number) * sizeof(struct bin)                \
+#define CLASS(number, size)                                              \
+    {                                                                    \
+        size, number, SLAB_BLOCKS(size) * BLOCK_SIZE / (size),           \
+            offsetof(struct shard, bins) + (number) * sizeof(struct bin) \
     }
 
-static const struct size_class size_classes[] = {
-    CLASS(0, 16),    CLASS(1, 32),    CLASS(2, 48),    CLASS(3, 64),    CLASS(4, 80),
-    CLASS(5, 96),    CLASS(6, 112),   CLASS(7, 128),   CLASS(8, 160),   CLASS(9, 192),
-    CLASS(10, 224),  CLASS(11, 256),  CLASS(12, 320),  CLASS(13, 384),  CLASS(14, 448),
-    CLASS(15, 512),  CLASS(16, 640),  CLASS(17, 768),  CLASS(18, 896),  CLASS(19, 1024),
-    CLASS(20, 1280), CLASS(21, 1536), CLASS(22, 1792), CLASS(23, 2048),
-};
 enum { SMALL_MAX = 2048, ALIGNMENT = 16 };
-_Static_assert(sizeof(size_classes) / sizeof(size_classes[0]) == CLASS_COUNT, "in heap.h");
+
+/*
+ * The classes, and what finds that of a size. There are 8 classes in steps of ALIGNMENT, then 4 in
+ * each power of two. One variable has both tables: then a single address leads to a class.
+ */
+struct size_table {
+    struct size_class classes[CLASS_COUNT];
+    /* of each size up to SMALL_MAX, in units of ALIGNMENT, rounded up: how far its class is from
+     * the start of this structure */
+    uint16_t offsets[SMALL_MAX / ALIGNMENT + 1];
+};
+#define ONE(n)     (uint16_t)(offsetof(struct size_table, classes) + (n) * sizeof(struct size_class))
+#define TWO(n)     ONE(n), ONE(n)
+#define FOUR(n)    TWO(n), TWO(n)
+#define EIGHT(n)   FOUR(n), FOUR(n)
+#define SIXTEEN(n) EIGHT(n), EIGHT(n)
+static const struct size_table size_table = {
+    {
+        CLASS(0, 16),    CLASS(1, 32),    CLASS(2, 48),    CLASS(3, 64),    CLASS(4, 80),
+        CLASS(5, 96),    CLASS(6, 112),   CLASS(7, 128),   CLASS(8, 160),   CLASS(9, 192),
+        CLASS(10, 224),  CLASS(11, 256),  CLASS(12, 320),  CLASS(13, 384),  CLASS(14, 448),
+        CLASS(15, 512),  CLASS(16, 640),  CLASS(17, 768),  CLASS(18, 896),  CLASS(19, 1024),
+        CLASS(20, 1280), CLASS(21, 1536), CLASS(22, 1792), CLASS(23, 2048),
+    },
+    {
+        ONE(0),      ONE(0),      ONE(1),      ONE(2),      ONE(3),    ONE(4),    ONE(5),
+        ONE(6),      ONE(7),      TWO(8),      TWO(9),      TWO(10),   TWO(11),   FOUR(12),
+        FOUR(13),    FOUR(14),    FOUR(15),    EIGHT(16),   EIGHT(17), EIGHT(18), EIGHT(19),
+        SIXTEEN(20), SIXTEEN(21), SIXTEEN(22), SIXTEEN(23),
+    },
+};
 
 /* The classes of up to WIPE_STORED_MAX bytes. */
 enum { STORED_CLASSES = 12 };
 
-/*
- * The class of each size up to SMALL_MAX, in units of ALIGNMENT, rounded up. There are 8 classes in
- * steps of one unit, then 4 classes in each power of two.
- */
-#define TWICE(n)   n, n
-#define FOUR(n)    TWICE(n), TWICE(n)
-#define EIGHT(n)   FOUR(n), FOUR(n)
-#define SIXTEEN(n) EIGHT(n), EIGHT(n)
-static const uint8_t class_of_units[] = {
-    0,           0,           1,           2,           3,         4,         5,
-    6,           7,           TWICE(8),    TWICE(9),    TWICE(10), TWICE(11), FOUR(12),
-    FOUR(13),    FOUR(14),    FOUR(15),    EIGHT(16),   EIGHT(17), EIGHT(18), EIGHT(19),
-    SIXTEEN(20), SIXTEEN(21), SIXTEEN(22), SIXTEEN(23),
-};
-_Static_assert(sizeof(class_of_units) == SMALL_MAX / ALIGNMENT + 1, "up to SMALL_MAX");
+/* The compiler keeps such a value in a register, and does not compute it anew for each use. */
+#define KEEP_VALUE(value) __asm__("" : "+r"(value))
 
-/* Returns the class of a size up to SMALL_MAX. */
-static inline unsigned class_of_size(size_t size)
-{
-    return class_of_units[(size + ALIGNMENT - 1) / ALIGNMENT];
-}
-
-/* The compiler keeps such a pointer in a register, and does not compute it anew for each use. */
-#define KEEP_POINTER(pointer) __asm__("" : "+r"(pointer))
+/* The compiler reads the variable again, and keeps no register for its value. */
+#define FORGET_VALUE(variable) __asm__("" : "+m"(variable))
 
 static inline const struct size_class *class_numbered(unsigned size_class)
 {
-    const struct size_class *c = &size_classes[size_class];
+    const struct size_class *c = &size_table.classes[size_class];
 
-    KEEP_POINTER(c);
+    KEEP_VALUE(c);
+    return c;
+}
+
+/* Returns the class of a size up to SMALL_MAX. */
+static inline const struct size_class *class_of_size(size_t size)
+{
+    const struct size_table *table = &size_table;
+    const void *c;
+
+    KEEP_VALUE(table);
+    c = (const char *)table + table->offsets[(size + ALIGNMENT - 1) / ALIGNMENT];
     return c;
 }
 
@@ -89,13 +99,13 @@ static inline const struct size_class *class_numbered(unsigned size_class)
  * up to SMALL_MAX. A slab begins at a block, so a slot is aligned if its size is a multiple of the
  * alignment; the last class has slots of SMALL_MAX bytes.
  */
-static unsigned class_of_aligned_size(size_t size, size_t alignment)
+static const struct size_class *class_of_aligned_size(size_t size, size_t alignment)
 {
-    unsigned size_class = class_of_size(size < alignment ? alignment : size);
+    const struct size_class *c = class_of_size(size < alignment ? alignment : size);
 
-    while ((size_classes[size_class].size & (alignment - 1)) != 0)
-        size_class++;
-    return size_class;
+    while ((c->size & (alignment - 1)) != 0)
+        c++;
+    return c;
 }
 
 /* ---- slots: under the lock of the slab's shard ---- */
@@ -105,70 +115,38 @@ static inline struct bin *bin_of(const struct pkeyguard_heap *heap, unsigned sha
 {
     struct bin *bin = &heap->metadata->shards[shard].bins[size_class];
 
-    KEEP_POINTER(bin);
+    KEEP_VALUE(bin);
     return bin;
 }
 
-/* The word of a bit map that has the slot's bit, and that bit. */
-static inline uint64_t *map_word(uint64_t map[4], unsigned slot)
+/* The word of a block's map of free slots that has the unit's bit, and that bit. */
+static inline uint64_t *map_word(struct block *block, unsigned unit)
 {
-    return &map[slot / 64];
+    return &block->free[unit / 64];
 }
 
-static inline uint64_t map_bit(unsigned slot)
+static inline uint64_t map_bit(unsigned unit)
 {
-    return UINT64_C(1) << slot % 64;
+    return UINT64_C(1) << unit % 64;
 }
 
-/* True if a slot begins at the offset from the start of a slab of this class. */
-ALWAYS_INLINE bool slot_begins_at(const struct size_class *c, unsigned offset, unsigned *ret_slot)
+/* Changes the state of a slot, which has to be `before`; if it is not, returns false. */
+ALWAYS_INLINE bool slot_change(struct block *block, unsigned unit, enum slot_state before,
+                               enum slot_state after)
 {
-    unsigned slot = (unsigned)((uint64_t)offset * c->inverse >> 32);
-
-    *ret_slot = slot;
-    return slot * c->size == offset && slot < c->slots;
+    if (block->states[unit] != before)
+        return false;
+    block->states[unit] = (uint8_t)after;
+    return true;
 }
 
 /*
- * True if a slot of the slab begins at the place. A block keeps its role while the slab holds a
- * live object. So if the role has changed since it was read without the lock, no object there is
- * live.
+ * True if a live slot begins at the place. A block keeps its role while its slab holds a live
+ * object. So if the role has changed since it was read without the lock, no object there is live.
  */
-static inline bool slot_at(const struct place *place, unsigned *ret_slot)
+static inline bool slot_is_live(const struct place *place)
 {
-    return load_role(place->block) == place->role &&
-           slot_begins_at(class_numbered(role_class(place->role)), place->offset, ret_slot);
-}
-
-static inline bool slot_is_live(struct block *block, unsigned slot)
-{
-    return (*map_word(block->live, slot) & map_bit(slot)) != 0;
-}
-
-/* Marks a slot live. */
-ALWAYS_INLINE void slot_set_live(struct block *block, unsigned slot)
-{
-#ifdef __x86_64__
-    __asm__("{btsl %1, %0|bts %0, %1}" : "+m"(block->live) : "r"(slot) : "cc");
-#else
-    *map_word(block->live, slot) |= map_bit(slot);
-#endif
-}
-
-/* Marks a slot not live. Returns whether it was live. */
-ALWAYS_INLINE bool slot_clear_live(struct block *block, unsigned slot)
-{
-#ifdef __x86_64__
-    bool was_live;
-
-    __asm__("{btrl %2, %0|btr %0, %2}" : "+m"(block->live), "=@ccc"(was_live) : "r"(slot));
-    return was_live;
-#else
-    uint64_t *word = map_word(block->live, slot), before = *word;
-
-    *word = before & ~map_bit(slot);
-    return before != *word;
-#endif
+    return load_role(place->block) == place->role && place->block->states[place->unit] == SLOT_LIVE;
 }
 
 /* The program has written where it may not. */
@@ -190,30 +168,41 @@ static inline void require_zero(const struct pkeyguard_heap *heap, const char *o
 
 /* ---- slabs: under the lock of the slab's shard ---- */
 
-/* Makes a slab with all slots free. Returns false if there is no room. */
+/* Marks all slots of a slab free, of which this is the first block. */
+static void slab_fill(struct block *first, const struct size_class *c)
+{
+    for (unsigned i = 0; i < SLAB_BLOCKS(c->size); i++) {
+        memset(first[i].free, 0, sizeof(first[i].free));
+        memset(first[i].states, 0, sizeof(first[i].states));
+    }
+    for (unsigned i = 0; i < c->slots; i++) {
+        unsigned unit = (unsigned)units_of(i * (size_t)c->size);
+
+        *map_word(&first[unit / UNITS_PER_BLOCK], unit % UNITS_PER_BLOCK) |= map_bit(unit);
+    }
+}
+
+/* Makes a slab with all slots free. Returns 0, -ENOMEM: there is no room, or -EDEADLK. */
 static __attribute__((noinline)) int slab_add(struct pkeyguard_heap *heap, unsigned shard,
                                               unsigned size_class)
     LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
-    const struct size_class *c = &size_classes[size_class];
-    uint32_t number, used;
-    struct block *block;
-    int error =
-        blocks_take(heap, SLAB_BLOCKS(c->size), 1, slab_role(shard, size_class), &number, &used);
+    const struct size_class *c = &size_table.classes[size_class];
+    uint32_t count = SLAB_BLOCKS(c->size), number, used;
+    unsigned role = slab_role(shard, size_class);
+    struct block *first;
+    int error = blocks_take(heap, count, 1, role, &number, &used);
 
     if (error != 0)
         return error;
-    block = spans_block(&heap->spans, number);
-    block->available = c->slots;
-    block->fresh = used == 0 ? 0 : c->slots;
-    for (unsigned first = 0; first < 256; first += 64) {
-        unsigned slots = c->slots > first ? c->slots - first : 0;
-
-        block->free[first / 64] = slots >= 64 ? UINT64_MAX : map_bit(slots) - 1;
-        block->live[first / 64] = 0;
+    first = spans_block(&heap->spans, number);
+    first->available = c->slots;
+    first->fresh = used == 0 ? 0 : count * UNITS_PER_BLOCK;
+    slab_fill(first, c);
+    if (count == 2) {
+        first[1].count = 0;
+        store_role(&first[1], role);
     }
-    if (block->count == 2)
-        store_role(spans_block(&heap->spans, number + 1), BLOCK_SLAB_SECOND);
     spans_list_insert(&heap->spans, &bin_of(heap, shard, size_class)->slabs, number);
     return 0;
 }
@@ -223,7 +212,7 @@ static __attribute__((noinline)) void slab_remove(struct pkeyguard_heap *heap, u
                                                   unsigned size_class, uint32_t number)
     LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
-    uint32_t count = SLAB_BLOCKS(size_classes[size_class].size);
+    uint32_t count = SLAB_BLOCKS(size_table.classes[size_class].size);
 
     if (heap_lock_acquire(&heap->state->spans_lock) != 0)
         return;
@@ -234,16 +223,20 @@ static __attribute__((noinline)) void slab_remove(struct pkeyguard_heap *heap, u
     heap_lock_release(&heap->state->spans_lock);
 }
 
-/* Returns the first free slot of the slab; there is one. */
-static inline unsigned slab_first_free(const struct block *block)
+/* Returns the unit of the heap where the slab's first free slot begins; there is one. */
+static inline size_t slab_first_free(const struct pkeyguard_heap *heap, uint32_t first,
+                                     unsigned size_class)
 {
-    unsigned word = 0;
+    for (uint32_t i = 0; i < SLAB_BLOCKS(size_table.classes[size_class].size); i++) {
+        const uint64_t *free = spans_block(&heap->spans, first + i)->free;
 
-    while (block->free[word] == 0) {
-        if (++word == 4)
-            spans_abort();
+        for (unsigned word = 0; word < UNITS_PER_BLOCK / 64; word++) {
+            if (free[word] != 0)
+                return (size_t)(first + i) * UNITS_PER_BLOCK + (size_t)64 * word +
+                       (unsigned)__builtin_ctzll(free[word]);
+        }
     }
-    return 64 * word + (unsigned)__builtin_ctzll(block->free[word]);
+    spans_abort();
 }
 
 /* Takes a free slot of a slab, which has one. */
@@ -251,82 +244,52 @@ static inline void *slab_take_slot(struct pkeyguard_heap *heap, unsigned shard, 
     LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
     struct bin *bin = bin_of(heap, shard, size_class);
-    uint32_t number = bin->slabs - 1;
-    struct block *block = spans_block(&heap->spans, number);
-    size_t size = size_classes[size_class].size;
-    unsigned slot = slab_first_free(block);
-    char *object;
+    uint32_t first = bin->slabs - 1;
+    struct block *slab = spans_block(&heap->spans, first), *block;
+    size_t unit = slab_first_free(heap, first, size_class),
+           size = size_table.classes[size_class].size;
+    size_t unit_in_slab = unit - (size_t)first * UNITS_PER_BLOCK;
+    char *object = heap->start + unit_offset(heap, unit, size);
 
-    *map_word(block->free, slot) &= ~map_bit(slot);
-    slot_set_live(block, slot);
-    if (--block->available == 0)
-        spans_list_remove(&heap->spans, &bin->slabs, number);
-    object = block_address(heap, number, slot * size, size);
-    if (slot >= block->fresh)
-        block->fresh = slot + 1;
+    block = spans_block(&heap->spans, (uint32_t)(unit / UNITS_PER_BLOCK));
+    *map_word(block, unit % UNITS_PER_BLOCK) &= ~map_bit(unit % UNITS_PER_BLOCK);
+    block->states[unit % UNITS_PER_BLOCK] = SLOT_LIVE;
+    if (--slab->available == 0)
+        spans_list_remove(&heap->spans, &bin->slabs, first);
+    if (unit_in_slab >= slab->fresh)
+        slab->fresh = (uint32_t)unit_in_slab + 1;
     else
         require_zero(heap, object, size);
     return object;
 }
 
-/* Makes a slot free that was in quarantine. */
+/* Makes a slot free that was in quarantine. @unit: of the heap, where it begins */
 static inline void slab_give_slot_back(struct pkeyguard_heap *heap, unsigned shard,
-                                       unsigned size_class, uint32_t number, unsigned slot)
+                                       unsigned size_class, size_t unit)
     LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
-    struct block *block = spans_block(&heap->spans, number);
+    uint32_t number = (uint32_t)(unit / UNITS_PER_BLOCK);
+    struct block *block = spans_block(&heap->spans, number), *slab = block;
 
-    *map_word(block->free, slot) |= map_bit(slot);
-    if (++block->available == 1)
+    *map_word(block, unit % UNITS_PER_BLOCK) |= map_bit(unit % UNITS_PER_BLOCK);
+    if (block->count == 0)
+        slab = spans_block(&heap->spans, --number);
+    if (++slab->available == 1)
         spans_list_insert(&heap->spans, &bin_of(heap, shard, size_class)->slabs, number);
     /*
      * Keep an empty slab if its list has no other slab. Otherwise a program that allocates and
      * frees one object again and again would make and free a slab each time.
      */
-    if (block->available == size_classes[size_class].slots && (block->next | block->previous) != 0)
+    if (slab->available == size_table.classes[size_class].slots &&
+        (slab->next | slab->previous) != 0)
         slab_remove(heap, shard, size_class, number);
 }
 
 /* ---- the quarantine of slots: under the lock of the slab's shard ---- */
 
-/*
- * The form in which a ring holds a slot: the number of the slab's block, and of the slot. Never 0.
- * @offset: of the block or any place in it, from the heap's start.
+/* Set in each slot that a ring holds. The rest is the number of the slot's first unit in the heap.
  */
-enum { SLOT_BITS = 8 };
-static inline uint64_t slot_entry(size_t offset, unsigned slot)
-{
-    return UINT64_C(1) << 63 | (offset >> (BLOCK_SHIFT - SLOT_BITS) & ~(uint64_t)UINT8_MAX) | slot;
-}
-
-static inline uint32_t entry_block(uint64_t entry)
-{
-    return (uint32_t)(entry >> SLOT_BITS);
-}
-
-static inline unsigned entry_slot(uint64_t entry)
-{
-    return (uint8_t)entry;
-}
-
-/*
- * Returns the slot's address, and the first block of its slab. Aborts if it is not a slot of a slab
- * with this role and class.
- */
-ALWAYS_INLINE char *slot_of_entry(const struct pkeyguard_heap *heap, unsigned role,
-                                  const struct size_class *c, uint64_t entry,
-                                  struct block **ret_block)
-{
-    unsigned slot = entry_slot(entry);
-    char *object = block_address(heap, entry_block(entry), slot * (size_t)c->size, c->size);
-    struct block *block = &heap->spans.blocks[entry_block(entry)];
-
-    KEEP_POINTER(block);
-    if (load_role(block) != role || slot >= c->slots)
-        spans_abort();
-    *ret_block = block;
-    return object;
-}
+#define SLOT_ENTRY (UINT64_C(1) << 63)
 
 /*
  * The place in the ring for the slot that is freed next. If the ring is full, the slot that was
@@ -337,26 +300,65 @@ static inline uint64_t *quarantine_next(struct bin *bin)
     return &bin->quarantine[bin->freed % SLOTS_IN_QUARANTINE];
 }
 
+/* What came of taking a slot from the ring. After the last two the program has to be aborted. */
+enum taken {
+    TAKEN,
+    NONE_TO_TAKE,        /* nothing was changed */
+    TAKEN_OF_NO_SLAB,    /* the ring's entry is not a slot in quarantine of the bin's slabs */
+    TAKEN_AND_WRITTEN_TO /* the program has written to the slot since it was freed */
+};
+
+static void require_taken_whole(const struct pkeyguard_heap *heap, enum taken taken)
+{
+    if (taken == TAKEN_OF_NO_SLAB)
+        spans_abort();
+    if (taken == TAKEN_AND_WRITTEN_TO)
+        abort_written_to(heap, "a freed object");
+}
+
 /*
- * Takes the slot that was freed first, or returns NULL if the ring is not full. The bin's slabs
- * have this role and class.
+ * Takes the ring's entry out of quarantine, and gives the slot this state. It has to be of this
+ * class, and of the shard whose slabs of class 0 have this role.
  */
-ALWAYS_INLINE void *bin_take_quarantined(struct pkeyguard_heap *heap, struct bin *bin,
-                                         unsigned role, const struct size_class *c)
+ALWAYS_INLINE enum taken slot_end_quarantine(const struct pkeyguard_heap *heap, uint64_t entry,
+                                             const unsigned *role, const struct size_class *c,
+                                             enum slot_state after)
+{
+    size_t offset = entry << UNIT_SHIFT;
+    struct block *block;
+
+    if (offset > heap->size - c->size)
+        return TAKEN_OF_NO_SLAB;
+    block = &heap->spans.blocks[offset >> BLOCK_SHIFT];
+    KEEP_VALUE(block);
+    if (load_role(block) - *role != c->number ||
+        !slot_change(block, entry % UNITS_PER_BLOCK, SLOT_QUARANTINED, after))
+        return TAKEN_OF_NO_SLAB;
+    return TAKEN;
+}
+
+/* Takes the slot that was freed first, if the ring is full. The bin's slabs have this class. */
+ALWAYS_INLINE enum taken bin_take_quarantined(struct pkeyguard_heap *heap, struct bin *bin,
+                                              const unsigned *role, const struct size_class *c,
+                                              void **ret_object)
 {
     uint64_t *oldest = quarantine_next(bin), entry;
-    struct block *block;
+    enum taken taken;
     char *object;
 
-    KEEP_POINTER(oldest);
+    KEEP_VALUE(oldest);
     entry = *oldest;
     if (entry == 0)
-        return NULL;
-    object = slot_of_entry(heap, role, c, entry, &block);
+        return NONE_TO_TAKE;
     *oldest = 0;
-    slot_set_live(block, entry_slot(entry));
-    require_zero(heap, object, c->size);
-    return object;
+    taken = slot_end_quarantine(heap, entry, role, c, SLOT_LIVE);
+    if (taken != TAKEN)
+        return taken;
+    object = heap->start + (entry << UNIT_SHIFT);
+    if (__builtin_expect(!is_zero(object, c->size), 0))
+        return TAKEN_AND_WRITTEN_TO;
+    *ret_object = object;
+    return TAKEN;
 }
 
 /* Makes the slot at this place of the ring free. */
@@ -364,21 +366,25 @@ static inline void bin_end_quarantine(struct pkeyguard_heap *heap, unsigned shar
                                       unsigned size_class, uint64_t *place)
     LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
+    unsigned role = slab_role(shard, 0);
     uint64_t entry = *place;
-    struct block *block;
 
     if (entry == 0)
         return;
-    (void)slot_of_entry(heap, slab_role(shard, size_class), class_numbered(size_class), entry,
-                        &block);
+    require_taken_whole(
+        heap, slot_end_quarantine(heap, entry, &role, class_numbered(size_class), SLOT_FREE));
     *place = 0;
-    slab_give_slot_back(heap, shard, size_class, entry_block(entry), entry_slot(entry));
+    slab_give_slot_back(heap, shard, size_class, entry & ~SLOT_ENTRY);
 }
 
-/* `next` is the ring's next place, and is free. */
-static inline void bin_put_into_quarantine(struct bin *bin, uint64_t *next, uint64_t entry)
+/*
+ * Puts the slot that begins at this unit of the heap into the ring. `next` is the ring's next
+ * place, and is free.
+ */
+ALWAYS_INLINE void bin_put_into_quarantine(struct bin *bin, uint64_t *next, size_t unit)
 {
-    *next = entry;
+    *next = unit | SLOT_ENTRY;
+    FORGET_VALUE(bin->freed);
     bin->freed++;
 }
 
@@ -400,7 +406,7 @@ static void bin_remove_empty_slabs(struct pkeyguard_heap *heap, unsigned shard, 
         const struct block *block = spans_block(&heap->spans, link - 1);
 
         next = block->next;
-        if (block->available == size_classes[size_class].slots)
+        if (block->available == size_table.classes[size_class].slots)
             slab_remove(heap, shard, size_class, link - 1);
     }
 }
@@ -429,13 +435,16 @@ static inline int slabs_alloc_in(struct pkeyguard_heap *heap, unsigned shard, un
                                  void **ret_object)
 {
     int error = shard_lock_acquire(&heap->state->shard_locks[shard], shard);
+    struct bin *bin = bin_of(heap, shard, size_class);
+    unsigned role = slab_role(shard, 0);
+    enum taken taken;
 
     if (error != 0)
         return error;
-    *ret_object = bin_take_quarantined(heap, bin_of(heap, shard, size_class),
-                                       slab_role(shard, size_class), class_numbered(size_class));
-    if (*ret_object == NULL) {
-        if (bin_of(heap, shard, size_class)->slabs == 0)
+    taken = bin_take_quarantined(heap, bin, &role, class_numbered(size_class), ret_object);
+    require_taken_whole(heap, taken);
+    if (taken == NONE_TO_TAKE) {
+        if (bin->slabs == 0)
             error = slab_add(heap, shard, size_class);
         if (error == 0)
             *ret_object = slab_take_slot(heap, shard, size_class);
@@ -454,15 +463,12 @@ static const char *slabs_next(const struct pkeyguard_heap *heap, unsigned shard,
     struct bin *bin = bin_of(heap, shard, size_class);
     const struct size_class *c = class_numbered(size_class);
     uint64_t entry = *quarantine_next(bin);
-    struct block *unused;
+    size_t unit;
 
-    if (entry != 0)
-        return slot_of_entry(heap, slab_role(shard, size_class), c, entry, &unused);
-    if (bin->slabs == 0)
+    if (entry == 0 && bin->slabs == 0)
         return NULL;
-    return block_address(
-        heap, bin->slabs - 1,
-        slab_first_free(spans_block(&heap->spans, bin->slabs - 1)) * (size_t)c->size, c->size);
+    unit = entry != 0 ? entry & ~SLOT_ENTRY : slab_first_free(heap, bin->slabs - 1, size_class);
+    return heap->start + unit_offset(heap, unit, c->size);
 }
 
 /* Takes a slot from quarantine, or else from any shard. Called when there is no room. */
@@ -494,26 +500,40 @@ static inline int slabs_alloc(struct pkeyguard_heap *heap, unsigned size_class, 
 }
 
 /*
- * Wipes and frees the object at `address`, which is the place. -EINVAL: no live object begins
- * there.
+ * Puts a slot that is no longer live into quarantine, and wipes it. Ends the quarantine of the one
+ * that was freed first, if the ring is full.
+ * @unit: of the heap, where the slot begins
  */
-static inline int slabs_free(struct pkeyguard_heap *heap, struct place place, void *address)
+static inline void slab_quarantine_slot(struct pkeyguard_heap *heap, unsigned shard,
+                                        unsigned size_class, size_t unit)
+    LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
-    unsigned shard = role_shard(place.role), size_class = role_class(place.role), slot;
+    struct block *block = &heap->spans.blocks[unit / UNITS_PER_BLOCK];
     struct bin *bin = bin_of(heap, shard, size_class);
+    size_t size = size_table.classes[size_class].size;
+    uint64_t *next = quarantine_next(bin);
+
+    bin_end_quarantine(heap, shard, size_class, next);
+    block->states[unit % UNITS_PER_BLOCK] = SLOT_QUARANTINED;
+    bin_put_into_quarantine(bin, next, unit);
+    wipe_small(heap->start + unit_offset(heap, unit, size), size);
+}
+
+/*
+ * Wipes and frees the object at the place. -EINVAL: no live object begins there.
+ */
+static inline int slabs_free(struct pkeyguard_heap *heap, struct place place)
+{
+    unsigned shard = role_shard(place.role), size_class = role_class(place.role);
     int error = shard_lock_acquire(&heap->state->shard_locks[shard], shard);
 
     if (error != 0)
         return error;
-    if (slot_at(&place, &slot) && slot_clear_live(place.block, slot)) {
-        uint64_t *next = quarantine_next(bin);
-
-        bin_end_quarantine(heap, shard, size_class, next);
-        bin_put_into_quarantine(bin, next, slot_entry((size_t)place.number << BLOCK_SHIFT, slot));
-        wipe_small(address, size_classes[size_class].size);
-    } else {
+    if (slot_is_live(&place))
+        slab_quarantine_slot(heap, shard, size_class,
+                             (size_t)place.number * UNITS_PER_BLOCK + place.unit);
+    else
         error = -EINVAL;
-    }
     shard_lock_release(&heap->state->shard_locks[shard], shard);
     return error;
 }
@@ -524,13 +544,13 @@ static inline int slabs_free(struct pkeyguard_heap *heap, struct place place, vo
 static inline int slabs_live_size(struct pkeyguard_heap *heap, const struct place *place,
                                   size_t *ret_size)
 {
-    unsigned shard = role_shard(place->role), slot;
+    unsigned shard = role_shard(place->role);
     int error = shard_lock_acquire(&heap->state->shard_locks[shard], shard);
 
     if (error != 0)
         return error;
-    if (slot_at(place, &slot) && slot_is_live(place->block, slot))
-        *ret_size = size_classes[role_class(place->role)].size;
+    if (slot_is_live(place))
+        *ret_size = size_table.classes[role_class(place->role)].size;
     else
         error = -EINVAL;
     shard_lock_release(&heap->state->shard_locks[shard], shard);

@@ -24,10 +24,9 @@ enum { BLOCK_SHIFT = 12, BLOCK_SIZE = 1 << BLOCK_SHIFT };
 enum block_kind {
     /* in no span, inside one, or the first block of a large object that is being wiped */
     BLOCK_OTHER = 0 << 8,
-    BLOCK_FREE = 1 << 8,        /* the first or last block of a free span */
-    BLOCK_SLAB = 2 << 8,        /* the first block of a slab */
-    BLOCK_SLAB_SECOND = 3 << 8, /* the second block of a slab */
-    BLOCK_LARGE = 4 << 8        /* the first block of a large object */
+    BLOCK_FREE = 1 << 8, /* the first or last block of a free span */
+    BLOCK_SLAB = 2 << 8, /* the first or the second block of a slab */
+    BLOCK_LARGE = 3 << 8 /* the first block of a large object */
 };
 
 /*
@@ -40,6 +39,12 @@ static inline unsigned slab_role(unsigned shard, unsigned size_class)
     return size_class | BLOCK_SLAB | shard << 16;
 }
 
+/* A unit of 16 bytes: a slot begins at one. */
+enum { UNIT_SHIFT = 4, UNITS_PER_BLOCK = BLOCK_SIZE >> UNIT_SHIFT };
+
+/* The state of a slot, kept at the unit where the slot begins. */
+enum slot_state { SLOT_FREE = 0, SLOT_LIVE = 1, SLOT_QUARANTINED = 2 };
+
 /*
  * The description of a block. It describes the whole span if the block is the first of a span, or
  * the last of a free span. The shard's lock protects the description of a slab; spans_lock protects
@@ -48,18 +53,19 @@ static inline unsigned slab_role(unsigned shard, unsigned size_class)
 struct block {
     /* the block's kind; a slab's role also has the size class and the shard (blocks.h) */
     atomic_uint role;
-    uint32_t count;          /* the number of blocks in the span */
+    uint32_t count;          /* the number of blocks in the span; 0: the second block of a slab */
     uint32_t next, previous; /* the neighbours in the span's list, as block number + 1; 0: none */
 
-    /* Of a slab. A slot is live, free or in quarantine. Maps have a bit for each, from the lowest
-     * of the first word on. */
-    uint32_t available; /* how many are free */
-    uint32_t fresh;     /* the slots from this one on were never handed out */
-    uint64_t live[4];   /* which are live */
-    uint64_t free[4];   /* which are free */
-    uint64_t unused[5];
+    /* Of a slab, in its first block. */
+    uint32_t available; /* how many slots are free */
+    uint32_t fresh; /* slots that begin at this unit of the slab or later were never handed out */
+
+    /* Of each block of a slab. Unit n is bit n % 64 of word n / 64 in the map. */
+    uint64_t free[UNITS_PER_BLOCK / 64]; /* the units where free slots begin */
+    uint64_t unused;
+    uint8_t states[UNITS_PER_BLOCK]; /* an enum slot_state; 0 where no slot begins */
 };
-_Static_assert(sizeof(struct block) == 128, "threads that use different slabs share no cache line");
+_Static_assert(sizeof(struct block) % 64 == 0, "threads with different slabs share no cache line");
 
 /*
  * The free spans, under spans_lock. Each length below EXACT_LISTS has a list. Above that, the

@@ -97,8 +97,8 @@ START_TEST(overwritten_metadata_aborts)
 END_TEST
 
 /*
- * Overwrites the slab's map of free slots, and the count before the map of live ones, to say that
- * there are more slots than the heap has room for.
+ * Overwrites the slab's map of the places where free slots begin, and the count of them before it,
+ * to say that there are more slots than the heap has room for.
  */
 static void use_slots_beyond_the_heap(void *heap)
 {
@@ -106,11 +106,12 @@ static void use_slots_beyond_the_heap(void *heap)
     pkeyguard_scoped_write (char, bytes, pkeyguard_heap_region(heap)) {
         uint64_t *map = (uint64_t *)(void *)(heap_start(heap) + METADATA_START - MIB + PAGE_BYTES);
 
-        while (*map != UINT64_MAX - 1)
+        /* A slot of 48 bytes begins at each third place; the first is live. */
+        while (*map != 0x9249249249249248)
             map++;
         memset(map, 0xff, 4 * sizeof(*map));
-        map[-5] = 4 * 64;
-        for (int i = 0; i < 200; i++)
+        map[-1] = 4 * 64;
+        for (int i = 0; i < 300; i++)
             expect(pkeyguard_heap_alloc(heap, 48) < (void *)(heap_start(heap) + PAGE_BYTES));
     }
 }
