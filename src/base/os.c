@@ -317,6 +317,11 @@ void os_commit_on_use(void *address, size_t length)
         syscall(SYS_mlock2, address, length, MLOCK_ONFAULT);
 }
 
+void os_keep_apart(void *address, size_t length)
+{
+    (void)madvise(address, length, MADV_RANDOM);
+}
+
 int os_wipe_on_fork(void *address, size_t length)
 {
     return madvise(address, length, MADV_WIPEONFORK) == 0 ? 0 : advice_error();

@@ -118,6 +118,13 @@ int os_never_merge(void *address, size_t length);
  */
 void os_commit_on_use(void *address, size_t length);
 
+/*
+ * Keeps pages in a mapping of their own, as far as the kernel allows: mprotect(2) of these pages
+ * alone then neither splits nor joins mappings, which takes most of its time. The advice that makes
+ * the mapping differ (MADV_RANDOM) only says how memory comes back from swap.
+ */
+void os_keep_apart(void *address, size_t length);
+
 /* A fork child finds zeros there, or no mapping at all. -ENOMEM, -EACCES. */
 int os_wipe_on_fork(void *address, size_t length);
 int os_unmap_on_fork(void *address, size_t length);

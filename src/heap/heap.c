@@ -76,6 +76,7 @@ int pkeyguard_heap_create(struct pkeyguard_key *key, size_t capacity, unsigned r
         return error;
     }
     content = describe_heap(region, size, heap->state);
+    prepare_parts(&content);
     if (content.checker != NULL)
         let_nobody_own_shards(heap->state);
     heap_directory_publish(heap, &content, close_all_but_objects);

@@ -263,26 +263,31 @@ static inline void *slab_take_slot(struct pkeyguard_heap *heap, unsigned shard, 
     return object;
 }
 
+/* Returns the first block of the slab that this block is of. */
+static inline uint32_t slab_first_block(const struct pkeyguard_heap *heap, uint32_t number)
+{
+    return spans_block(&heap->spans, number)->count == 0 ? number - 1 : number;
+}
+
 /* Makes a slot free that was in quarantine. @unit: of the heap, where it begins */
 static inline void slab_give_slot_back(struct pkeyguard_heap *heap, unsigned shard,
                                        unsigned size_class, size_t unit)
     LOCK_ANALYSIS(requires_capability(heap->state->shard_locks[shard]))
 {
-    uint32_t number = (uint32_t)(unit / UNITS_PER_BLOCK);
-    struct block *block = spans_block(&heap->spans, number), *slab = block;
+    uint32_t number = (uint32_t)(unit / UNITS_PER_BLOCK), first = slab_first_block(heap, number);
+    struct block *slab = spans_block(&heap->spans, first);
 
-    *map_word(block, unit % UNITS_PER_BLOCK) |= map_bit(unit % UNITS_PER_BLOCK);
-    if (block->count == 0)
-        slab = spans_block(&heap->spans, --number);
+    *map_word(spans_block(&heap->spans, number), unit % UNITS_PER_BLOCK) |=
+        map_bit(unit % UNITS_PER_BLOCK);
     if (++slab->available == 1)
-        spans_list_insert(&heap->spans, &bin_of(heap, shard, size_class)->slabs, number);
+        spans_list_insert(&heap->spans, &bin_of(heap, shard, size_class)->slabs, first);
     /*
      * Keep an empty slab if its list has no other slab. Otherwise a program that allocates and
      * frees one object again and again would make and free a slab each time.
      */
     if (slab->available == size_table.classes[size_class].slots &&
         (slab->next | slab->previous) != 0)
-        slab_remove(heap, shard, size_class, number);
+        slab_remove(heap, shard, size_class, first);
 }
 
 /* ---- the quarantine of slots: under the lock of the slab's shard ---- */
@@ -451,24 +456,6 @@ static inline int slabs_alloc_in(struct pkeyguard_heap *heap, unsigned shard, un
     }
     shard_lock_release(&heap->state->shard_locks[shard], shard);
     return error;
-}
-
-/*
- * Returns the object that slabs_alloc_in() would take, or NULL: it would have to make a slab. For
- * when no other thread is in the heap.
- */
-static const char *slabs_next(const struct pkeyguard_heap *heap, unsigned shard,
-                              unsigned size_class)
-{
-    struct bin *bin = bin_of(heap, shard, size_class);
-    const struct size_class *c = class_numbered(size_class);
-    uint64_t entry = *quarantine_next(bin);
-    size_t unit;
-
-    if (entry == 0 && bin->slabs == 0)
-        return NULL;
-    unit = entry != 0 ? entry & ~SLOT_ENTRY : slab_first_free(heap, bin->slabs - 1, size_class);
-    return heap->start + unit_offset(heap, unit, c->size);
 }
 
 /* Takes a slot from quarantine, or else from any shard. Called when there is no room. */

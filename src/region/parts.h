@@ -23,8 +23,7 @@ struct region_parts {
 bool region_parts_begin(struct region_parts *parts,
                         struct pkeyguard_region *region) NEEDS_LIBRARY_LOCK;
 
-/* Opens the pages of these bytes; they share no page with a part that is open. Returns 0, -ENOMEM
- * or -EACCES. */
+/* Opens the pages of these bytes. Returns 0, -ENOMEM or -EACCES. */
 int region_parts_open(struct region_parts *parts, const void *start,
                       size_t size) NEEDS_LIBRARY_LOCK;
 int region_parts_open_annex(struct region_parts *parts) NEEDS_LIBRARY_LOCK;

@@ -47,7 +47,7 @@ pkeyguard_suite(region CHECKS 281 IN asan tsan guest-6.1 guest-mprotect musl aar
 pkeyguard_suite(guard CHECKS 155 IN asan tsan valgrind guest-mprotect guest-protected musl aarch64
     FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c
         nesting.c)
-pkeyguard_suite(heap CHECKS 168 IN asan tsan valgrind musl
+pkeyguard_suite(heap CHECKS 170 IN asan tsan valgrind musl
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c quarantine.c
         threads.c fork.c owners.c parts.c)
 pkeyguard_suite(thread CHECKS 69 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64

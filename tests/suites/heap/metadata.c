@@ -21,7 +21,7 @@ static void use_heap_with_random_metadata(struct pkeyguard_heap *heap, unsigned 
         for (int i = 0; i < 200; i += 3)
             pkeyguard_heap_free(heap, objects[i]);
         for (unsigned i = 0; i <= seed % 40; i++) {
-            uint32_t offset = METADATA_START + random_number() % (MIB / 32 + 28000) / 4 * 4;
+            uint32_t offset = METADATA_START + random_number() % (MIB / 64 * 5 + 28000) / 4 * 4;
             uint32_t value = seed % 3 == 0   ? random_number()
                              : seed % 3 == 1 ? random_number() % 600
                                              : 1u << random_number() % 32;

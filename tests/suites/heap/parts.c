@@ -32,7 +32,10 @@ static void assert_all_closed(void)
 
 static int looked;
 
-/* Between the second call, which opens the object, and the third, which closes it again. */
+/* In the part of the metadata that describes blocks of which the calls need none. */
+enum { OTHER_METADATA = METADATA_START + 9 * PAGE_BYTES };
+
+/* Between the third call, which opens the object, and the fourth, which closes it again. */
 static void look_at_other_objects(void *unused, unsigned long length)
 {
     (void)unused, (void)length;
@@ -40,12 +43,14 @@ static void look_at_other_objects(void *unused, unsigned long length)
     expect(!try_access(READ_BYTE, objects[OBJECTS - 1]).happened);
     expect(try_access(READ_BYTE, objects[0]).happened);
     expect(try_access(WRITE_BYTE, objects[OBJECTS / 2]).happened);
+    expect(!try_access(READ_BYTE, heap_start(heap) + METADATA_START).happened);
+    expect(try_access(READ_BYTE, heap_start(heap) + OTHER_METADATA).happened);
 }
 
 START_TEST(other_objects_stay_closed)
 {
     set_up_large_heap(_i);
-    after_call(CALL_MPROTECT, 1, look_at_other_objects);
+    after_call(CALL_MPROTECT, 2, look_at_other_objects);
     expect(pkeyguard_heap_free(heap, objects[OBJECTS - 1]) == 0);
     expect(looked == 1);
     assert_all_closed();
@@ -71,7 +76,7 @@ END_TEST
 START_TEST(refused_part_changes_nothing)
 {
     set_up_large_heap(_i);
-    for (int skip = 0; skip < 2; skip++) {
+    for (int skip = 0; skip < 3; skip++) {
         void *object;
 
         fail_call(CALL_MPROTECT, skip, ENOMEM, 1);
@@ -88,9 +93,43 @@ START_TEST(refused_part_changes_nothing)
 }
 END_TEST
 
+/*
+ * Fills slabs and empties them, of one block and of two, so that calls need other blocks besides
+ * the object's: those of the slot whose quarantine ends, and of the slab's neighbours in its list.
+ */
+START_TEST(calls_open_every_block_that_they_need)
+{
+    enum { KEPT = 400, STEPS = 4000 };
+    static char *kept[KEPT];
+
+    set_up_large_heap(_i);
+    random_state = 1;
+    for (int step = 0; step < STEPS; step++) {
+        /* In the first half of every 500 steps most are allocations, in the second most frees. */
+        int i = (int)(random_number() % KEPT);
+        bool allocate = (random_number() % 8 == 0) != (step % 500 < 250);
+
+        if (allocate && kept[i] == NULL) {
+            kept[i] = new_object(heap, random_number() % 2 == 0 ? 500 : 1500);
+        } else if (!allocate && kept[i] != NULL) {
+            expect(pkeyguard_heap_free(heap, kept[i]) == 0);
+            expect(pkeyguard_heap_free(heap, kept[i]) == -EINVAL);
+            kept[i] = NULL;
+        }
+    }
+    assert_all_closed();
+    for (int i = 0; i < KEPT; i++) {
+        if (kept[i] != NULL)
+            expect(pkeyguard_heap_free(heap, kept[i]) == 0);
+        kept[i] = NULL;
+    }
+    destroy_heap(heap, key);
+}
+END_TEST
+
 static void free_without_closing(void *object)
 {
-    fail_call(CALL_MPROTECT, 2, EACCES, 1);
+    fail_call(CALL_MPROTECT, 3, EACCES, 1);
     (void)pkeyguard_heap_free(heap, object);
 }
 
@@ -110,5 +149,6 @@ void add_parts(Suite *suite)
 
     tcase_add_loop_test(tests, other_objects_stay_closed, SOFTWARE, PRIVATE + 1);
     tcase_add_loop_test(tests, refused_part_changes_nothing, SOFTWARE, PRIVATE + 1);
+    tcase_add_loop_test(tests, calls_open_every_block_that_they_need, SOFTWARE, PRIVATE + 1);
     tcase_add_loop_test(tests, heap_that_cannot_be_closed_again_aborts, SOFTWARE, PRIVATE + 1);
 }
