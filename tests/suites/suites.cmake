@@ -52,7 +52,7 @@ pkeyguard_suite(heap CHECKS 170 IN asan tsan valgrind musl
         threads.c fork.c owners.c parts.c)
 pkeyguard_suite(thread CHECKS 69 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
-pkeyguard_suite(fault CHECKS 105 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
+pkeyguard_suite(fault CHECKS 110 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
     FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c
         records.c)
 pkeyguard_suite(pitfalls CHECKS 42 IN asan guest-6.1 musl aarch64
@@ -63,8 +63,8 @@ pkeyguard_suite(debug CHECKS 56 IN asan valgrind guest-mprotect musl aarch64
     FILES test_debug.c misuse.c allowed.c unchecked.c)
 pkeyguard_suite(records CHECKS 58 IN musl
     FILES test_records.c fixture.c access.c forks.c failures.c)
-pkeyguard_suite(failures CHECKS 52 IN asan musl
-    FILES test_failures.c)
+pkeyguard_suite(failures CHECKS 440 IN asan musl
+    FILES test_failures.c first_use.c held_lock.c)
 pkeyguard_suite(virtual CHECKS 200 IN asan tsan musl
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c
         foreign_threads.c

@@ -5,9 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "failing.h"
 #include "place.h"
-#include "support.h"
+#include "test_failures.h"
 
 /* key has one region, and software, which mprotect enforces, has two. All are closed. */
 static struct pkeyguard_key *key, *software;
@@ -674,5 +673,7 @@ int main(void)
     tcase_add_test(tests, operations_leak_nothing);
     tcase_add_test(tests, change_that_cannot_be_undone_aborts);
     tcase_add_loop_test(first, first_record_without_memory_is_refused, 0, 2);
+    add_first_use(suite);
+    add_held_lock(suite);
     return run_suite(suite);
 }

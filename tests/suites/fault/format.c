@@ -24,6 +24,7 @@ static const struct {
 #define BY_KEY   PKEYGUARD_FAULT_BY_KEY
 #define BY_PAGE  PKEYGUARD_FAULT_BY_PAGE
 #define BEYOND   PKEYGUARD_FAULT_GUARD_PAGE
+#define RECORDS  PKEYGUARD_FAULT_RECORDS
 #define READS    PKEYGUARD_READ_ACCESS
 #define WRITES   PKEYGUARD_WRITE_ACCESS
 #define EXECUTES PKEYGUARD_EXECUTE_ACCESS
@@ -85,6 +86,13 @@ static const struct {
     {BEYOND, READS, CLOSED, false, false, 1, -1, "",
      "read 1 byte before the start of a region without a name: an index or a length is out of "
      "bounds (pkey 1, address 0x7f0012345678)"},
+    {RECORDS, WRITES, CLOSED, false, false, 2, 0, "",
+     "write to the library's own records: pkeyguard_protect_records() protects them; the pointer "
+     "is "
+     "wrong (pkey 2, address 0x7f0012345678)"},
+    {RECORDS, READS, CLOSED, false, false, 2, 0, "",
+     "read of the library's own records: pkeyguard_protect_records() protects them; the pointer is "
+     "wrong (pkey 2, address 0x7f0012345678)"},
 };
 enum { SENTENCES = sizeof(sentences) / sizeof(*sentences) };
 
@@ -122,8 +130,10 @@ static const struct {
 } places[] = {
     {4711, (void *)0x5501, "worker", "/usr/bin/vault",
      "address 0x7f0012345678) in thread 4711 'worker' at /usr/bin/vault + 0x1a2b"},
-    {1, (void *)0x5501, "a\nb\x9b", "/caf\xc3/\x1b[0m",
-     "address 0x7f0012345678) in thread 1 'a?b?' at /caf?/?[0m + 0x1a2b"},
+    {1, (void *)0x5501, "a\n\x7f\x9b", "/caf\xc3/\x1b[0m",
+     "address 0x7f0012345678) in thread 1 'a?"
+     "?"
+     "?' at /caf?/?[0m + 0x1a2b"},
     {1, (void *)0x5501, "worker", "", "address 0x7f0012345678) in thread 1 'worker' at 0x5501"},
     {1, NULL, "", "", "address 0x7f0012345678) in thread 1 ''"},
 };

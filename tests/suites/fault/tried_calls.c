@@ -154,6 +154,32 @@ START_TEST(gate_entered_inside_is_left)
 }
 END_TEST
 
+static int fault_in_a_gate_in_a_scope(void *unused)
+{
+    struct pkeyguard_guard released, leaked;
+
+    (void)unused;
+    if (pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &released) != 0 ||
+        pkeyguard_acquire(other, PKEYGUARD_READ_WRITE, &leaked) != 0)
+        return 1;
+    pkeyguard_release(&released);
+    return fault_in_a_gate(unused);
+}
+
+/* The guard that the gate suspended was opened inside the call, too: it ends with it. */
+START_TEST(guard_and_gate_of_the_call_end)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    make_other(_i);
+    ck_assert_int_eq(pkeyguard_try_call(fault_in_a_gate_in_a_scope, NULL, &result, &fault),
+                     -EFAULT);
+    assert_denied(READ_BYTE, address_of(other), other_key);
+    destroy(other, other_key);
+}
+END_TEST
+
 static int try_inside(void *unused)
 {
     struct pkeyguard_fault fault;
@@ -452,6 +478,7 @@ void add_tried_calls(Suite *suite)
     tcase_add_test(tests, forbidden_access_ends_the_call);
     tcase_add_loop_test(tests, guards_opened_inside_are_released, 0, 3);
     tcase_add_loop_test(tests, guards_of_the_caller_stay_open, 0, 3);
+    tcase_add_loop_test(tests, guard_and_gate_of_the_call_end, 0, 3);
     tcase_add_loop_test(tests, gate_entered_inside_is_left, 0, 3);
     tcase_add_test(tests, tried_calls_nest);
     tcase_add_test(tests, call_that_a_jump_left_is_forgotten);

@@ -168,40 +168,6 @@ START_TEST(library_works_after_a_siglongjmp_out_of_it)
 }
 END_TEST
 
-static int results_inside[7];
-
-static void manage_inside_library(void *unused, unsigned long length)
-{
-    struct pkeyguard_key *new_one;
-    struct pkeyguard_region *of_it;
-
-    (void)unused, (void)length;
-    results_inside[0] = pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &new_one);
-    results_inside[1] = pkeyguard_key_destroy(software);
-    results_inside[2] = pkeyguard_region_create(NULL, 1, PAGE_RW, 0, &of_it);
-    results_inside[3] = pkeyguard_region_create_with(NULL, "", 1, PAGE_RW, 0, &of_it);
-    results_inside[4] = pkeyguard_region_associate(region, NULL);
-    results_inside[5] = pkeyguard_region_protect(region, PROT_READ);
-    results_inside[6] = pkeyguard_region_destroy(region);
-}
-
-/* Functions that are not for signal handlers: in one that interrupted the library, -EDEADLK. */
-START_TEST(management_inside_the_library_gets_edeadlk)
-{
-    struct pkeyguard_guard guard;
-
-    software = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_SOFTWARE);
-    software_region = new_region(software);
-    before_call(CALL_MPROTECT, manage_inside_library);
-    guard = acquire(software_region, PKEYGUARD_READ_WRITE);
-    for (int i = 0; i < 7; i++)
-        ck_assert_int_eq(results_inside[i], -EDEADLK);
-    pkeyguard_release(&guard);
-    ck_assert_int_eq(pkeyguard_region_prot(region), PAGE_RW);
-    destroy(software_region, software);
-}
-END_TEST
-
 static void acquire_then_release_in_handler(int signal)
 {
     static struct pkeyguard_guard held;
@@ -323,6 +289,5 @@ void add_handlers(Suite *suite)
     tcase_add_loop_test(tests, library_works_after_a_siglongjmp_out_of_it, 0, 2);
     tcase_add_loop_test(tests, siglongjmp_out_of_a_release, 0, 2);
     tcase_add_test(tests, fork_handlers_of_the_program_use_the_library);
-    tcase_add_test(tests, management_inside_the_library_gets_edeadlk);
     tcase_add_test(tests, release_inside_the_library_aborts);
 }

@@ -148,6 +148,23 @@ START_TEST(gate_closes_nested_guards)
 }
 END_TEST
 
+/* The thread's record of the first guard stays, unused, before that of the second. */
+START_TEST(gate_closes_a_guard_behind_one_that_was_released)
+{
+    struct pkeyguard_guard released = acquire(first, PKEYGUARD_READ_WRITE);
+    struct pkeyguard_guard held = acquire(second, PKEYGUARD_READ_WRITE);
+
+    pkeyguard_release(&released);
+    pkeyguard_scoped_closed (gate) {
+        assert_open_for(PKEYGUARD_NO_ACCESS, first);
+        assert_open_for(PKEYGUARD_NO_ACCESS, second);
+    }
+    assert_open_for(PKEYGUARD_NO_ACCESS, first);
+    assert_open_for(PKEYGUARD_READ_WRITE, second);
+    pkeyguard_release(&held);
+}
+END_TEST
+
 /* ---- other threads ---- */
 
 static void *release_here(void *guard)
@@ -303,6 +320,7 @@ void add_nesting(Suite *suite)
     tcase_add_loop_test(tests, nested_guard_keeps_open_what_it_asked_for, 0, 2);
     tcase_add_test(tests, guards_nest_on_many_regions);
     tcase_add_loop_test(tests, gate_closes_nested_guards, 0, 2);
+    tcase_add_test(tests, gate_closes_a_guard_behind_one_that_was_released);
     tcase_add_loop_test(tests, coroutine_takes_its_nested_guards_to_another_thread, 0, 4);
     tcase_add_loop_test(tests, guard_after_a_release_by_another_thread_opens, 0, 2);
     tcase_add_loop_test(tests, each_thread_keeps_the_region_open_for_the_others, 0, 2);
