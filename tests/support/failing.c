@@ -236,6 +236,8 @@ static enum call call_of(long number, long second_argument)
         return CALL_IOCTL;
     case SYS_getdents64:
         return CALL_GETDENTS64;
+    case SYS_tgkill:
+        return CALL_TGKILL;
     case SYS_getcpu:
         return CALL_GETCPU;
     case NUMBER_OF_MEMFD_SECRET:

@@ -32,6 +32,7 @@ enum call {
     LOOK_AT_PINS,
     CALL_GETDENTS64,
     CALL_FUTEX_WAIT,
+    CALL_TGKILL,
     CALLS
 };
 

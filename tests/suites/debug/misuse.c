@@ -218,7 +218,7 @@ START_TEST(guard_on_a_destroyed_region_aborts)
 }
 END_TEST
 
-static void use_region_without_key(void *unused)
+static void use_second_software(void *unused)
 {
     struct pkeyguard_region *of_none = new_region(NULL);
 
@@ -227,9 +227,9 @@ static void use_region_without_key(void *unused)
     (void)!pkeyguard_acquire(of_none, PKEYGUARD_READ_ONLY, &first);
 }
 
-START_TEST(guard_on_a_destroyed_region_without_key_aborts)
+START_TEST(guard_on_a_destroyed_second_software_aborts)
 {
-    assert_misuse(use_region_without_key, NULL,
+    assert_misuse(use_second_software, NULL,
                   "misuse.c:#: a guard on a region: the region was destroyed");
 }
 END_TEST
@@ -319,7 +319,7 @@ END_TEST
 
 /* ---- jumps out of the library ---- */
 
-static struct pkeyguard_region *software;
+static struct pkeyguard_region *software, *second_software;
 static sigjmp_buf away;
 
 static void jump_away(int signal)
@@ -374,6 +374,35 @@ START_TEST(guard_aborts_after_a_jump_that_lost_the_lock)
 }
 END_TEST
 
+static void release_second(int unused)
+{
+    (void)unused;
+    pkeyguard_release(&second);
+}
+
+static void release_inside_library(void *unused)
+{
+    (void)unused;
+    signal(SIGTRAP, release_second);
+    before_call(CALL_MPROTECT, trap_inside_library);
+    (void)!pkeyguard_acquire(second_software, PKEYGUARD_READ_WRITE, &first);
+}
+
+START_TEST(release_in_a_handler_inside_the_library_aborts)
+{
+    software = new_region(NULL);
+    second_software = new_region(NULL);
+    ck_assert_int_eq(pkeyguard_acquire(software, PKEYGUARD_READ_ONLY, &second), 0);
+    assert_aborts(release_inside_library, NULL,
+                  "libpkeyguard: a guard cannot be released: this thread is inside the library "
+                  "already: called from a fork handler, or from the handler of a signal that an "
+                  "instruction raised\n");
+    pkeyguard_release(&second);
+    destroy(software, NULL);
+    destroy(second_software, NULL);
+}
+END_TEST
+
 void add_misuse(Suite *suite)
 {
     TCase *tests = add_case(suite, "misuse", set_up_vault, NULL);
@@ -384,9 +413,10 @@ void add_misuse(Suite *suite)
     tcase_add_loop_test(tests, release_of_a_copy_aborts, 0, KINDS);
     add_pku_test(tests, release_after_the_key_was_destroyed_aborts);
     tcase_add_loop_test(tests, guard_on_a_destroyed_region_aborts, 0, 8);
-    tcase_add_test(tests, guard_on_a_destroyed_region_without_key_aborts);
+    tcase_add_test(tests, guard_on_a_destroyed_second_software_aborts);
     tcase_add_loop_test(tests, guard_on_a_destroyed_key_aborts, 0, KINDS);
     tcase_add_test(tests, guard_on_a_region_that_was_not_forked_aborts);
     add_pku_test(tests, guard_in_a_thread_created_inside_a_scope_aborts);
     tcase_add_loop_test(tests, guard_aborts_after_a_jump_that_lost_the_lock, 0, 3);
+    tcase_add_test(tests, release_in_a_handler_inside_the_library_aborts);
 }

@@ -673,6 +673,7 @@ int main(void)
     tcase_add_test(tests, operations_leak_nothing);
     tcase_add_test(tests, change_that_cannot_be_undone_aborts);
     tcase_add_loop_test(first, first_record_without_memory_is_refused, 0, 2);
+    add_fail_closed(suite);
     add_first_use(suite);
     add_held_lock(suite);
     return run_suite(suite);

@@ -6,6 +6,7 @@
 #include "failing.h"
 #include "support.h"
 
+void add_fail_closed(Suite *suite);
 void add_first_use(Suite *suite);
 void add_held_lock(Suite *suite);
 

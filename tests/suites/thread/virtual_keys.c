@@ -254,6 +254,41 @@ START_TEST(restore_in_a_handler_keeps_the_pins)
 }
 END_TEST
 
+/* The key's pkey goes to another key inside the gate, and its pages cannot get a new one. */
+static void leave_gate_without_pkey(void *by_jump)
+{
+    struct pkeyguard_thread_rights rights;
+    struct pkeyguard_guard guard;
+
+    open_key(key, &guard);
+    pkeyguard_thread_save(&rights);
+    if (setjmp(after_longjmp) == 0) {
+        pkeyguard_scoped_closed (gate) {
+            if (!is_evicted_by_others())
+                break;
+            fail_call(CALL_PKEY_MPROTECT, 0, ENOMEM, 1 << 30);
+            if (by_jump != NULL)
+                longjmp(after_longjmp, 1);
+        }
+    }
+    pkeyguard_thread_restore(&rights);
+}
+
+/* The gate ends by its scope, or by a restore after a jump out of it. */
+START_TEST(gate_that_cannot_open_virtual_keys_again_aborts)
+{
+#define NO_MEMORY                                                                              \
+    "out of memory, of memory mappings, of file descriptors or of memory that may be locked, " \
+    "or memory that is not mapped, as that of a destroyed region\n"
+
+    assert_aborts(leave_gate_without_pkey, NULL,
+                  "libpkeyguard: a call gate cannot open virtual keys again: " NO_MEMORY);
+    assert_aborts(leave_gate_without_pkey, &after_longjmp,
+                  "libpkeyguard: virtual keys that a call gate has closed cannot be opened "
+                  "again: " NO_MEMORY);
+}
+END_TEST
+
 void add_virtual_keys(Suite *suite)
 {
     TCase *tests = add_case(suite, "virtual keys", set_up_others, tear_down_others);
@@ -265,4 +300,5 @@ void add_virtual_keys(Suite *suite)
     add_pku_test(tests, switch_leaves_out_destroyed_keys);
     add_pku_test(tests, restore_drops_pins_that_longjmp_skipped);
     add_pku_test(tests, restore_in_a_handler_keeps_the_pins);
+    add_pku_test(tests, gate_that_cannot_open_virtual_keys_again_aborts);
 }
