@@ -65,7 +65,7 @@ pkeyguard_suite(records CHECKS 58 IN musl
     FILES test_records.c fixture.c access.c forks.c failures.c)
 pkeyguard_suite(failures CHECKS 450 IN asan musl
     FILES test_failures.c fail_closed.c first_use.c held_lock.c)
-pkeyguard_suite(virtual CHECKS 200 IN asan tsan musl
+pkeyguard_suite(virtual CHECKS 201 IN asan tsan musl
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c
         foreign_threads.c
         handlers.c fork.c failures.c)

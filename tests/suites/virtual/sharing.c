@@ -231,6 +231,58 @@ START_TEST(keys_regions_and_threads_leak_nothing)
 }
 END_TEST
 
+static void do_reset(void *unused)
+{
+    (void)unused;
+    pkeyguard_thread_reset();
+}
+
+/*
+ * The pool keeps as many pkeys as there are virtual keys. Dedicated keys get the others, as those
+ * of destroyed dedicated keys, when every thread has closed them.
+ */
+START_TEST(pkeys_of_destroyed_keys_go_to_dedicated_ones)
+{
+    enum { LEFT = 3, PKEYS_IN_ALL = 15, OTHERS = PKEYS_IN_ALL - LEFT };
+    struct pkeyguard_region *of_dedicated[OTHERS];
+    struct pkeyguard_key *dedicated[OTHERS], *none = NULL;
+    struct worker worker;
+
+    start_worker(&worker);
+    run_on(&worker, do_register, NULL);
+    for (int i = 0; i < KEYS; i++)
+        open_and_close(i);
+    for (int i = LEFT; i < KEYS; i++)
+        destroy(regions[i], keys[i]);
+    for (int i = 0; i < OTHERS; i++) {
+        if (i == 1) { /* the first gets the pkey that is not in the pool */
+            ck_assert_int_eq(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &none), -ENOSPC);
+            run_on(&worker, do_reset, NULL);
+        }
+        dedicated[i] = new_key(PKEYGUARD_NO_ACCESS, 0);
+        of_dedicated[i] = new_region(dedicated[i]);
+        assert_denied(READ_BYTE, address_of(of_dedicated[i]), dedicated[i]);
+        ck_assert(!can_read_on(&worker, address_of(of_dedicated[i])));
+    }
+    ck_assert_int_eq(pkeyguard_key_create(PKEYGUARD_NO_ACCESS, 0, &none), -ENOSPC);
+    for (int i = 0; i < LEFT; i++)
+        ck_assert_int_eq(acquire(i, PKEYGUARD_READ_WRITE), 0);
+    for (int i = 0; i < OTHERS; i++) {
+        assert_denied(READ_BYTE, address_of(of_dedicated[i]), dedicated[i]);
+        destroy(of_dedicated[i], dedicated[i]);
+    }
+    for (int i = 0; i < LEFT; i++)
+        pkeyguard_release(&guards[i]);
+    for (int i = LEFT; i < KEYS; i++) {
+        keys[i] = new_key(PKEYGUARD_NO_ACCESS, PKEYGUARD_KEY_VIRTUAL);
+        regions[i] = new_region(keys[i]);
+    }
+    end_worker(&worker);
+    evict_everything(-1);
+    assert_all_closed();
+}
+END_TEST
+
 void add_sharing(Suite *suite)
 {
     TCase *tests = add_case(suite, "sharing", set_up_keys, tear_down_keys);
@@ -246,4 +298,5 @@ void add_sharing(Suite *suite)
     add_pku_test(tests, create_with_is_busy_when_every_pkey_is_pinned);
     add_pku_test(tests, acquire_all_of_too_many_keys_is_busy);
     add_pku_test(tests, keys_regions_and_threads_leak_nothing);
+    add_pku_test(tests, pkeys_of_destroyed_keys_go_to_dedicated_ones);
 }
