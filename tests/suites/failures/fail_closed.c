@@ -86,6 +86,34 @@ static void destroy_region(void *unused)
     (void)!pkeyguard_region_destroy(region);
 }
 
+static struct pkeyguard_region *end_aligned;
+
+/* It opens the region to look at its slack. */
+static void check_region(void *unused)
+{
+    (void)unused;
+    refuse(CALL_MPROTECT, 1);
+    (void)!pkeyguard_region_check(end_aligned, 0, NULL);
+}
+
+START_TEST(region_that_cannot_be_opened_is_not_checked)
+{
+    ck_assert_int_eq(
+        pkeyguard_region_create(software, 8, PAGE_RW, PKEYGUARD_REGION_END_ALIGNED, &end_aligned),
+        0);
+    fail_call(CALL_MPROTECT, 0, ENOMEM, 1);
+    ck_assert_int_eq(pkeyguard_region_check(end_aligned, 0, NULL), -ENOMEM);
+    ck_assert(stop_failing());
+    assert_denied(READ_BYTE, address_of(end_aligned), software);
+    ck_assert_int_eq(pkeyguard_region_check(end_aligned, 0, NULL), 0);
+    assert_aborts(check_region, NULL,
+                  "libpkeyguard: a region that was checked cannot be closed: out of memory, of "
+                  "memory mappings, of file descriptors or of memory that may be locked, or memory "
+                  "that is not mapped, as that of a destroyed region\n");
+    destroy(end_aligned, NULL);
+}
+END_TEST
+
 static void hold_region(void *unused)
 {
     struct pkeyguard_guard guard;
@@ -177,6 +205,7 @@ void add_fail_closed(Suite *suite)
     TCase *tests = add_case(suite, "fail closed", set_up, tear_down);
 
     tcase_add_loop_test(tests, memory_that_cannot_be_closed_ends_the_process, 0, ABORTING);
+    tcase_add_test(tests, region_that_cannot_be_opened_is_not_checked);
     tcase_add_test(tests, mappings_that_cannot_be_read_are_an_error);
     add_test_if(test_platform()->secret_memory, "the kernel has no secret memory", tests,
                 secret_memory_beyond_the_file_size_limit_is_refused);

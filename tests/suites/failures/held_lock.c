@@ -295,6 +295,18 @@ START_TEST(call_with_the_lock_held_changes_nothing)
 }
 END_TEST
 
+/* Not in a process that has heaps already. */
+START_TEST(first_heap_with_the_lock_held_is_refused)
+{
+    held = new_region(NULL);
+    hold_and_call(create_heap);
+    ck_assert_int_eq(result, -EDEADLK);
+    ck_assert_int_eq(create_heap(), 0);
+    ck_assert_int_eq(pkeyguard_heap_destroy(made_heap), 0);
+    destroy(held, NULL);
+}
+END_TEST
+
 static int pass_gate(void)
 {
     pkeyguard_scoped_closed (gate)
@@ -321,7 +333,9 @@ END_TEST
 void add_held_lock(Suite *suite)
 {
     TCase *tests = add_case(suite, "held lock", set_up, NULL);
+    TCase *first = add_case(suite, "held lock at first", NULL, NULL);
 
     tcase_add_loop_test(tests, call_with_the_lock_held_changes_nothing, 0, CALLS_WITH_LOCK);
     tcase_add_test(tests, call_gate_with_the_lock_held_aborts);
+    tcase_add_test(first, first_heap_with_the_lock_held_is_refused);
 }

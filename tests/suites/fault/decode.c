@@ -207,6 +207,21 @@ static void assert_not_decoded(enum access access, const volatile void *target)
     ck_assert_mem_eq(&last_fault, &untouched, sizeof(last_fault));
 }
 
+/* Other code has unmapped the page: no rights of the library's stopped the access. */
+START_TEST(decode_refuses_faults_of_missing_pages)
+{
+    siginfo_t info = {.si_signo = SIGSEGV, .si_code = SEGV_MAPERR, .si_addr = address};
+    ucontext_t no_registers = {0};
+    struct pkeyguard_fault fault;
+
+    ck_assert_int_eq(pkeyguard_fault_decode(&info, &no_registers, &fault), -ENOENT);
+    info.si_code = SEGV_ACCERR;
+    ck_assert_int_eq(pkeyguard_fault_decode(&info, &no_registers, &fault), 0);
+    ck_assert_ptr_null(fault.code);
+    ck_assert_str_eq(fault.code_file, "");
+}
+END_TEST
+
 START_TEST(decode_refuses_other_faults)
 {
     char *closed = mmap(NULL, PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -431,6 +446,7 @@ void add_decode(Suite *suite)
     tcase_add_test(tests, decode_tells_guard_pages);
     tcase_add_test(tests, decode_tells_the_end_of_an_end_aligned_region);
     tcase_add_loop_test(tests, decode_tells_the_page_after_a_heaps_objects, 0, 2);
+    tcase_add_test(tests, decode_refuses_faults_of_missing_pages);
     tcase_add_test(tests, decode_refuses_other_faults);
     tcase_add_test(tests, decode_in_a_fork_child_skips_missing_regions);
     tcase_add_test(tests, decode_finds_one_of_many_regions);

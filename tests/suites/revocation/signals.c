@@ -191,6 +191,15 @@ START_TEST(revoke_fails_when_threads_cannot_be_listed)
 }
 END_TEST
 
+START_TEST(revoke_fails_without_memory_for_the_answers)
+{
+    fail_call(CALL_MMAP, 0, ENOMEM, 1 << 30);
+    assert_revocation_fails();
+    ck_assert(stop_failing());
+    assert_pkey_reused(2);
+}
+END_TEST
+
 /* The kernel refuses a signal when too many are queued. A refused one is sent again. */
 START_TEST(revoke_fails_when_signals_cannot_be_sent)
 {
@@ -246,6 +255,7 @@ void add_signals(Suite *suite)
     add_pku_test(tests, thread_that_blocks_the_signal_may_wait_for_a_stopped_one);
     add_pku_loop_test(tests, thread_in_another_handler_blocks_the_pkey, 0, 3);
     add_pku_test(tests, revoke_fails_when_threads_cannot_be_listed);
+    add_pku_test(tests, revoke_fails_without_memory_for_the_answers);
     add_pku_test(tests, revoke_fails_when_signals_cannot_be_sent);
     add_pku_loop_test(tests, revoke_stops_when_the_program_takes_the_signal_back, 0, 3);
     add_pku_test(tests, signal_sent_by_others_changes_nothing);

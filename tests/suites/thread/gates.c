@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #include "place.h"
 #include "test_thread.h"
@@ -333,6 +334,29 @@ START_TEST(gate_functions_can_be_called_by_hand)
 }
 END_TEST
 
+/* The child is inside the gate, too, and has its caller's guard when it leaves. */
+START_TEST(fork_child_inside_a_gate_leaves_it)
+{
+    pid_t child;
+
+    make_caller(_i);
+    pkeyguard_scoped_write (int, number, caller) {
+        pkeyguard_scoped_closed (gate) {
+            child = fork();
+            assert_denied(READ_BYTE, address_of(caller), caller_key);
+            if (pkeyguard_key_enforcement(caller_key) == PKEYGUARD_MPROTECT)
+                ck_assert_int_eq(pkeyguard_region_destroy(caller), -EBUSY);
+        }
+        *number = 1;
+    }
+    assert_denied(READ_BYTE, address_of(caller), caller_key);
+    destroy(caller, caller_key);
+    if (child == 0)
+        _exit(42);
+    assert_exits(child, 42);
+}
+END_TEST
+
 void add_gates(Suite *suite)
 {
     TCase *tests = add_case(suite, "gates", set_up_keys, tear_down_keys);
@@ -341,6 +365,7 @@ void add_gates(Suite *suite)
     tcase_add_loop_test(tests, scopes_inside_a_gate_work, 0, 3);
     tcase_add_test(tests, region_cannot_be_destroyed_inside_a_gate);
     tcase_add_test(tests, guards_of_other_threads_stay_open);
+    tcase_add_loop_test(tests, fork_child_inside_a_gate_leaves_it, 0, 3);
     tcase_add_test(tests, guard_released_inside_a_gate_stays_closed);
     tcase_add_test(tests, gates_nest_through_thirty_plugins);
     add_loop_test_if(HAS_UNWINDING, NO_UNWINDING, tests, every_way_out_of_a_gate_leaves_it, 0, 3);

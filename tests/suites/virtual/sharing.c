@@ -195,6 +195,25 @@ START_TEST(acquire_all_of_too_many_keys_is_busy)
 }
 END_TEST
 
+/* Nothing stays of the guards before the one that is refused, whatever their keys. */
+START_TEST(acquire_all_of_too_many_keys_opens_no_other_kind)
+{
+    struct pkeyguard_region *mixed[1 + KEYS] = {new_region(NULL)};
+    enum pkeyguard_rights rights[1 + KEYS] = {PKEYGUARD_READ_WRITE};
+    struct pkeyguard_guard of_mixed[1 + KEYS];
+
+    for (int i = 0; i < KEYS; i++) {
+        mixed[1 + i] = regions[i];
+        rights[1 + i] = PKEYGUARD_READ_ONLY;
+    }
+    ck_assert_int_eq(pkeyguard_acquire_all(1 + KEYS, mixed, rights, of_mixed), -EBUSY);
+    assert_denied(READ_BYTE, address_of(mixed[0]), NULL);
+    assert_all_closed();
+    evict_everything(-1);
+    destroy(mixed[0], NULL);
+}
+END_TEST
+
 /* No region of another key carries the pkey that the open key has. */
 START_TEST(scope_opens_no_other_key)
 {
@@ -297,6 +316,7 @@ void add_sharing(Suite *suite)
     add_pku_test(tests, acquire_is_busy_when_every_pkey_is_pinned);
     add_pku_test(tests, create_with_is_busy_when_every_pkey_is_pinned);
     add_pku_test(tests, acquire_all_of_too_many_keys_is_busy);
+    add_pku_test(tests, acquire_all_of_too_many_keys_opens_no_other_kind);
     add_pku_test(tests, keys_regions_and_threads_leak_nothing);
     add_pku_test(tests, pkeys_of_destroyed_keys_go_to_dedicated_ones);
 }
