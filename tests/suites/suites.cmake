@@ -52,7 +52,7 @@ pkeyguard_suite(heap CHECKS 170 IN asan tsan valgrind musl
         threads.c fork.c owners.c parts.c)
 pkeyguard_suite(thread CHECKS 73 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
-pkeyguard_suite(fault CHECKS 111 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
+pkeyguard_suite(fault CHECKS 112 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
     FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c
         records.c)
 pkeyguard_suite(pitfalls CHECKS 42 IN asan guest-6.1 musl aarch64
@@ -63,7 +63,7 @@ pkeyguard_suite(debug CHECKS 57 IN asan valgrind guest-mprotect musl aarch64
     FILES test_debug.c misuse.c allowed.c unchecked.c)
 pkeyguard_suite(records CHECKS 58 IN musl
     FILES test_records.c fixture.c access.c forks.c failures.c)
-pkeyguard_suite(failures CHECKS 452 IN asan musl
+pkeyguard_suite(failures CHECKS 453 IN asan musl
     FILES test_failures.c fail_closed.c first_use.c held_lock.c)
 pkeyguard_suite(virtual CHECKS 202 IN asan tsan musl
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c
@@ -84,7 +84,7 @@ set_source_files_properties(suites/cplusplus/no_exceptions.cpp PROPERTIES
 pkeyguard_suite(unload CHECKS 7
     FILES test_unload.c)
 # Not with sanitizers or valgrind, whose threads and forks are not the kernel's alone.
-pkeyguard_suite(processes CHECKS 71
+pkeyguard_suite(processes CHECKS 73
     FILES test_processes.c fixture.c locks.c memory.c first_calls.c)
 # Not with sanitizers or valgrind: they have code of their own between the instructions.
 pkeyguard_suite(steps CHECKS 18

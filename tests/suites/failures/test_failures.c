@@ -573,6 +573,16 @@ START_TEST(refused_flags_create_nothing)
 }
 END_TEST
 
+/* A process that locks all its memory, and may lock no more, gets EAGAIN. */
+START_TEST(memory_that_would_be_locked_is_refused)
+{
+    fail_call(CALL_MMAP, 0, EAGAIN, 1);
+    ck_assert_int_eq(create_region(), -ENOMEM);
+    ck_assert(stop_failing());
+    assert_nothing_made();
+}
+END_TEST
+
 /*
  * Beyond RLIMIT_MEMLOCK mmap fails with EAGAIN, or a write to the page with EFAULT. The descriptor
  * is closed all the same.
@@ -665,6 +675,7 @@ int main(void)
                 refused_guard_pages_are_replaced);
     add_test_if(platform->guard_madvise, "the kernel has no guard pages", tests,
                 failed_creation_leaves_the_next_page_alone);
+    tcase_add_test(tests, memory_that_would_be_locked_is_refused);
     tcase_add_test(tests, refused_flags_create_nothing);
     tcase_add_test(tests, refused_advice_creates_nothing);
     tcase_add_loop_test(tests, guard_without_memory_for_its_record_is_refused, 0, 2);

@@ -219,6 +219,12 @@ START_TEST(decode_refuses_faults_of_missing_pages)
     ck_assert_int_eq(pkeyguard_fault_decode(&info, &no_registers, &fault), 0);
     ck_assert_ptr_null(fault.code);
     ck_assert_str_eq(fault.code_file, "");
+#if defined(__GLIBC__) && defined(__x86_64__)
+    /* A function of a shared library, whose file is named in another way than the program's. */
+    no_registers.uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)getppid;
+    ck_assert_int_eq(pkeyguard_fault_decode(&info, &no_registers, &fault), 0);
+    ck_assert_ptr_nonnull(strstr(fault.code_file, "libc.so"));
+#endif
 }
 END_TEST
 

@@ -450,6 +450,15 @@ START_TEST(trying_needs_the_flag_and_arguments)
 }
 END_TEST
 
+START_TEST(trying_needs_the_reporter)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    ck_assert_int_eq(pkeyguard_try_call(return_number, NULL, &result, &fault), -EINVAL);
+}
+END_TEST
+
 static void try_to_write_nowhere(void *unused)
 {
     struct pkeyguard_fault fault;
@@ -472,6 +481,7 @@ void add_tried_calls(Suite *suite)
 
     tcase_add_test(tests, call_without_a_fault_returns_its_result);
     tcase_add_test(tests, trying_needs_the_flag_and_arguments);
+    tcase_add_test(add_case(suite, "without the reporter", NULL, NULL), trying_needs_the_reporter);
     /* ThreadSanitizer does not follow a jump out of a handler. */
     if (under_tool("tsan"))
         return;

@@ -455,6 +455,37 @@ START_TEST(threads_made_in_a_child_work)
 }
 END_TEST
 
+/* Pkeys that the thread that cloned may have open go to no other key. */
+static void *use_what_needs_no_pkey(void *unused)
+{
+    struct pkeyguard_guard guard;
+
+    if (pkeyguard_key_rights(keys[0]) != PKEYGUARD_NO_ACCESS || use_heap() != 0 ||
+        create_virtual_key() != 0 || create_region_with() != 0 ||
+        pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &guard) != 0)
+        return "";
+    pkeyguard_release(&guard);
+    return unused;
+}
+
+static int work_in_a_thread_only(void *unused)
+{
+    pthread_t thread;
+    void *problem;
+
+    (void)unused;
+    if (pthread_create(&thread, NULL, use_what_needs_no_pkey, NULL) != 0 ||
+        pthread_join(thread, &problem) != 0)
+        return 12;
+    return problem != NULL ? 13 : 0;
+}
+
+START_TEST(thread_is_the_first_that_calls_in_a_cloned_child)
+{
+    ck_assert_int_eq(run_as_child((enum way)_i, work_in_a_thread_only, NULL), 0);
+}
+END_TEST
+
 /* It does not inherit what is open: exec resets the rights. */
 START_TEST(spawned_program_works)
 {
@@ -489,5 +520,7 @@ void add_first_calls(Suite *suite)
     tcase_add_loop_test(tests, any_function_is_the_first_that_a_child_calls, 0, FIRST_CALLS);
     tcase_add_loop_test(tests, child_of_a_child_works, 0, 2);
     tcase_add_loop_test(tests, threads_made_in_a_child_work, BY_FORK, BY_VFORK);
+    tcase_add_loop_test(tests, thread_is_the_first_that_calls_in_a_cloned_child, BY_CLONE,
+                        BY_CLONE_WITH_SIGNAL + 1);
     tcase_add_test(tests, spawned_program_works);
 }
