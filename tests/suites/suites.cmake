@@ -63,7 +63,7 @@ pkeyguard_suite(debug CHECKS 57 IN asan valgrind guest-mprotect musl aarch64
     FILES test_debug.c misuse.c allowed.c unchecked.c)
 pkeyguard_suite(records CHECKS 58 IN musl
     FILES test_records.c fixture.c access.c forks.c failures.c)
-pkeyguard_suite(failures CHECKS 453 IN asan musl
+pkeyguard_suite(failures CHECKS 454 IN asan musl
     FILES test_failures.c fail_closed.c first_use.c held_lock.c)
 pkeyguard_suite(virtual CHECKS 202 IN asan tsan musl
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c

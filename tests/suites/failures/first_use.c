@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "test_failures.h"
+#include "worker.h"
 
 /* Each keeps what it makes, and returns 0 or what the library has returned. */
 
@@ -139,9 +140,38 @@ START_TEST(first_use_fails_or_does_without_a_call)
 }
 END_TEST
 
+static struct pkeyguard_heap *shared_heap;
+
+static void alloc_and_free(void *unused)
+{
+    void *object = pkeyguard_heap_alloc(shared_heap, 100);
+
+    (void)unused;
+    ck_assert_ptr_nonnull(object);
+    ck_assert_int_eq(pkeyguard_heap_free(shared_heap, object), 0);
+}
+
+/* No thread then owns a part of a heap. */
+START_TEST(heaps_do_without_membarrier)
+{
+    struct worker other;
+
+    refuse_call(CALL_MEMBARRIER, ENOSYS);
+    ck_assert_int_eq(pkeyguard_heap_create(NULL, 1 << 16, 0, &shared_heap), 0);
+    start_worker(&other);
+    for (int i = 0; i < 100; i++) {
+        alloc_and_free(NULL);
+        run_on(&other, alloc_and_free, NULL);
+    }
+    end_worker(&other);
+    ck_assert_int_eq(pkeyguard_heap_destroy(shared_heap), 0);
+}
+END_TEST
+
 void add_first_use(Suite *suite)
 {
     TCase *tests = add_case(suite, "first use", map_own_pages, NULL);
 
+    tcase_add_test(tests, heaps_do_without_membarrier);
     tcase_add_loop_test(tests, first_use_fails_or_does_without_a_call, 0, 2 * MOST_CALLS * USES);
 }

@@ -318,6 +318,8 @@ __attribute__((constructor(101))) static void register_old_handlers(void)
     pthread_atfork(old_before, old_in_parent, old_in_child);
 }
 
+static void *large_object;
+
 static void assert_heap_is_refused(void)
 {
     struct pkeyguard_heap *created = NULL;
@@ -327,6 +329,9 @@ static void assert_heap_is_refused(void)
     errno = 0;
     expect(pkeyguard_heap_alloc(heap, 5000) == NULL && errno == EDEADLK);
     expect(pkeyguard_heap_free(heap, object_of_test) == -EDEADLK);
+    expect(pkeyguard_heap_free(heap, large_object) == -EDEADLK);
+    errno = 0;
+    expect(pkeyguard_heap_usable_size(heap, large_object) == 0 && errno == EDEADLK);
     expect(pkeyguard_heap_destroy(heap) == -EDEADLK);
     expect(pkeyguard_heap_create(NULL, MIB, 0, &created) == -EDEADLK);
     expect(pkeyguard_heap_of(object_of_test) == heap);
@@ -337,6 +342,7 @@ START_TEST(fork_handlers_inside_fork_are_refused)
     pid_t child;
 
     object_of_test = new_object(heap, 32);
+    large_object = new_object(heap, 5000);
     act = assert_heap_is_refused;
     acting = (enum handler)_i;
     child = fork();
@@ -345,6 +351,7 @@ START_TEST(fork_handlers_inside_fork_are_refused)
         alarm(10);
         use_both_heaps();
         expect(pkeyguard_heap_free(heap, object_of_test) == 0);
+        expect(pkeyguard_heap_free(heap, large_object) == 0);
         tear_down_heaps();
         _exit(acted);
     }
@@ -353,6 +360,7 @@ START_TEST(fork_handlers_inside_fork_are_refused)
     use_both_heaps();
     expect(refused == 0);
     expect(pkeyguard_heap_free(heap, object_of_test) == 0);
+    expect(pkeyguard_heap_free(heap, large_object) == 0);
     tear_down_heaps();
 }
 END_TEST
