@@ -154,6 +154,30 @@ START_TEST(gate_entered_inside_is_left)
 }
 END_TEST
 
+static int keep_guard(void *ret_guard)
+{
+    return pkeyguard_acquire(other, PKEYGUARD_READ_WRITE, ret_guard);
+}
+
+/* The call returns: what it opened is its caller's. */
+START_TEST(guard_kept_beyond_a_call_stays_open)
+{
+    struct pkeyguard_guard kept;
+    struct pkeyguard_fault fault;
+    int result;
+
+    make_other(_i);
+    ck_assert_int_eq(pkeyguard_try_call(keep_guard, &kept, &result, &fault), 0);
+    ck_assert_int_eq(result, 0);
+    assert_allowed(WRITE_BYTE, address_of(other));
+    ck_assert_int_eq(pkeyguard_try_call(fault_in_a_gate, NULL, &result, &fault), -EFAULT);
+    assert_allowed(WRITE_BYTE, address_of(other));
+    pkeyguard_release(&kept);
+    assert_denied(READ_BYTE, address_of(other), other_key);
+    destroy(other, other_key);
+}
+END_TEST
+
 static int fault_in_a_gate_in_a_scope(void *unused)
 {
     struct pkeyguard_guard released, leaked;
@@ -488,6 +512,7 @@ void add_tried_calls(Suite *suite)
     tcase_add_test(tests, forbidden_access_ends_the_call);
     tcase_add_loop_test(tests, guards_opened_inside_are_released, 0, 3);
     tcase_add_loop_test(tests, guards_of_the_caller_stay_open, 0, 3);
+    tcase_add_loop_test(tests, guard_kept_beyond_a_call_stays_open, 0, 3);
     tcase_add_loop_test(tests, guard_and_gate_of_the_call_end, 0, 3);
     tcase_add_loop_test(tests, gate_entered_inside_is_left, 0, 3);
     tcase_add_test(tests, tried_calls_nest);

@@ -70,6 +70,28 @@ START_TEST(scopes_inside_a_gate_work)
 }
 END_TEST
 
+/* It then belongs to the caller. */
+START_TEST(guard_kept_beyond_a_gate_stays_open)
+{
+    struct pkeyguard_guard kept;
+
+    make_caller(1);
+    pkeyguard_scoped_read (int, outside, caller) {
+        pkeyguard_scoped_closed (gate) {
+            ck_assert_int_eq(pkeyguard_acquire(caller, PKEYGUARD_READ_WRITE, &kept), 0);
+        }
+        assert_allowed(WRITE_BYTE, address_of(caller));
+        pkeyguard_scoped_closed (gate)
+            assert_denied(READ_BYTE, address_of(caller), caller_key);
+        pkeyguard_release(&kept);
+        assert_denied(WRITE_BYTE, address_of(caller), caller_key);
+        (void)*outside;
+    }
+    assert_denied(READ_BYTE, address_of(caller), caller_key);
+    destroy(caller, caller_key);
+}
+END_TEST
+
 /* A suspended guard keeps its region and key. */
 START_TEST(region_cannot_be_destroyed_inside_a_gate)
 {
@@ -363,6 +385,7 @@ void add_gates(Suite *suite)
 
     tcase_add_loop_test(tests, gate_closes_what_its_caller_has_open, 0, 3);
     tcase_add_loop_test(tests, scopes_inside_a_gate_work, 0, 3);
+    tcase_add_test(tests, guard_kept_beyond_a_gate_stays_open);
     tcase_add_test(tests, region_cannot_be_destroyed_inside_a_gate);
     tcase_add_test(tests, guards_of_other_threads_stay_open);
     tcase_add_loop_test(tests, fork_child_inside_a_gate_leaves_it, 0, 3);
