@@ -68,6 +68,12 @@ START_TEST(other_objects_stay_closed)
         assert_all_closed();
     }
     assert_bytes(heap, objects[20], 1, 'o');
+    /* A large object is none of one part. */
+    objects[0] = new_object(heap, 3 * PAGE_BYTES);
+    assert_all_closed();
+    expect(pkeyguard_heap_free(heap, objects[0]) == 0);
+    expect(pkeyguard_heap_free(heap, objects[0]) == -EINVAL);
+    assert_all_closed();
     destroy_heap(heap, key);
 }
 END_TEST

@@ -180,6 +180,23 @@ START_TEST(self_test_finds_keys_that_do_not_protect)
 }
 END_TEST
 
+/* Keys that the child cannot try are not known to work. */
+START_TEST(self_test_without_a_page_fails)
+{
+    static const struct {
+        enum call call;
+        int skip;
+    } refusals[] = {{CALL_MMAP, 1}, {CALL_PKEY_MPROTECT, 0}};
+
+    for (int i = 0; i < 2; i++) {
+        fail_call(refusals[i].call, refusals[i].skip, ENOMEM, 1);
+        ck_assert_int_eq(pkeyguard_platform_self_test(), -EIO);
+        stop_failing();
+    }
+    ck_assert_int_eq(pkeyguard_platform_self_test(), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("platform");
@@ -193,6 +210,7 @@ int main(void)
     add_pku_loop_test(tests, refused_pkey_alloc_means_no_pku, 0, 3);
     add_pku_test(tests, free_pkeys_are_counted);
     add_pku_test(tests, self_test_finds_keys_that_do_not_protect);
+    add_pku_test(tests, self_test_without_a_page_fails);
     add_sandbox(suite);
     return run_suite(suite);
 }

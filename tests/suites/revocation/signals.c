@@ -220,11 +220,22 @@ static void take_signal(int unused)
     signals_taken++;
 }
 
+static void take_signal_with_info(int signal, siginfo_t *info, void *context)
+{
+    (void)info, (void)context;
+    take_signal(signal);
+}
+
 START_TEST(revoke_stops_when_the_program_takes_the_signal_back)
 {
-    static void (*const handlers[])(int) = {take_signal, SIG_DFL, SIG_IGN};
+    static const struct sigaction actions[] = {
+        {.sa_handler = take_signal},
+        {.sa_handler = SIG_DFL},
+        {.sa_handler = SIG_IGN},
+        {.sa_sigaction = take_signal_with_info, .sa_flags = SA_SIGINFO},
+    };
 
-    signal(SIGURG, handlers[_i]);
+    ck_assert_int_eq(sigaction(SIGURG, &actions[_i], NULL), 0);
     assert_pkey_waits();
     ck_assert_int_eq(signals_taken, 0);
 }
@@ -257,6 +268,6 @@ void add_signals(Suite *suite)
     add_pku_test(tests, revoke_fails_when_threads_cannot_be_listed);
     add_pku_test(tests, revoke_fails_without_memory_for_the_answers);
     add_pku_test(tests, revoke_fails_when_signals_cannot_be_sent);
-    add_pku_loop_test(tests, revoke_stops_when_the_program_takes_the_signal_back, 0, 3);
+    add_pku_loop_test(tests, revoke_stops_when_the_program_takes_the_signal_back, 0, 4);
     add_pku_test(tests, signal_sent_by_others_changes_nothing);
 }

@@ -10,6 +10,7 @@
 #include "failing.h"
 #include "place.h"
 #include "test_thread.h"
+#include "worker.h"
 
 static jmp_buf after_longjmp;
 
@@ -254,6 +255,55 @@ START_TEST(restore_in_a_handler_keeps_the_pins)
 }
 END_TEST
 
+static struct worker pinning;
+
+static void do_pin(void *unused)
+{
+    (void)unused;
+    pin_every_pkey();
+}
+
+static void do_release(void *unused)
+{
+    (void)unused;
+    release_others();
+}
+
+static void let_others_go(void *unused, unsigned long length)
+{
+    (void)unused, (void)length;
+    begin_on(&pinning, do_release, NULL);
+}
+
+/*
+ * Another thread pins all pkeys inside the gate. Its end, or the restore after a jump out of it,
+ * waits for one.
+ */
+START_TEST(gate_waits_for_a_pkey_to_open_its_callers_key)
+{
+    struct pkeyguard_thread_rights rights;
+    struct pkeyguard_guard guard;
+
+    start_worker(&pinning);
+    ck_assert_int_eq(pkeyguard_acquire(region, PKEYGUARD_READ_WRITE, &guard), 0);
+    pkeyguard_thread_save(&rights);
+    if (setjmp(after_longjmp) == 0) {
+        pkeyguard_scoped_closed (gate) {
+            run_on(&pinning, do_pin, NULL);
+            before_call(CALL_FUTEX_WAIT, let_others_go);
+            if (_i == 1)
+                longjmp(after_longjmp, 1);
+        }
+    }
+    pkeyguard_thread_restore(&rights);
+    assert_allowed(WRITE_BYTE, address_of(region));
+    wait_for(&pinning);
+    ck_assert_int_eq(others_open, 0);
+    pkeyguard_release(&guard);
+    end_worker(&pinning);
+}
+END_TEST
+
 /* The key's pkey goes to another key inside the gate, and its pages cannot get a new one. */
 static void leave_gate_without_pkey(void *by_jump)
 {
@@ -300,5 +350,6 @@ void add_virtual_keys(Suite *suite)
     add_pku_test(tests, switch_leaves_out_destroyed_keys);
     add_pku_test(tests, restore_drops_pins_that_longjmp_skipped);
     add_pku_test(tests, restore_in_a_handler_keeps_the_pins);
+    add_pku_loop_test(tests, gate_waits_for_a_pkey_to_open_its_callers_key, 0, 2);
     add_pku_test(tests, gate_that_cannot_open_virtual_keys_again_aborts);
 }
