@@ -52,7 +52,7 @@ pkeyguard_suite(heap CHECKS 170 IN asan tsan valgrind musl
         threads.c fork.c owners.c parts.c)
 pkeyguard_suite(thread CHECKS 76 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
-pkeyguard_suite(fault CHECKS 115 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
+pkeyguard_suite(fault CHECKS 116 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
     FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c
         records.c)
 pkeyguard_suite(pitfalls CHECKS 42 IN asan guest-6.1 musl aarch64

@@ -178,6 +178,24 @@ START_TEST(guard_kept_beyond_a_call_stays_open)
 }
 END_TEST
 
+/* A guard opened in a gate, and kept, is not one that the call opened. */
+START_TEST(guard_kept_beyond_a_gate_survives_a_call)
+{
+    struct pkeyguard_guard kept;
+    struct pkeyguard_fault fault;
+    int result;
+
+    make_other(1);
+    pkeyguard_scoped_closed (gate) {
+        ck_assert_int_eq(pkeyguard_acquire(other, PKEYGUARD_READ_WRITE, &kept), 0);
+    }
+    ck_assert_int_eq(pkeyguard_try_call(fault_in_a_gate, NULL, &result, &fault), -EFAULT);
+    assert_allowed(WRITE_BYTE, address_of(other));
+    pkeyguard_release(&kept);
+    destroy(other, other_key);
+}
+END_TEST
+
 static int fault_in_a_gate_in_a_scope(void *unused)
 {
     struct pkeyguard_guard released, leaked;
@@ -513,6 +531,7 @@ void add_tried_calls(Suite *suite)
     tcase_add_loop_test(tests, guards_opened_inside_are_released, 0, 3);
     tcase_add_loop_test(tests, guards_of_the_caller_stay_open, 0, 3);
     tcase_add_loop_test(tests, guard_kept_beyond_a_call_stays_open, 0, 3);
+    tcase_add_test(tests, guard_kept_beyond_a_gate_survives_a_call);
     tcase_add_loop_test(tests, guard_and_gate_of_the_call_end, 0, 3);
     tcase_add_loop_test(tests, gate_entered_inside_is_left, 0, 3);
     tcase_add_test(tests, tried_calls_nest);
