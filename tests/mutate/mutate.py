@@ -66,8 +66,8 @@ FAST = ("pkeyguard platform key guard thread fault pitfalls neighbour debug fail
         "revocation cplusplus malloc jemalloc unload").split()
 ONLY_WITH_PKU = ["pkru", "pkey"]
 ARGUMENTS = {"calls": ["9", "700", "8"]}  # as in tests/guest
-GUEST_SECONDS = 90  # for a suite
-BATCH = 20  # mutants in a boot of the guest
+GUEST_SECONDS = 200  # for a suite
+BATCH = 12  # mutants in a boot of the guest
 
 
 def folder_of(path):
@@ -231,6 +231,8 @@ class Build:
                   encoding="utf-8") as file:
             words = shlex.split(file.read())
         program = os.path.join(self.directory, name_of(suite))
+        if os.path.exists(program):
+            return program
         words[words.index("-o") + 1] = program
         parts = {i: os.path.normpath(os.path.join(at, word))
                  for i, word in enumerate(words) if word.endswith(".o")}
@@ -246,6 +248,13 @@ class Build:
         return program if run(words + ["-s"], cwd=at).returncode == 0 else None
 
     def remove(self):
+        """Also ends what a test has left behind."""
+        for link in glob.glob("/proc/[0-9]*/exe"):
+            try:
+                if os.readlink(link).startswith(self.directory + "/"):
+                    os.kill(int(link.split("/")[2]), signal.SIGKILL)
+            except OSError:
+                pass  # it has ended, or is not ours
         shutil.rmtree(self.directory)
 
 
@@ -357,7 +366,6 @@ class NativeRun:
                 return "broken", suite
             if not passes(program, suite, self.limits[suite]):
                 return "native", suite
-            os.remove(program)
         return "survived", ""
 
 
@@ -370,27 +378,33 @@ def guest_job(name, programs):
                       f"/bin/sh {script} {GUEST_SECONDS} {' '.join(words)}"]) + "\n"
 
 
-def boot(jobs):
-    """Runs jobs, which are programs by the names of suites. Returns the name of the suite that
-    failed, "" if none did, None if the guest stopped before."""
-    with open(os.path.join(GUEST, "jobs"), "w", encoding="utf-8") as file:
+def boot(name, jobs):
+    """Runs jobs, which are programs by the names of suites. Returns the last line of each one that
+    failed, "" if it did not, None if the guest stopped before."""
+    guest = os.path.join(GUEST, name)
+    shutil.rmtree(guest, ignore_errors=True)
+    os.makedirs(guest)
+    for part in ("vmlinuz", "init"):
+        os.symlink(os.path.join(GUEST, part), os.path.join(guest, part))
+    with open(os.path.join(guest, "jobs"), "w", encoding="utf-8") as file:
         file.writelines(guest_job(name, programs) for name, programs in jobs.items())
     files = [os.path.join(HERE, "first_failure.sh"), "/usr/bin/timeout",
              os.path.join(BUILD, "libpkeyguard/reporter.so"), *glob.glob(f"{BUILD}/tests/plugin_*.so"),
              *(program for programs in jobs.values() for program in programs.values())]
     seconds = sum(GUEST_SECONDS * len(programs) for programs in jobs.values())
     environment = {"GUEST_CPUS": "1", "GUEST_MEMORY": "2048", "GUEST_TIMEOUT": str(seconds)}
-    run(["sh", os.path.join(SOURCE, "tests/guest/boot.sh"), GUEST, os.path.join(GUEST, "jobs"), *files],
+    run(["sh", os.path.join(SOURCE, "tests/guest/boot.sh"), guest, os.path.join(guest, "jobs"), *files],
         env=os.environ | environment)
     results = {}
-    for name in jobs:
-        path = os.path.join(GUEST, "results", name)
-        results[name] = None
+    for job in jobs:
+        path = os.path.join(guest, "results", job)
+        results[job] = None
         if os.path.exists(path + ".status"):
             with open(path + ".status", encoding="utf-8") as status, \
                     open(path + ".log", encoding="utf-8", errors="replace") as log:
                 last = (log.read().splitlines() or [""])[-1]
-                results[name] = "" if status.read() == "exit 0\n" else last
+                results[job] = "" if status.read() == "exit 0\n" else last
+    os.remove(os.path.join(guest, "initramfs"))
     return results
 
 
@@ -403,7 +417,7 @@ def check_guest():
     if os.path.exists(checked) and \
             all(os.path.getmtime(program) < os.path.getmtime(checked) for program in programs.values()):
         return
-    failed = boot({"none": programs})["none"]
+    failed = boot("none", {"none": programs})["none"]
     if failed != "":
         sys.exit(f"mutate.py: in the guest without a mutant: {failed}")
     open(checked, "w", encoding="utf-8").close()
@@ -417,7 +431,7 @@ def run_in_guest(builds, tally):
         programs = {suite: build.link(suite)
                     for suite in SUITES[folder_of(build.mutant.path)].split()}
         jobs[os.path.basename(build.directory)] = programs
-    results = boot(jobs)
+    results = boot(next(iter(jobs)), jobs)
     for build in builds:
         failed = results[os.path.basename(build.directory)]
         if failed is None:
@@ -432,6 +446,7 @@ def main():
     parser.add_argument("--count", type=int, default=12, help="mutants of each file (12)")
     parser.add_argument("--seed", type=int, default=1, help="chooses them (1)")
     parser.add_argument("--jobs", type=int, default=1, help="how many run natively at a time (1)")
+    parser.add_argument("--guests", type=int, default=1, help="how many guests run at a time (1)")
     parser.add_argument("--list", action="store_true", help="only print them")
     parser.add_argument("--again", action="store_true", help="only those that survived the last run")
     options = parser.parse_args()
@@ -460,7 +475,7 @@ def main():
             tally.note(mutant, "listed")
     left = [mutant for mutant in mutants if mutant.key() not in known]
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool, \
-            concurrent.futures.ThreadPoolExecutor(1) as guest:
+            concurrent.futures.ThreadPoolExecutor(options.guests) as guest:
         boots, alive = [], []
         for build in pool.map(NativeRun(project, tally, limits, work), enumerate(left)):
             alive += [build] if build else []
