@@ -465,20 +465,21 @@ START_TEST(operations_leak_nothing)
 }
 END_TEST
 
-static void set_rights_with_failing_undo(void *unused)
+static void set_rights_with_failing_undo(void *error)
 {
-    (void)unused;
-    fail_call(CALL_MPROTECT, 1, ENOMEM, 1000);
+    fail_call(CALL_MPROTECT, 1, *(int *)error, 1000);
     (void)!pkeyguard_key_set_rights(software, PKEYGUARD_READ_WRITE);
 }
 
 /*
  * The kernel lets the first region be opened, refuses the second, and then refuses to close the
- * first again.
+ * first again. EACCES is a sandbox's, which has changed nothing of the second.
  */
 START_TEST(change_that_cannot_be_undone_aborts)
 {
-    assert_aborts(set_rights_with_failing_undo, NULL,
+    int errors[] = {ENOMEM, EACCES};
+
+    assert_aborts(set_rights_with_failing_undo, &errors[_i],
                   "libpkeyguard: cannot restore page rights after a failed change\n");
 }
 END_TEST
@@ -682,7 +683,7 @@ int main(void)
     tcase_add_loop_test(tests, creation_fails_when_nothing_can_be_undone, 0,
                         3 * CALLS_OF_A_CREATION);
     tcase_add_test(tests, operations_leak_nothing);
-    tcase_add_test(tests, change_that_cannot_be_undone_aborts);
+    tcase_add_loop_test(tests, change_that_cannot_be_undone_aborts, 0, 2);
     tcase_add_loop_test(first, first_record_without_memory_is_refused, 0, 2);
     add_fail_closed(suite);
     add_first_use(suite);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "failing.h"
 #include "place.h"
 #include "test_fault.h"
 
@@ -243,13 +244,13 @@ START_TEST(tried_calls_nest)
 }
 END_TEST
 
-static sigjmp_buf before_call;
+static sigjmp_buf before_the_call;
 static bool left_call_ended;
 
 static int jump_back(void *unused)
 {
     (void)unused;
-    siglongjmp(before_call, 1);
+    siglongjmp(before_the_call, 1);
 }
 
 static __attribute__((noinline)) void try_and_jump_out(void)
@@ -259,7 +260,7 @@ static __attribute__((noinline)) void try_and_jump_out(void)
     int result;
 
     pkeyguard_thread_save(&rights);
-    if (sigsetjmp(before_call, 1) == 0) {
+    if (sigsetjmp(before_the_call, 1) == 0) {
         (void)!pkeyguard_try_call(jump_back, NULL, &result, &fault);
         left_call_ended = true;
     }
@@ -283,6 +284,42 @@ START_TEST(call_that_a_jump_left_is_forgotten)
     ck_assert_int_eq(pkeyguard_try_call(fault_after_a_jump, NULL, &result, &fault), -EFAULT);
     ck_assert(!left_call_ended);
     ck_assert_int_eq(fault.offset, 3);
+}
+END_TEST
+
+static int try_and_jump_out_unrestored(void *unused)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    (void)unused;
+    if (sigsetjmp(before_the_call, 1) == 0)
+        (void)!pkeyguard_try_call(jump_back, NULL, &result, &fault);
+    return 1;
+}
+
+static int pages_freed;
+
+static void note_freed_pages(void *pages, unsigned long length)
+{
+    (void)pages, (void)length;
+    pages_freed++;
+    before_call(CALL_MUNMAP, note_freed_pages);
+}
+
+/* Each call has memory of its own, also one that a jump has left. */
+START_TEST(calls_leave_no_memory)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    before_call(CALL_MUNMAP, note_freed_pages);
+    ck_assert_int_eq(pkeyguard_try_call(return_number, NULL, &result, &fault), 0);
+    ck_assert_int_eq(pages_freed, 1);
+    ck_assert_int_eq(pkeyguard_try_call(write_to, address_of(region), &result, &fault), -EFAULT);
+    ck_assert_int_eq(pages_freed, 2);
+    ck_assert_int_eq(pkeyguard_try_call(try_and_jump_out_unrestored, NULL, &result, &fault), 0);
+    ck_assert_int_eq(pages_freed, 4);
 }
 END_TEST
 
@@ -536,6 +573,7 @@ void add_tried_calls(Suite *suite)
     tcase_add_loop_test(tests, gate_entered_inside_is_left, 0, 3);
     tcase_add_test(tests, tried_calls_nest);
     tcase_add_test(tests, call_that_a_jump_left_is_forgotten);
+    tcase_add_test(tests, calls_leave_no_memory);
     tcase_add_loop_test(tests, gate_around_a_call_that_a_jump_left_ends, 0, 3);
     /* AddressSanitizer says more about a fault than the reporter. */
     if (!under_tool("asan")) {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "failing.h"
 #include "test_guard.h"
 
 START_TEST(copies_go_in_and_out_and_leave_nothing_open)
@@ -47,6 +48,43 @@ START_TEST(copies_outside_the_region_are_refused)
 }
 END_TEST
 
+static int copy_into_itself(void *from)
+{
+    return pkeyguard_region_read(region, 0, from, 8);
+}
+
+/* A copy out of the region opens it for reading only: it cannot write there. */
+START_TEST(copy_out_opens_for_reading)
+{
+    struct pkeyguard_fault fault;
+    int result;
+
+    ck_assert_int_eq(pkeyguard_fault_reporter_install(PKEYGUARD_REPORTER_RECOVER), 0);
+    ck_assert_int_eq(
+        pkeyguard_try_call(copy_into_itself, address_of(region) + 64, &result, &fault), -EFAULT);
+    ck_assert_int_eq(fault.access, PKEYGUARD_WRITE_ACCESS);
+    ck_assert_int_eq(fault.offset, 64);
+    ck_assert_int_eq(fault.rights, PKEYGUARD_READ_ONLY);
+    assert_open_for(PKEYGUARD_NO_ACCESS, region);
+}
+END_TEST
+
+START_TEST(copy_whose_guard_is_refused_copies_nothing)
+{
+    struct pkeyguard_region *software = new_region(NULL);
+    char byte = 1;
+
+    fail_call(CALL_MPROTECT, 0, ENOMEM, 1);
+    ck_assert_int_eq(pkeyguard_region_read(software, 0, &byte, 1), -ENOMEM);
+    ck_assert_int_eq(byte, 1);
+    fail_call(CALL_MPROTECT, 0, ENOMEM, 1);
+    ck_assert_int_eq(pkeyguard_region_write(software, 0, &byte, 1), -ENOMEM);
+    ck_assert_int_eq(pkeyguard_region_read(software, 0, &byte, 1), 0);
+    ck_assert_int_eq(byte, 0);
+    destroy(software, NULL);
+}
+END_TEST
+
 START_TEST(sizes_are_told_to_bindings)
 {
     ck_assert_uint_eq(pkeyguard_guard_size(), sizeof(struct pkeyguard_guard));
@@ -60,5 +98,9 @@ void add_copies(Suite *suite)
 
     tcase_add_test(tests, copies_go_in_and_out_and_leave_nothing_open);
     tcase_add_test(tests, copies_outside_the_region_are_refused);
+    /* ThreadSanitizer does not follow a jump out of a handler. */
+    if (!under_tool("tsan"))
+        tcase_add_test(tests, copy_out_opens_for_reading);
+    tcase_add_test(tests, copy_whose_guard_is_refused_copies_nothing);
     tcase_add_test(tests, sizes_are_told_to_bindings);
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* pkeyguard_thread_switch() between coroutines. */
+#include <errno.h>
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "failing.h"
 #include "place.h"
 #include "test_thread.h"
 
@@ -297,6 +299,21 @@ START_TEST(many_software_guards_wait_with_their_coroutine)
 }
 END_TEST
 
+/* It needs memory for the software guards of the coroutine that it leaves. */
+START_TEST(switch_without_memory_changes_nothing)
+{
+    struct pkeyguard_thread_rights next;
+
+    open_software_and_stop();
+    ck_assert_int_eq(pkeyguard_thread_switch(&next, &of_coroutine), 0);
+    fail_call(CALL_MMAP, 0, ENOMEM, 1);
+    ck_assert_int_eq(pkeyguard_thread_switch(&of_coroutine, NULL), -ENOMEM);
+    ck_assert(stop_failing());
+    release_software();
+    destroy(software, software_key);
+}
+END_TEST
+
 /* In a fork child: the coroutine goes on, with its guard or without. */
 static void assert_in_fork_child(bool open)
 {
@@ -356,5 +373,6 @@ void add_coroutines(Suite *suite)
     add_pku_test(tests, switch_closes_newer_keys);
     tcase_add_test(tests, software_guard_moves_to_another_thread);
     tcase_add_test(tests, many_software_guards_wait_with_their_coroutine);
+    tcase_add_test(tests, switch_without_memory_changes_nothing);
     tcase_add_test(tests, fork_child_has_the_guards_of_its_threads_coroutines);
 }
