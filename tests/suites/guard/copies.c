@@ -60,8 +60,8 @@ START_TEST(copy_out_opens_for_reading)
     int result;
 
     ck_assert_int_eq(pkeyguard_fault_reporter_install(PKEYGUARD_REPORTER_RECOVER), 0);
-    ck_assert_int_eq(
-        pkeyguard_try_call(copy_into_itself, address_of(region) + 64, &result, &fault), -EFAULT);
+    ck_assert_int_eq(pkeyguard_try_call(copy_into_itself, address_of(region) + 64, &result, &fault),
+                     -EFAULT);
     ck_assert_int_eq(fault.access, PKEYGUARD_WRITE_ACCESS);
     ck_assert_int_eq(fault.offset, 64);
     ck_assert_int_eq(fault.rights, PKEYGUARD_READ_ONLY);
