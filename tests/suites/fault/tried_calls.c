@@ -113,6 +113,35 @@ START_TEST(guards_opened_inside_are_released)
 }
 END_TEST
 
+static int release_first_and_fault(void *another)
+{
+    struct pkeyguard_guard guards[2];
+
+    if (pkeyguard_acquire(other, PKEYGUARD_READ_WRITE, &guards[0]) != 0 ||
+        pkeyguard_acquire(another, PKEYGUARD_READ_WRITE, &guards[1]) != 0)
+        return 1;
+    pkeyguard_release(&guards[0]);
+    return write_to(address_of(region));
+}
+
+/* One that was released inside, before another one, is not released again. */
+START_TEST(guard_released_inside_stays_released)
+{
+    struct pkeyguard_region *another;
+    struct pkeyguard_fault fault;
+    int result;
+
+    make_other(_i);
+    another = new_region(other_key);
+    ck_assert_int_eq(pkeyguard_try_call(release_first_and_fault, another, &result, &fault),
+                     -EFAULT);
+    assert_denied(READ_BYTE, address_of(other), other_key);
+    assert_denied(READ_BYTE, address_of(another), other_key);
+    destroy(another, NULL);
+    destroy(other, other_key);
+}
+END_TEST
+
 START_TEST(guards_of_the_caller_stay_open)
 {
     struct pkeyguard_fault fault;
@@ -566,6 +595,7 @@ void add_tried_calls(Suite *suite)
         return;
     tcase_add_test(tests, forbidden_access_ends_the_call);
     tcase_add_loop_test(tests, guards_opened_inside_are_released, 0, 3);
+    tcase_add_loop_test(tests, guard_released_inside_stays_released, 0, 3);
     tcase_add_loop_test(tests, guards_of_the_caller_stay_open, 0, 3);
     tcase_add_loop_test(tests, guard_kept_beyond_a_call_stays_open, 0, 3);
     tcase_add_test(tests, guard_kept_beyond_a_gate_survives_a_call);

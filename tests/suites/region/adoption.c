@@ -368,6 +368,21 @@ START_TEST(memory_is_not_adopted_twice)
 }
 END_TEST
 
+/* The record that was meant for the region serves the next one: more tries than a chunk has. */
+START_TEST(refused_adoptions_take_no_memory)
+{
+    struct pkeyguard_region *taken = new_region(NULL), *region;
+
+    fail_call(CALL_MMAP, 0, ENOMEM, 1);
+    for (int i = 0; i < 1000; i++)
+        ck_assert_int_eq(
+            pkeyguard_region_adopt(NULL, address_of(taken), PAGE_BYTES, PAGE_RW, 0, &region),
+            -EBUSY);
+    ck_assert(stop_failing() == false);
+    destroy(taken, NULL);
+}
+END_TEST
+
 START_TEST(memory_with_a_foreign_pkey_is_not_adopted)
 {
     struct memory memory = map_memory(ANONYMOUS);
@@ -655,6 +670,7 @@ void add_adoption(Suite *suite)
     add_mdwe_test(tests, code_is_not_lost_where_none_can_be_made);
     add_mdwe_test(tests, code_of_a_region_is_not_lost_by_a_change_of_keys);
     tcase_add_loop_test(tests, memory_is_not_adopted_twice, 0, 3);
+    tcase_add_test(tests, refused_adoptions_take_no_memory);
     add_pku_test(tests, memory_with_a_foreign_pkey_is_not_adopted);
     tcase_add_test(tests, adoption_fails_without_proc);
     add_test_if(HAS_PKEYS && has_query(), HAS_PKEYS ? "the kernel has no PROCMAP_QUERY" : NO_PKEYS,

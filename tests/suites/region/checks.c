@@ -222,6 +222,30 @@ START_TEST(changed_page_is_found_and_repaired)
 }
 END_TEST
 
+/* Before and behind the guard page between a heap's objects and its metadata, and that page. */
+START_TEST(changed_page_of_a_heap_is_found_and_repaired)
+{
+    unsigned flags = _i == 0 ? 0 : PKEYGUARD_REGION_LOCKED; /* the guard page apart */
+    struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0);
+    struct pkeyguard_region *region;
+    struct pkeyguard_heap *heap;
+    char *objects, *end;
+
+    ck_assert_int_eq(pkeyguard_heap_create(key, 1 << 20, flags, &heap), 0);
+    region = pkeyguard_heap_region(heap);
+    objects = address_of(region);
+    end = objects + pkeyguard_region_size(region);
+    for (char *page = objects; page <= end + PAGE_BYTES;
+         page = page == objects ? end - PAGE_BYTES : page + PAGE_BYTES) {
+        executable(page);
+        assert_found(region, PKEYGUARD_CHECK_REPAIR, -ESTALE, page);
+        assert_intact(region);
+    }
+    ck_assert_int_eq(pkeyguard_heap_destroy(heap), 0);
+    destroy(NULL, key);
+}
+END_TEST
+
 START_TEST(first_of_several_changes_is_reported_and_all_are_repaired)
 {
     struct pkeyguard_key *key = new_key(PKEYGUARD_NO_ACCESS, 0);
@@ -381,6 +405,7 @@ void add_checks(Suite *suite)
     tcase_add_loop_test(tests, heaps_and_adopted_memory_are_intact, 0, KINDS);
     tcase_add_test(tests, regions_of_virtual_keys_are_intact);
     tcase_add_loop_test(tests, changed_page_is_found_and_repaired, 0, 2 * CHANGES);
+    tcase_add_loop_test(tests, changed_page_of_a_heap_is_found_and_repaired, 0, 2);
     tcase_add_test(tests, first_of_several_changes_is_reported_and_all_are_repaired);
     tcase_add_loop_test(tests, damaged_slack_is_found_and_repaired, 0, KINDS);
     tcase_add_test(tests, bad_arguments_and_failures_of_a_check);
