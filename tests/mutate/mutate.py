@@ -50,7 +50,8 @@ SURVIVORS = os.path.join(BUILD, "survivors")
 SUITES = {
     "pkru": "pkru pitfalls fault thread virtual revocation neighbour calls",
     "pkey": "pitfalls key thread virtual revocation neighbour virtual_stress failures calls",
-    "key": "key debug guard thread virtual failures neighbour virtual_stress calls revocation",
+    "key": "key debug guard thread fault failures neighbour virtual virtual_stress calls "
+           "revocation",
     "region": "pitfalls guard failures fault neighbour virtual records calls region",
     "guard": "guard debug thread cplusplus virtual fault failures calls records",
     "thread": "thread pitfalls fault virtual cplusplus calls revocation",
@@ -66,7 +67,7 @@ FAST = ("pkeyguard platform key guard thread fault pitfalls neighbour debug fail
         "revocation cplusplus malloc jemalloc unload").split()
 ONLY_WITH_PKU = ["pkru", "pkey"]
 ARGUMENTS = {"calls": ["9", "700", "8"]}  # as in tests/guest
-GUEST_SECONDS = 200  # for a suite
+GUEST_SECONDS = 900  # for a suite
 BATCH = 12  # mutants in a boot of the guest
 
 
