@@ -327,9 +327,42 @@ START_TEST(signal_frame_without_pkru_grants_nothing)
     assert_ends(grant_through_frame, NULL, "", frame == UNTOUCHED ? 0 : SIGSEGV);
 }
 END_TEST
+
+static int read_byte_at(void *byte)
+{
+    access_byte(READ_BYTE, byte);
+    return 1;
+}
+
+/* After a tried call the thread has what the frame says, also on pkeys that are not the library's.
+ */
+START_TEST(signal_frame_without_pkru_gives_everything_back)
+{
+    struct sigaction action = {.sa_sigaction = pass_frame_on, .sa_flags = SA_SIGINFO};
+    int foreign = pkey_alloc(0, PKEY_DISABLE_ACCESS), result;
+    uint32_t ad = 1u << (2 * foreign);
+    struct pkeyguard_fault fault;
+
+    frame = (enum frame)_i;
+    ck_assert_int_gt(foreign, 0);
+    ck_assert_int_eq(pkeyguard_fault_reporter_install(PKEYGUARD_REPORTER_RECOVER), 0);
+    sigaction(SIGSEGV, &action, &reporter);
+    ck_assert_int_eq(pkeyguard_try_call(read_byte_at, address, &result, &fault), -EFAULT);
+    ck_assert_int_eq(fault.rights, frame == UNTOUCHED ? PKEYGUARD_NO_ACCESS : PKEYGUARD_READ_WRITE);
+    ck_assert_uint_eq(pkeyguard_pkru_read() & 3 * ad, frame == UNTOUCHED ? ad : 0);
+    assert_denied(READ_BYTE, address, key);
+    pkey_free(foreign);
+}
+END_TEST
 #else
 enum { UNTOUCHED, WITHOUT_PKRU = 2 };
 START_TEST(signal_frame_without_pkru_grants_nothing)
+{
+    ck_abort();
+}
+END_TEST
+
+START_TEST(signal_frame_without_pkru_gives_everything_back)
 {
     ck_abort();
 }
@@ -560,6 +593,7 @@ int main(int argc, char *argv[])
     add_pku_test(tests, exec_and_posix_spawn_start_closed);
     add_pku_test(tests, pkey_0_is_never_a_key);
     add_pkeys_test(tests, signal_frame_without_pkru_grants_nothing, WITHOUT_PKRU + 1);
+    add_pkeys_test(tests, signal_frame_without_pkru_gives_everything_back, WITHOUT_PKRU + 1);
     add_pkeys_test(tests, alternate_stack_in_a_closed_region_is_useless, 2);
     tcase_add_test(tests, blocked_read_gets_efault_after_revocation);
     /* valgrind reports each of these system calls. */
