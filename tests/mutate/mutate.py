@@ -61,11 +61,34 @@ SUITES = {
     "src": "pkeyguard platform records guard processes unload virtual heap",
     "heap": "malloc jemalloc failures calls records heap",
 }
-# The other suites that take less than a second natively. They run for all folders but those that do
-# nothing where there is no PKU.
+# The other suites that take less than a second natively.
 FAST = ("pkeyguard platform key guard thread fault pitfalls neighbour debug failures virtual "
         "revocation cplusplus malloc jemalloc unload").split()
-ONLY_WITH_PKU = ["pkru", "pkey"]
+# They do nothing where there is no PKU: natively no suite would notice.
+ONLY_WITH_PKU = ("src/pkru/", "src/pkey/", "src/key/enforcement_pku", "src/key/enforcement_virtual",
+                 "src/key/eviction", "src/key/pin", "src/key/virtual")
+# A suite and its test case that the guest runs first, where that notices most of a file's mistakes.
+FIRST_CASES = {
+    "src/pkru/pkru_x86_64.c": ("virtual", "handlers"),
+    "src/pkey/enlistment.c": ("virtual", "foreign threads"),
+    "src/pkey/kernel_threads.c": ("virtual", "threads"),
+    "src/pkey/own_pkru.c": ("revocation", "resets"),
+    "src/pkey/pkey_allocator.c": ("revocation", "resets"),
+    "src/pkey/pkeys.c": ("revocation", "everywhere"),
+    "src/pkey/revocation.c": ("revocation", "everywhere"),
+    "src/pkey/signal_round.c": ("revocation", "signals"),
+    "src/pkey/thread_records.c": ("virtual", "threads"),
+    "src/key/enforcement_pku.c": ("guard", "guards"),
+    "src/key/enforcement_virtual.c": ("virtual", "basics"),
+    "src/key/eviction.c": ("virtual", "sharing"),
+    "src/key/pages.c": ("virtual", "failures"),
+    "src/key/pin.c": ("virtual", "waiting"),
+    "src/key/virtual_pool.c": ("virtual", "sharing"),
+    "src/key/virtual_wait.c": ("virtual", "waiting"),
+    "src/guard/virtual_guard.c": ("virtual", "basics"),
+    "src/guard/waiting.c": ("virtual", "waiting"),
+    "src/thread/saved_pins.c": ("thread", "virtual keys"),
+}
 ARGUMENTS = {"calls": ["9", "700", "8"]}  # as in tests/guest
 GUEST_SECONDS = 900  # for a suite
 BATCH = 12  # mutants in a boot of the guest
@@ -285,10 +308,10 @@ def passes(program, suite, seconds):
 
 
 def native_suites(path):
+    if path.startswith(ONLY_WITH_PKU):
+        return []
     suites = SUITES[folder_of(path)].split()
-    if folder_of(path) not in ONLY_WITH_PKU:
-        suites += [suite for suite in FAST if suite not in suites]
-    return suites
+    return suites + [suite for suite in FAST if suite not in suites]
 
 
 def measure_suites(paths):
@@ -376,14 +399,17 @@ class NativeRun:
 
 # ---- running in the guest ----
 
-def guest_job(name, programs):
+def guest_job(name, programs, first_case):
     words = [",".join([program, *ARGUMENTS.get(suite, [])]) for suite, program in programs.items()]
+    if first_case:
+        suite, case = first_case
+        words.insert(0, programs[suite] + "@" + case.replace(" ", "+"))
     script = os.path.join(HERE, "first_failure.sh")
     return "\t".join([name, str(GUEST_SECONDS * len(words)), "PKEYGUARD_TEST_EXPECT=pku",
                       f"/bin/sh {script} {GUEST_SECONDS} {' '.join(words)}"]) + "\n"
 
 
-def boot(name, jobs):
+def boot(name, jobs, first_cases):
     """Runs jobs, which are programs by the names of suites. Returns the last line of each one that
     failed, "" if it did not, None if the guest stopped before."""
     guest = os.path.join(GUEST, name)
@@ -392,7 +418,8 @@ def boot(name, jobs):
     for part in ("vmlinuz", "init"):
         os.symlink(os.path.join(GUEST, part), os.path.join(guest, part))
     with open(os.path.join(guest, "jobs"), "w", encoding="utf-8") as file:
-        file.writelines(guest_job(name, programs) for name, programs in jobs.items())
+        file.writelines(guest_job(job, programs, first_cases.get(job))
+                        for job, programs in jobs.items())
     files = [os.path.join(HERE, "first_failure.sh"), "/usr/bin/timeout",
              os.path.join(BUILD, "libpkeyguard/reporter.so"), *glob.glob(f"{BUILD}/tests/plugin_*.so"),
              *(program for programs in jobs.values() for program in programs.values())]
@@ -422,21 +449,23 @@ def check_guest():
     if os.path.exists(checked) and \
             all(os.path.getmtime(program) < os.path.getmtime(checked) for program in programs.values()):
         return
-    failed = boot("none", {"none": programs})["none"]
+    failed = boot("none", {"none": programs}, {})["none"]
     if failed != "":
         sys.exit(f"mutate.py: in the guest without a mutant: {failed}")
     open(checked, "w", encoding="utf-8").close()
 
 
 def run_in_guest(builds, tally):
-    jobs = {}
+    jobs, first_cases = {}, {}
     if not builds:
         return
     for build in builds:
         programs = {suite: build.link(suite)
                     for suite in SUITES[folder_of(build.mutant.path)].split()}
-        jobs[os.path.basename(build.directory)] = programs
-    results = boot(next(iter(jobs)), jobs)
+        name = os.path.basename(build.directory)
+        jobs[name] = programs
+        first_cases[name] = FIRST_CASES.get(build.mutant.path)
+    results = boot(next(iter(jobs)), jobs, first_cases)
     for build in builds:
         failed = results[os.path.basename(build.directory)]
         if failed is None:
