@@ -291,6 +291,20 @@ START_TEST(region_moves_between_keys)
 }
 END_TEST
 
+/* Also if they have no page rights, which a key without a pkey gives them anyway. */
+START_TEST(region_of_a_dedicated_key_loses_its_pkey)
+{
+    struct pkeyguard_key *dedicated = new_key(PKEYGUARD_NO_ACCESS, 0);
+    struct pkeyguard_region *moved = new_region(dedicated);
+
+    ck_assert_int_eq(pkeyguard_region_protect(moved, PROT_NONE), 0);
+    ck_assert_int_eq(pkey_of_mapping(address_of(moved)), pkeyguard_key_number(dedicated));
+    ck_assert_int_eq(pkeyguard_region_associate(moved, keys[0]), 0);
+    ck_assert_int_eq(pkey_of_mapping(address_of(moved)), 0);
+    destroy(moved, dedicated);
+}
+END_TEST
+
 START_TEST(acquire_all_opens_all_or_nothing)
 {
     enum pkeyguard_rights rights[KEYS];
@@ -357,6 +371,7 @@ void add_basics(Suite *suite)
     tcase_add_test(tests, bad_arguments_are_refused);
     tcase_add_test(tests, key_with_an_open_guard_is_not_destroyed);
     tcase_add_loop_test(tests, region_moves_between_keys, 0, 2);
+    add_pku_test(tests, region_of_a_dedicated_key_loses_its_pkey);
     tcase_add_test(tests, acquire_all_opens_all_or_nothing);
     tcase_add_test(tests, registering_twice_is_fine);
     tcase_add_test(many, thousands_of_keys_work);
