@@ -87,6 +87,39 @@ START_TEST(scope_waits_for_a_pin_to_drop)
 }
 END_TEST
 
+static atomic_bool unpinned;
+
+static void wait_until_unpinned(void *unused, unsigned long length)
+{
+    (void)unused, (void)length;
+    about_to_wait = true;
+    while (!unpinned)
+        sched_yield();
+}
+
+/* Between the request to be woken and the sleep, which then must not begin. */
+START_TEST(pin_that_drops_before_the_sleep_is_noticed)
+{
+    struct worker worker;
+
+    start_worker(&worker);
+    run_on(&worker, do_register, NULL);
+    pin_pool();
+    wait_without_limit(true);
+    before_call(CALL_FUTEX_WAIT, wait_until_unpinned);
+    begin_on(&worker, do_scope, (void *)(intptr_t)POOL);
+    while (!about_to_wait)
+        sched_yield();
+    pkeyguard_release(&guards[0]);
+    unpinned = true;
+    wait_for(&worker);
+    wait_without_limit(false);
+    unpin_pool();
+    end_worker(&worker);
+    assert_all_closed();
+}
+END_TEST
+
 static long milliseconds_used_by(const struct worker *worker)
 {
     struct timespec used;
@@ -302,6 +335,7 @@ void add_waiting(Suite *suite)
     TCase *tests = add_case(suite, "waiting", set_up_keys, tear_down_keys);
 
     add_pku_loop_test(tests, scope_waits_for_a_pin_to_drop, 0, 6);
+    add_pku_test(tests, pin_that_drops_before_the_sleep_is_noticed);
     add_pku_test(tests, wait_for_several_pkeys_sleeps);
     add_pku_test(tests, scope_waits_for_a_thread_to_end);
     add_pku_loop_test(tests, scope_that_cannot_wait_aborts, 0, 2);
