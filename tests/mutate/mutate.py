@@ -90,7 +90,7 @@ FIRST_CASES = {
     "src/thread/saved_pins.c": ("thread", "virtual keys"),
 }
 ARGUMENTS = {"calls": ["9", "700", "8"]}  # as in tests/guest
-GUEST_SECONDS = 900  # for a suite
+GUEST_SECONDS = 400  # for a suite
 BATCH = 12  # mutants in a boot of the guest
 
 

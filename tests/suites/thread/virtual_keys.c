@@ -86,6 +86,31 @@ START_TEST(switch_pins_for_every_guard_again)
 }
 END_TEST
 
+static struct pkeyguard_thread_rights moving;
+static struct pkeyguard_guard moving_guard;
+
+static void *continue_pinned(void *unused)
+{
+    struct pkeyguard_thread_rights left;
+
+    ck_assert_int_eq(pkeyguard_thread_switch(&left, &moving), 0);
+    ck_assert(!is_evicted_by_others());
+    assert_allowed(WRITE_BYTE, address_of(region));
+    pkeyguard_release(&moving_guard);
+    ck_assert(is_evicted_by_others());
+    return unused;
+}
+
+/* The switch is the first that this thread does with the library. The key still has its pkey. */
+START_TEST(switch_pins_in_a_thread_that_has_not_registered)
+{
+    open_key(key, &moving_guard);
+    ck_assert_int_eq(pkeyguard_thread_switch(&moving, NULL), 0);
+    ck_assert_int_gt(pkeyguard_key_number(key), 0);
+    run_in_thread(continue_pinned, NULL);
+}
+END_TEST
+
 /*
  * Surprise: a coroutine switch leaks rights. A coroutine that does not run has nothing open and
  * pins nothing, so other keys take the pkey of its open key. When it runs again the key has another
@@ -344,6 +369,7 @@ void add_virtual_keys(Suite *suite)
     TCase *tests = add_case(suite, "virtual keys", set_up_others, tear_down_others);
 
     add_pku_test(tests, switch_pins_for_every_guard_again);
+    add_pku_test(tests, switch_pins_in_a_thread_that_has_not_registered);
     add_pku_test(tests, pkey_goes_to_other_keys_between_switches);
     add_pku_test(tests, switch_without_a_free_pkey_changes_nothing);
     add_pku_test(tests, switch_that_the_kernel_refuses_changes_nothing);

@@ -97,7 +97,10 @@ static void wait_until_unpinned(void *unused, unsigned long length)
         sched_yield();
 }
 
-/* Between the request to be woken and the sleep, which then must not begin. */
+/*
+ * Between the request to be woken and the sleep (_i 0), which then must not begin; or before the
+ * request, after the library has found every pkey pinned.
+ */
 START_TEST(pin_that_drops_before_the_sleep_is_noticed)
 {
     struct worker worker;
@@ -106,7 +109,7 @@ START_TEST(pin_that_drops_before_the_sleep_is_noticed)
     run_on(&worker, do_register, NULL);
     pin_pool();
     wait_without_limit(true);
-    before_call(CALL_FUTEX_WAIT, wait_until_unpinned);
+    before_call(_i == 0 ? CALL_FUTEX_WAIT : LOOK_AT_PINS, wait_until_unpinned);
     begin_on(&worker, do_scope, (void *)(intptr_t)POOL);
     while (!about_to_wait)
         sched_yield();
@@ -335,7 +338,7 @@ void add_waiting(Suite *suite)
     TCase *tests = add_case(suite, "waiting", set_up_keys, tear_down_keys);
 
     add_pku_loop_test(tests, scope_waits_for_a_pin_to_drop, 0, 6);
-    add_pku_test(tests, pin_that_drops_before_the_sleep_is_noticed);
+    add_pku_loop_test(tests, pin_that_drops_before_the_sleep_is_noticed, 0, 2);
     add_pku_test(tests, wait_for_several_pkeys_sleeps);
     add_pku_test(tests, scope_waits_for_a_thread_to_end);
     add_pku_loop_test(tests, scope_that_cannot_wait_aborts, 0, 2);
