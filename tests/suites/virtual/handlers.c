@@ -52,6 +52,33 @@ START_TEST(handler_opens_and_evicts_keys)
 }
 END_TEST
 
+/* The first one takes access-disable away, the second one write-disable. */
+static void release_in_the_order_of_opening(int unused)
+{
+    uint32_t ad = 1u << (2 * pkeyguard_key_number(keys[0]));
+    struct pkeyguard_guard reads, writes;
+
+    (void)unused;
+    problem_in_handler = 0;
+    if (pkeyguard_acquire(regions[0], PKEYGUARD_READ_ONLY, &reads) != 0 ||
+        pkeyguard_acquire(regions[0], PKEYGUARD_READ_WRITE, &writes) != 0)
+        problem_in_handler = 1;
+    pkeyguard_release(&reads);
+    pkeyguard_release(&writes);
+    if ((pkeyguard_pkru_read() & 3 * ad) != ad)
+        problem_in_handler = 2;
+}
+
+/* Both bits of a pkey would say that this is no handler. */
+START_TEST(handler_closes_by_access_disable_alone)
+{
+    signal(SIGUSR1, release_in_the_order_of_opening);
+    open_and_close(0);
+    raise(SIGUSR1);
+    ck_assert_int_eq(problem_in_handler, 0);
+}
+END_TEST
+
 static int result_in_handler;
 
 static void acquire_in_handler(int unused)
@@ -353,6 +380,7 @@ void add_handlers(Suite *suite)
     TCase *bare = add_case(suite, "handlers, keys made later", NULL, NULL);
 
     add_pku_test(tests, handler_opens_and_evicts_keys);
+    add_pku_test(tests, handler_closes_by_access_disable_alone);
     add_pku_loop_test(tests, first_guard_of_a_thread_is_refused_in_a_handler, 0, 2);
     add_pku_test(tests, first_guard_of_a_thread_is_refused_in_a_nested_handler);
     add_pku_test(tests, handler_inside_the_library_opens_bound_keys_only);
