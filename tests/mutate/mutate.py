@@ -52,7 +52,7 @@ SUITES = {
     "pkey": "pitfalls key thread virtual revocation neighbour virtual_stress failures calls",
     "key": "key debug guard thread fault failures neighbour virtual virtual_stress calls "
            "revocation",
-    "region": "pitfalls guard failures fault neighbour virtual records calls region",
+    "region": "pitfalls guard failures fault neighbour virtual records calls region heap",
     "guard": "guard debug thread cplusplus virtual fault failures calls records",
     "thread": "thread pitfalls fault virtual cplusplus calls revocation",
     "fault": "fault pitfalls thread unload platform",

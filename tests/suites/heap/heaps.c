@@ -345,6 +345,20 @@ START_TEST(secret_heap_works)
 }
 END_TEST
 
+/* The kernel gives no page for the first object, or for the metadata behind the objects. */
+START_TEST(secret_heap_beyond_the_limit_is_refused)
+{
+    struct resources before = count_resources();
+    struct pkeyguard_heap *heap = NULL;
+
+    fail_call(CALL_GETCPU, _i == 0 ? 0 : MIB / PAGE_BYTES, EFAULT, 1);
+    expect(pkeyguard_heap_create(NULL, MIB, PKEYGUARD_REGION_SECRET, &heap) == -ENOMEM);
+    expect(stop_failing());
+    expect(heap == NULL);
+    assert_resources(before);
+}
+END_TEST
+
 /* A fork child would find the metadata wiped. */
 START_TEST(heap_with_fork_wipe_is_refused)
 {
@@ -384,8 +398,10 @@ static void add_region_flags(TCase *tests)
         tcase_add_loop_test(tests, locked_heap_locks_what_it_hands_out, 0, KINDS);
     add_loop_test_if(may_lock_all_memory() && !under_tool(NULL), "all memory cannot be locked here",
                      tests, locked_process_commits_no_capacity, 0, 2 * KINDS);
-    if (test_platform()->secret_memory)
+    if (test_platform()->secret_memory) {
         tcase_add_loop_test(tests, secret_heap_works, 0, ENFORCED_KINDS);
+        tcase_add_loop_test(tests, secret_heap_beyond_the_limit_is_refused, 0, 2);
+    }
     tcase_add_test(tests, heap_with_fork_wipe_is_refused);
 }
 
