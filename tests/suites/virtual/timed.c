@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
+#include "failing.h"
 #include "test_virtual.h"
 
 enum { NOT_LONG = 30, LONG = 60000 }; /* milliseconds */
@@ -45,6 +46,25 @@ START_TEST(timed_guards_report_bad_arguments)
     ck_assert_int_eq(pkeyguard_key_acquire_timed(NULL, PKEYGUARD_READ_ONLY, LONG, &guard), -EINVAL);
     ck_assert_int_eq(pkeyguard_acquire_all_timed(2, two, rights, LONG, of_two), -EINVAL);
     assert_all_closed();
+}
+END_TEST
+
+static bool slept;
+
+static void note_sleep(void *unused, unsigned long length)
+{
+    (void)unused, (void)length;
+    slept = true;
+}
+
+/* It does not keep a processor busy until its limit. */
+START_TEST(timed_guard_sleeps)
+{
+    pin_pool();
+    before_call(CALL_FUTEX_WAIT, note_sleep);
+    ck_assert_int_eq(acquire_timed(POOL, NOT_LONG), -ETIMEDOUT);
+    ck_assert(slept);
+    unpin_pool();
 }
 END_TEST
 
@@ -153,6 +173,7 @@ void add_timed(Suite *suite)
     tcase_add_test(tests, timed_guards_open_at_once_where_they_can);
     tcase_add_test(tests, timed_guards_report_bad_arguments);
     add_pku_test(tests, timed_guards_give_up_at_their_limit);
+    add_pku_test(tests, timed_guard_sleeps);
     add_pku_test(tests, timed_guard_waits_for_an_unpin);
     add_pku_test(tests, timed_guard_waits_for_a_thread_to_register);
     tcase_add_test(churn, every_short_lived_thread_gets_its_guard);
