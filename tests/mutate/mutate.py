@@ -49,7 +49,7 @@ SURVIVORS = os.path.join(BUILD, "survivors")
 # others. The files of src/ itself have the name "src".
 SUITES = {
     "pkru": "pkru pitfalls fault thread virtual revocation neighbour calls",
-    "pkey": "pitfalls key thread virtual revocation neighbour virtual_stress failures calls",
+    "pkey": "pitfalls key debug thread virtual revocation neighbour virtual_stress failures calls",
     "key": "key debug guard thread fault failures neighbour virtual virtual_stress calls "
            "revocation",
     "region": "pitfalls guard failures fault neighbour virtual records calls region heap",

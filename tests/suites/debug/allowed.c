@@ -243,6 +243,7 @@ static void *wait_inside_scopes(void *unused)
     pkeyguard_scoped_read (int, seen, region) {
         pkeyguard_scoped_write (int, number, region) {
             pkeyguard_scoped_restrict (narrow, region, PKEYGUARD_READ_ONLY) {
+                destroy(NULL, new_key(PKEYGUARD_READ_WRITE, 0)); /* changes other bits of PKRU */
                 waiting_thread = gettid() + *seen;
                 for (;;)
                     (void)!read(pipe_ends[0], &byte, 1); /* cancelled here */
