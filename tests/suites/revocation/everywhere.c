@@ -243,6 +243,21 @@ START_TEST(rights_saved_before_do_not_come_back_in_a_single_thread)
 }
 END_TEST
 
+/* Those are this thread's choice, even if another key is created before they come back. */
+START_TEST(rights_saved_after_everywhere_come_back)
+{
+    struct pkeyguard_key *another;
+
+    ck_assert_int_eq(pkeyguard_key_set_rights_everywhere(key, PKEYGUARD_READ_ONLY), 0);
+    ck_assert_int_eq(pkeyguard_key_set_rights(key, PKEYGUARD_READ_WRITE), 0);
+    pkeyguard_thread_save(&saved);
+    another = new_key(PKEYGUARD_NO_ACCESS, 0);
+    pkeyguard_thread_restore(&saved);
+    ck_assert_int_eq(pkeyguard_key_rights(key), PKEYGUARD_READ_WRITE);
+    destroy(NULL, another);
+}
+END_TEST
+
 void add_everywhere(Suite *suite)
 {
     TCase *plain = add_case(suite, "everywhere, no signal", set_up, tear_down);
@@ -254,6 +269,7 @@ void add_everywhere(Suite *suite)
     add_pku_test(tests, everywhere_reaches_a_thread_in_a_system_call);
     add_pku_test(tests, everywhere_changes_nothing_where_a_thread_does_not_answer);
     tcase_add_loop_test(tests, rights_saved_before_everywhere_do_not_come_back, 0, WAYS);
+    tcase_add_test(tests, rights_saved_after_everywhere_come_back);
     add_pku_test(tests, rights_before_a_tried_call_do_not_come_back);
     tcase_add_loop_test(tests, rights_saved_before_do_not_come_back_in_a_single_thread, 0, WAYS);
 }
