@@ -41,21 +41,21 @@ pkeyguard_suite(platform CHECKS 14 IN asan guest-6.1 guest-mprotect musl aarch64
     FILES test_platform.c sandbox.c)
 pkeyguard_suite(key CHECKS 26 IN asan guest-6.1 guest-mprotect musl aarch64
     FILES test_key.c)
-pkeyguard_suite(region CHECKS 281 IN asan tsan guest-6.1 guest-mprotect musl aarch64
+pkeyguard_suite(region CHECKS 284 IN asan tsan guest-6.1 guest-mprotect musl aarch64
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c
         adoption.c lookup.c huge_pages.c end_aligned.c checks.c)
-pkeyguard_suite(guard CHECKS 155 IN asan tsan valgrind guest-mprotect guest-protected musl aarch64
+pkeyguard_suite(guard CHECKS 157 IN asan tsan valgrind guest-mprotect guest-protected musl aarch64
     FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c
         nesting.c)
 pkeyguard_suite(heap CHECKS 170 IN asan tsan valgrind musl
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c quarantine.c
         threads.c fork.c owners.c parts.c)
-pkeyguard_suite(thread CHECKS 76 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
+pkeyguard_suite(thread CHECKS 78 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
     FILES test_thread.c fixture.c jumps.c resets.c coroutines.c virtual_keys.c concurrency.c gates.c)
-pkeyguard_suite(fault CHECKS 116 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
+pkeyguard_suite(fault CHECKS 121 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64
     FILES test_fault.c fixture.c decode.c format.c reporter.c granting.c tried_calls.c
         records.c)
-pkeyguard_suite(pitfalls CHECKS 42 IN asan guest-6.1 musl aarch64
+pkeyguard_suite(pitfalls CHECKS 45 IN asan guest-6.1 musl aarch64
     FILES test_pitfalls.c kernels_key_tests.c kernels_signal_tests.c)
 pkeyguard_suite(neighbour CHECKS 38 IN asan tsan valgrind guest-6.1 guest-mprotect musl
     FILES test_neighbour.c fixture.c rights.c pkeys.c threads.c)
@@ -63,15 +63,15 @@ pkeyguard_suite(debug CHECKS 57 IN asan valgrind guest-mprotect musl aarch64
     FILES test_debug.c misuse.c allowed.c unchecked.c)
 pkeyguard_suite(records CHECKS 58 IN musl
     FILES test_records.c fixture.c access.c forks.c failures.c)
-pkeyguard_suite(failures CHECKS 457 IN asan musl
+pkeyguard_suite(failures CHECKS 458 IN asan musl
     FILES test_failures.c fail_closed.c first_use.c held_lock.c)
-pkeyguard_suite(virtual CHECKS 202 IN asan tsan musl
+pkeyguard_suite(virtual CHECKS 207 IN asan tsan musl
     FILES test_virtual.c fixture.c basics.c sharing.c threads.c races.c hits.c waiting.c timed.c
         foreign_threads.c
         handlers.c fork.c failures.c)
 pkeyguard_suite(virtual_stress CHECKS 2 IN asan tsan musl
     FILES test_virtual_stress.c)
-pkeyguard_suite(revocation CHECKS 63 IN asan tsan guest-6.1 guest-mprotect musl
+pkeyguard_suite(revocation CHECKS 64 IN asan tsan guest-6.1 guest-mprotect musl
     FILES test_revocation.c fixture.c resets.c signal_choice.c signals.c races.c everywhere.c)
 # Not with musl or aarch64, where there is no C++ library. Compiled as C++20, for coroutines.
 pkeyguard_suite(cplusplus CHECKS 83 IN asan
