@@ -41,13 +41,13 @@ pkeyguard_suite(platform CHECKS 14 IN asan guest-6.1 guest-mprotect musl aarch64
     FILES test_platform.c sandbox.c)
 pkeyguard_suite(key CHECKS 26 IN asan guest-6.1 guest-mprotect musl aarch64
     FILES test_key.c)
-pkeyguard_suite(region CHECKS 284 IN asan tsan guest-6.1 guest-mprotect musl aarch64
+pkeyguard_suite(region CHECKS 284 IN asan tsan guest-6.1 musl
     FILES test_region.c fixture.c basics.c page_rights.c guard_pages.c flags.c seals.c
         adoption.c lookup.c huge_pages.c end_aligned.c checks.c)
 pkeyguard_suite(guard CHECKS 157 IN asan tsan valgrind guest-mprotect guest-protected musl aarch64
     FILES test_guard.c fixture.c guards.c scopes.c threads.c handlers.c fork.c copies.c
         nesting.c)
-pkeyguard_suite(heap CHECKS 170 IN asan tsan valgrind musl
+pkeyguard_suite(heap CHECKS 170 IN asan tsan musl
     FILES test_heap.c fixture.c access.c objects.c heaps.c failures.c metadata.c quarantine.c
         threads.c fork.c owners.c parts.c)
 pkeyguard_suite(thread CHECKS 78 IN asan tsan valgrind guest-6.1 guest-protected musl aarch64

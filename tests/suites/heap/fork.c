@@ -251,7 +251,7 @@ START_TEST(forks_without_handlers_lose_a_heap_at_most)
     stepped_size = size_of_each_class[_i];
     catch_steps(stop_at_one_step);
     /* More closely where the calls begin: most of the others wipe or look at the object. */
-    for (int step = 1;; step += 3 + step / 4) {
+    for (int step = 1;; step += in_guest() ? 7 + step / 2 : 3 + step / 4) {
         pthread_t thread;
         pid_t child;
         int status;

@@ -56,7 +56,7 @@ static int rounds(const struct pkeyguard_key *key)
 {
     bool slow = pkeyguard_key_enforcement(key) == PKEYGUARD_MPROTECT;
 
-    return ROUNDS / (under_tool(NULL) ? 20 : in_guest() ? 4 : 1) / (slow ? 10 : 1);
+    return ROUNDS / (under_tool(NULL) ? 20 : in_guest() ? 8 : 1) / (slow ? 10 : 1);
 }
 
 /*
