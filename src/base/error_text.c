@@ -27,8 +27,7 @@ const char *error_text(int error)
                "stay loaded";
     case -EBUSY:
         return "in use: the key by a region or an open guard, the region by an open guard, or "
-               "every "
-               "protection key by open guards that pin it";
+               "every protection key by open guards that pin it";
     case -EDEADLK:
         return "this thread is inside the library already: called from a fork handler, or from the "
                "handler of a signal that an instruction raised";
