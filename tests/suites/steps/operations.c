@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The operations that are stepped through, and the state that they must leave. */
 #include <errno.h>
+#include <sys/mman.h>
 
+#include "place.h"
 #include "test_steps.h"
 
 int key_count;
@@ -10,6 +12,15 @@ struct pkeyguard_region *regions[KEYS];
 struct pkeyguard_heap *heap;
 struct worker neighbour;
 volatile int not_as_expected;
+static int taken_pkeys[16], taken_count;
+
+static void leave_few_pkeys(void)
+{
+    int spare = count_resources().pkeys - PKEYS;
+
+    for (taken_count = 0; taken_count < spare; taken_count++)
+        taken_pkeys[taken_count] = pkey_alloc(0, 0);
+}
 
 void set_up_kind(enum kind kind)
 {
@@ -17,6 +28,8 @@ void set_up_kind(enum kind kind)
                                      PKEYGUARD_KEY_VIRTUAL};
 
     key_count = kind == VIRTUAL ? KEYS : 2;
+    if (kind == VIRTUAL)
+        leave_few_pkeys();
     for (int i = 0; i < key_count; i++) {
         keys[i] = new_key(PKEYGUARD_NO_ACCESS, flags[kind]);
         regions[i] = new_region(keys[i]);
@@ -35,6 +48,8 @@ void tear_down_kind(void)
     ck_assert_int_eq(pkeyguard_heap_destroy(heap), 0);
     for (int i = 0; i < key_count; i++)
         destroy(regions[i], keys[i]);
+    while (taken_count > 0)
+        pkey_free(taken_pkeys[--taken_count]);
 }
 
 /* ---- what is stepped through ---- */
@@ -128,14 +143,6 @@ static void acquire_two(void *unused)
     pkeyguard_release(&guards[1]);
 }
 
-/* Another key has the pkey before, and takes it again afterwards. */
-static void take_pkey_from_another_key(void *unused)
-{
-    open_other_keys(unused);
-    acquire_to_write(unused);
-    open_other_keys(unused);
-}
-
 static void change_rights(void *unused)
 {
     struct pkeyguard_thread_rights rights;
@@ -167,13 +174,21 @@ const struct operation operations[] = {
     {.name = "nested scopes", .run = nest_scopes, .is_for_handlers = true},
     {.name = "acquire_all", .run = acquire_two, .is_for_handlers = true},
     {.name = "take a pkey",
-     .run = take_pkey_from_another_key,
+     .prepare = open_other_keys,
+     .run = acquire_to_write,
      .is_for_handlers = true,
      .needs_virtual = true},
     {.name = "rights", .run = change_rights, .is_for_handlers = true},
     {.name = "heap", .run = use_heap, .is_of_heap = true},
 };
 _Static_assert(sizeof(operations) / sizeof(*operations) == OPERATIONS, "in test_steps.h");
+
+void get_ready(const struct operation *operation)
+{
+    operation->run(NULL);
+    if (operation->prepare != NULL)
+        operation->prepare(NULL);
+}
 
 /* ---- the state ---- */
 

@@ -211,7 +211,7 @@ static void step_through_operations(enum kind kind, void (*stop)(void))
 
         if (operation->needs_virtual && kind != VIRTUAL)
             continue;
-        operation->run(NULL); /* what is done once is done: the loader's work, the first objects */
+        get_ready(operation);
         run_or_go_on(stop);
         if (is_child)
             check_child_and_exit(kind);

@@ -9,7 +9,7 @@
 
 /* More keys of the kind than there are pkeys, if they are virtual; else two. */
 enum kind { SOFTWARE, DEDICATED, VIRTUAL, KINDS };
-enum { KEYS = 20 };
+enum { KEYS = 7, PKEYS = 4 };
 extern int key_count;
 extern struct pkeyguard_key *keys[KEYS];
 extern struct pkeyguard_region *regions[KEYS];
@@ -26,6 +26,7 @@ void tear_down_kind(void);
  */
 struct operation {
     const char *name;
+    void (*prepare)(void *unused); /* or NULL; not stepped through */
     void (*run)(void *unused);
     bool is_for_handlers; /* each function of it is async-signal-safe */
     bool needs_virtual, is_of_heap;
@@ -38,6 +39,9 @@ extern volatile int not_as_expected; /* the line where something was not; 0: non
         if (!(condition))               \
             not_as_expected = __LINE__; \
     } while (0)
+
+/* What is done once is done then: the loader's work, the first objects. */
+void get_ready(const struct operation *operation);
 
 /* Opens every key of the kind but keys[0]. */
 void open_other_keys(void *unused);

@@ -59,7 +59,7 @@ START_TEST(stack_is_unwound_at_every_instruction)
          operation++) {
         if (operation->needs_virtual && _i != VIRTUAL)
             continue;
-        operation->run(NULL);
+        get_ready(operation);
         stepped_operation = operation->run;
         expected = (struct trace){0};
         step_operation(unwind);
