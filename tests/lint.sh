@@ -12,19 +12,22 @@ cd "$2"
 
 # The options with which CMake compiles these files. The last three are names of files that the
 # pkeyguard command uses.
-set -- -std=gnu11 -O2 -D_GNU_SOURCE -fexceptions -Iinclude -Isrc \
+set -- -std=gnu11 -O2 -D_GNU_SOURCE -fexceptions "-I$PWD/include" "-I$PWD/src" \
     '-DPKEYGUARD_SONAME="libpkeyguard.so.0.2"' '-DPKEYGUARD_REPORTER="libpkeyguard/reporter.so"' \
     '-DPKEYGUARD_GUEST_INIT="libpkeyguard/guest-init"'
 
-# each COMMAND...: runs the command for each source, put at {}, on every processor at once.
+# each COUNT COMMAND...: runs the command on every processor, with up to COUNT sources at a time.
 each() {
-    printf '%s\n' src/*.c src/*/*.c examples/*.c | xargs -P "$(nproc)" -I '{}' "$@"
+    printf '%s\n' src/*.c src/*/*.c examples/*.c | xargs -P "$(nproc)" -n "$@"
 }
 
 case $check in
 clang-tidy)
     # Without its analyzer, which takes most of the time: gcc's looks for the same.
-    each clang-tidy --quiet '--checks=-clang-analyzer-*' '{}' -- "$@"
+    work=$(mktemp -d)
+    trap 'rm -r "$work"' EXIT
+    printf '%s\n' "$@" > "$work/compile_flags.txt"
+    each 13 clang-tidy --quiet '--checks=-clang-analyzer-*' -p "$work"
     ;;
 cppcheck)
     cppcheck --quiet -j "$(nproc)" --enable=warning,performance,portability --inconclusive \
@@ -32,7 +35,7 @@ cppcheck)
         -D__x86_64__ -D_GNU_SOURCE -Iinclude -Isrc src examples
     ;;
 analyzer)
-    each gcc "$@" -fanalyzer -Werror -c -o /dev/null '{}'
+    each 1 gcc "$@" -fanalyzer -Werror -c -o /dev/null
     ;;
 format)
     find include src tests examples \( -name '*.[ch]' -o -name '*.[ch]pp' \) \

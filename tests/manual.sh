@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Checks the manual pages of section 3: there is one for each public function and macro, mandoc and
-# groff have nothing to say about them, and a page shows what the header says. A comment that is not
+# Checks the manual pages: there is one for each public function and macro, mandoc and groff have
+# nothing to say about them or the command's, and a page shows what the header says. A comment that is not
 # as the script that makes them wants it is an error.
 #
 # usage: manual.sh SOURCE PAGES WORK
@@ -37,7 +37,8 @@ for link in $links; do
 done
 pages_with_text=$(grep -L '^\.so ' man3/*)
 # shellcheck disable=SC2086 # a list of files
-said=$(mandoc -T lint -W warning $pages_with_text 2>&1; groff -man -ww -z $pages_with_text 2>&1)
+set -- $pages_with_text "$source/src/tool/pkeyguard.1"
+said=$(mandoc -T lint -W warning "$@" 2>&1; groff -man -ww -z "$@" 2>&1)
 [ -z "$said" ] || { echo "$said" >&2 && exit 1; }
 
 # rendered FILE...: as on a terminal that is 80 characters wide

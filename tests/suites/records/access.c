@@ -232,7 +232,7 @@ END_TEST
 /* Enough records for several allocations, before (_i 0) and after. */
 START_TEST(many_records_are_protected)
 {
-    enum { MANY = 3000 };
+    enum { MANY = 1200 };
     static struct pkeyguard_region *regions[MANY];
 
     if (_i == 1)
