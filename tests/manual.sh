@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Checks the manual pages: there is one for each public function and macro, mandoc and groff have
-# nothing to say about them or the command's, and a page shows what the header says. A comment that is not
-# as the script that makes them wants it is an error.
+# nothing to say about them or the command's, and a page shows what the header says. A comment that
+# is not as the script that makes them wants it is an error.
 #
 # usage: manual.sh SOURCE PAGES WORK
 set -eu

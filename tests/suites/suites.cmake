@@ -73,8 +73,9 @@ pkeyguard_suite(virtual_stress CHECKS 2 IN asan tsan musl
     FILES test_virtual_stress.c)
 pkeyguard_suite(revocation CHECKS 64 IN asan tsan guest-6.1 guest-mprotect musl
     FILES test_revocation.c fixture.c resets.c signal_choice.c signals.c races.c everywhere.c)
-# Not with musl or aarch64, where there is no C++ library. Compiled as C++20, for coroutines.
-pkeyguard_suite(cplusplus CHECKS 83 IN asan
+# Not with musl or aarch64, where there is no C++ library. Compiled as C++20, for coroutines. clang
+# builds asan/cplusplus, see CMakeLists.txt.
+pkeyguard_suite(cplusplus CHECKS 83
     FILES test_cplusplus.cpp errors.cpp handles.cpp guards.cpp scopes.cpp containers.cpp
         coroutines.cpp no_exceptions.cpp)
 set_source_files_properties(suites/cplusplus/no_exceptions.cpp PROPERTIES

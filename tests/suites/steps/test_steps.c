@@ -225,7 +225,7 @@ static void step_through_operations(enum kind kind, void (*stop)(void))
 static void run_action(int number, void (*stop)(void))
 {
     /* Making a child takes long. */
-    enum { SELDOM = 3, SELDOM_IN_GUEST = 23 };
+    enum { SELDOM = 7, SELDOM_IN_GUEST = 23 };
     struct sigaction handled = {.sa_handler = on_signal};
     enum kind kind = number / ACTIONS;
 
