@@ -51,7 +51,7 @@ mkdir later
 for deb in *.deb; do
     dpkg-deb -R "$deb" later/files
     sed -i 's/^Version: .*/&+later/; s/(= \([^)]*\))/(= \1+later)/' later/files/DEBIAN/control
-    dpkg-deb --root-owner-group -b later/files "later/$deb"
+    dpkg-deb --root-owner-group -Znone -b later/files "later/$deb"
     rm -rf later/files
 done
 in_tree -i later/*.deb
