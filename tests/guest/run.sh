@@ -9,14 +9,9 @@
 set -eu
 
 cd "$(dirname "$0")/../.."
-kernel=6.12
 case ${1:-} in
-guest/steps | guest-mprotect/* | guest-protected/*) name=slow ;;
-guest/*) name=6.12 ;;
-guest-6.1/*)
-    name=6.1
-    kernel=6.1
-    ;;
+guest/* | guest-mprotect/* | guest-protected/*) kernel=6.12 ;;
+guest-6.1/*) kernel=6.1 ;;
 *)
     echo "usage: run.sh guest/SUITE | guest-6.1/SUITE | guest-mprotect/SUITE | guest-protected/SUITE" >&2
     exit 2
@@ -25,8 +20,8 @@ esac
 build=$PWD/.build/tests
 sh tests/guest/fetch-kernel.sh "$build/guest/$kernel" "$kernel"
 tab=$(printf '\t')
-job=$(grep "^$1$tab" "$build/guest/$name/jobs") || {
-    echo "run.sh: $build/guest/$name/jobs has no $1" >&2
+job=$(grep -h "^$1$tab" "$build"/guest/*/jobs) || {
+    echo "run.sh: $build/guest has no job $1" >&2
     exit 2
 }
 environment=$(echo "$job" | cut -f 3)
