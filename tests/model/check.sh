@@ -25,7 +25,7 @@ if [ -n "${2:-}" ]; then
 else
     optimisation=-O1 table=24
 fi
-cc $optimisation -w -DSAFETY -DCOLLAPSE -DMEMLIM=3000 -DVECTORSZ=2048 -o pan pan.c
+clang $optimisation -w -DSAFETY -DCOLLAPSE -DMEMLIM=3000 -DVECTORSZ=2048 -o pan pan.c
 ./pan -m200000 -w$table >output
 cat output
 if grep -q 'max search depth too small\|out of memory\|Search not completed' output && [ -z "${2:-}" ]; then
