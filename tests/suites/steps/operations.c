@@ -205,6 +205,22 @@ void open_other_keys(void *unused)
     }
 }
 
+void evict_first_key(void *unused)
+{
+    struct pkeyguard_guard guards[PKEYS];
+    int pinned = 0;
+
+    (void)unused;
+    for (int i = 1; i < key_count && i < PKEYS; i++) {
+        int error = pkeyguard_acquire(regions[i], PKEYGUARD_READ_WRITE, &guards[pinned]);
+
+        EXPECT(error == 0 || error == -EBUSY);
+        pinned += error == 0;
+    }
+    while (pinned > 0)
+        pkeyguard_release(&guards[--pinned]);
+}
+
 static bool is_closed(int i)
 {
     return pkeyguard_key_rights(keys[i]) == PKEYGUARD_NO_ACCESS &&

@@ -66,7 +66,7 @@ static void restore_rights(void)
 
 static void let_neighbour_evict(void)
 {
-    run_on(&neighbour, open_other_keys, NULL);
+    run_on(&neighbour, evict_first_key, NULL);
 }
 
 static sigjmp_buf before_operation;
@@ -129,7 +129,7 @@ static const struct action actions[] = {
      .run = let_neighbour_evict,
      .waits = true,
      .stride = 1,
-     .stride_in_guest = 3},
+     .stride_in_guest = 1},
     {.name = "child processes", .run = make_children, .stride = 7, .stride_in_guest = 31},
 };
 enum { ACTIONS = sizeof(actions) / sizeof(*actions) };
@@ -277,6 +277,7 @@ int main(void)
         }
     }
     if (HAS_STEPS) {
+        add_eviction_tests(suite);
         add_nesting_tests(suite);
         add_unwinding_tests(suite);
     }

@@ -47,12 +47,19 @@ void get_ready(const struct operation *operation);
 void open_other_keys(void *unused);
 
 /*
+ * Takes the pkey of keys[0] away, where the thread that is stepped through does not pin it: pins
+ * every pkey of the pool, which has all but one, by other keys.
+ */
+void evict_first_key(void *unused);
+
+/*
  * Looks whether everything is as before: the first `count` keys are closed in this thread, each of
  * them opens and closes, and no thread pins a pkey. Returns 0, or a line of operations.c.
  */
 int find_difference(int count);
 
-/* nesting.c, unwinding.c */
+/* eviction.c, nesting.c, unwinding.c */
+void add_eviction_tests(Suite *suite);
 void add_nesting_tests(Suite *suite);
 void add_unwinding_tests(Suite *suite);
 
