@@ -57,11 +57,12 @@ pkeyguard_suite(fault CHECKS 121 IN asan tsan valgrind guest-6.1 guest-protected
         records.c)
 pkeyguard_suite(pitfalls CHECKS 45 IN asan guest-6.1 musl aarch64
     FILES test_pitfalls.c kernels_key_tests.c kernels_signal_tests.c)
-pkeyguard_suite(neighbour CHECKS 38 IN asan tsan valgrind guest-6.1 guest-mprotect musl
+pkeyguard_suite(neighbour CHECKS 38 IN asan tsan guest-6.1 guest-mprotect musl
     FILES test_neighbour.c fixture.c rights.c pkeys.c threads.c)
 pkeyguard_suite(debug CHECKS 57 IN asan valgrind guest-mprotect musl aarch64
     FILES test_debug.c misuse.c allowed.c unchecked.c)
-pkeyguard_suite(records CHECKS 58 IN musl
+# Almost every check of it needs PKU, which there is only in guests.
+pkeyguard_suite(records CHECKS 58
     FILES test_records.c fixture.c access.c forks.c failures.c)
 pkeyguard_suite(failures CHECKS 458 IN asan musl
     FILES test_failures.c fail_closed.c first_use.c held_lock.c)
@@ -71,7 +72,8 @@ pkeyguard_suite(virtual CHECKS 207 IN asan tsan musl
         handlers.c fork.c failures.c)
 pkeyguard_suite(virtual_stress CHECKS 2 IN asan tsan musl
     FILES test_virtual_stress.c)
-pkeyguard_suite(revocation CHECKS 64 IN asan tsan guest-6.1 guest-mprotect musl
+# Most checks of it need PKU, too.
+pkeyguard_suite(revocation CHECKS 64 IN guest-6.1 guest-mprotect
     FILES test_revocation.c fixture.c resets.c signal_choice.c signals.c races.c everywhere.c)
 # Not with musl or aarch64, where there is no C++ library. Compiled as C++20, for coroutines. clang
 # builds asan/cplusplus, see CMakeLists.txt.
