@@ -90,7 +90,7 @@ pkeyguard_suite(unload CHECKS 7
 pkeyguard_suite(processes CHECKS 73
     FILES test_processes.c fixture.c locks.c memory.c first_calls.c)
 # Not with sanitizers or valgrind: they have code of their own between the instructions.
-pkeyguard_suite(steps CHECKS 22
+pkeyguard_suite(steps CHECKS 23
     FILES test_steps.c stepping.c operations.c eviction.c nesting.c unwinding.c)
 # Not with sanitizers or valgrind, which replace malloc, as jemalloc does.
 pkeyguard_suite(jemalloc CHECKS 4
