@@ -90,7 +90,8 @@ elif [ "$qemu" = qemu-system-aarch64 ]; then
         -chardev "file,id=console,path=$work/console.log" -device pci-serial,chardev=console \
         -chardev "file,id=output,path=$work/output1" -device pci-serial,chardev=output
 else
-    # The kernel's protection from its users takes a tenth of the time. It is of no concern here.
+    # The kernel's protection from its users, and page tables of five levels, take a tenth of the
+    # time. They are of no concern here.
     options="$options mitigations=off nosmap no5lvl"
     set -- -accel tcg,thread=multi -smp "${GUEST_CPUS:-2}"
 fi

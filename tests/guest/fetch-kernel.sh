@@ -62,6 +62,7 @@ if ! download; then
     download || fail "cannot download a kernel: $error" "check the network and apt's sources"
 fi
 
-dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -xO --occurrence --wildcards './boot/vmlinuz-*' >"$tmp/vmlinuz" ||
+dpkg-deb --fsys-tarfile "$tmp"/*.deb |
+    tar -xO --occurrence --wildcards './boot/vmlinuz-*' >"$tmp/vmlinuz" ||
     fail "there is no kernel in $package" "run apt-get update and try again"
 mv "$tmp/vmlinuz" "$kernel"

@@ -11,17 +11,7 @@
 
 #include "test_steps.h"
 
-/* If the region is not open the access ends the test. */
-static void acquire(void *unused)
-{
-    struct pkeyguard_guard guard;
-
-    (void)unused;
-    EXPECT(pkeyguard_acquire(regions[0], PKEYGUARD_READ_WRITE, &guard) == 0);
-    *(volatile char *)address_of(regions[0]) = 1;
-    pkeyguard_release(&guard);
-}
-
+/* If the region is not open an access ends the test. */
 static void write_in_scope(void *unused)
 {
     (void)unused;
@@ -43,7 +33,7 @@ static void open_key_in_scope(void *unused)
         *(volatile char *)address_of(regions[0]) = 1;
 }
 
-static void (*const guarded[])(void *unused) = {acquire, write_in_scope, read_in_scope,
+static void (*const guarded[])(void *unused) = {acquire_to_write, write_in_scope, read_in_scope,
                                                 open_key_in_scope};
 enum { GUARDED = sizeof(guarded) / sizeof(*guarded) };
 
@@ -92,7 +82,7 @@ START_TEST(pkey_is_taken_at_every_instruction)
     set_up_kind(VIRTUAL);
     sigaction(SIGUSR1, &taking, NULL);
     sigaction(SIGUSR2, &stepping, NULL);
-    guarded_now = in_handler ? acquire : guarded[_i];
+    guarded_now = in_handler ? acquire_to_write : guarded[_i];
     do {
         guarded_now(NULL);
         ck_assert_int_gt(pkeyguard_key_number(keys[0]), 0);

@@ -54,7 +54,7 @@ void tear_down_kind(void)
 
 /* ---- what is stepped through ---- */
 
-static void acquire_to_write(void *unused)
+void acquire_to_write(void *unused)
 {
     struct pkeyguard_guard guard;
 

@@ -33,6 +33,7 @@ struct operation {
 };
 extern const struct operation operations[];
 enum { OPERATIONS = 8 };
+void acquire_to_write(void *unused); /* the first of them: writes to regions[0] inside a guard */
 extern volatile int not_as_expected; /* the line where something was not; 0: none */
 #define EXPECT(condition)               \
     do {                                \
