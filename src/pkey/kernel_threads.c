@@ -146,7 +146,7 @@ pid_t kernel_threads_find(bool (*test)(pid_t thread))
             at += entry->length;
         }
     }
-    return 0;
+    return length < 0 ? -1 : 0;
 }
 
 bool kernel_threads_only_own(void)

@@ -21,8 +21,9 @@
 unsigned kernel_threads_count(void) NEEDS_LIBRARY_LOCK;
 
 /*
- * Returns a thread that passes the test and is not about to end, or 0. Call kernel_threads_count()
- * first, and this only if the count is more than 0. The test runs with the lock held.
+ * Returns a thread that passes the test and is not about to end; 0: there is none; -1: the threads
+ * cannot be read. Call kernel_threads_count() first, and this only if the count is more than 0. The
+ * test runs with the lock held.
  */
 pid_t kernel_threads_find(bool (*test)(pid_t thread)) NEEDS_LIBRARY_LOCK;
 

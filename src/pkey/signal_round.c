@@ -69,7 +69,8 @@ static struct signal_rounds {
     bool success;                 /* of the last round, set before it ends */
     const struct round_job *job;
     pid_t initiator;
-    pid_t failed_for; /* the thread that did not answer in the last round; 0: all answered */
+    /* The thread that did not answer in the last round; 0: all answered; -1: unknown. */
+    pid_t failed_for;
 
     /*
      * The state of each thread in a round, an enum thread_state, indexed by thread id. The kernel
@@ -209,9 +210,10 @@ static NEEDS_LIBRARY_LOCK int ask_until_complete(struct progress *progress)
         if (kernel_threads_count() == 0 || is_out_of_time(progress, done))
             return -EAGAIN;
         if (waits >= progress->waits && done > 0 && all_rounds.job->waits &&
-            kernel_threads_find(blocks_the_signal))
+            kernel_threads_find(blocks_the_signal) > 0)
             return -EDEADLK;
-        kernel_threads_find(ask);
+        if (kernel_threads_find(ask) < 0)
+            return -EAGAIN;
         os_wait(&all_rounds.answers, answered, 1);
         waits = all_rounds.answers == answered ? waits + 1 : 0;
         /* A thread that cannot do the job now gets time to go on. */
