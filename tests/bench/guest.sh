@@ -16,7 +16,7 @@ mkdir -p "$work"
 ln -sf "$guest/vmlinuz" "$guest/init" "$work"
 
 # Huge pages only where a program asks for them: others would count as memory of the heap.
-export GUEST_OPTIONS=transparent_hugepage=madvise
+export GUEST_OPTIONS=transparent_hugepage=madvise GUEST_FAST=0
 
 case $mode in
 instructions | targets)

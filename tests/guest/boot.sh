@@ -24,6 +24,7 @@
 # GUEST_MEMORY   MiB (1024)
 # GUEST_CPUS     processors (2); only for x86_64
 # GUEST_OPTIONS  further options of the kernel
+# GUEST_FAST     0: a kernel as others have it, for times and counts of its system calls (1)
 # GUEST_CPU      x86_64 or aarch64 (x86_64); an aarch64 guest has one processor: several would
 #                wait for each other whenever a fork changes page tables
 # GUEST_ICOUNT   1: one processor whose clock counts instructions, one per nanosecond. A run can be
@@ -80,6 +81,12 @@ rm -rf "$work/root"
 # The boot.
 token=$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
 options="console=ttyS0 quiet panic=-1 ${GUEST_OPTIONS:-}"
+if [ "${GUEST_FAST:-1}" = 1 ]; then
+    # What the kernel does for security and accounting takes a fifth of the time. So do page tables
+    # of five levels, and erms and fsrm, with which it copies bytes where it could copy words.
+    options="$options mitigations=off lsm= init_on_alloc=0 cgroup_disable=memory"
+    [ "$qemu" = qemu-system-aarch64 ] || options="$options nosmap no5lvl clearcpuid=erms,fsrm"
+fi
 if [ "${GUEST_ICOUNT:-0}" = 1 ]; then
     set -- -accel tcg -icount shift=0 -smp 1
     options="$options nokaslr norandmaps randomize_kstack_offset=off"
@@ -90,9 +97,6 @@ elif [ "$qemu" = qemu-system-aarch64 ]; then
         -chardev "file,id=console,path=$work/console.log" -device pci-serial,chardev=console \
         -chardev "file,id=output,path=$work/output1" -device pci-serial,chardev=output
 else
-    # The kernel's protection from its users, and page tables of five levels, take a tenth of the
-    # time. They are of no concern here.
-    options="$options mitigations=off nosmap no5lvl"
     set -- -accel tcg,thread=multi -smp "${GUEST_CPUS:-2}"
 fi
 if [ "$qemu" = qemu-system-x86_64 ]; then
