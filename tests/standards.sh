@@ -19,12 +19,15 @@ strict='-Wconversion -Wsign-conversion -Wcast-qual -Wcast-align -Wundef -Wwrite-
 sed -n '/^ \*\/$/q; s/^ \*     //p' "$include/pkeyguard.hpp" | sed 's/;  .*/;/' > "$example"
 grep -q 'int main' "$example"
 
-# compile OPTION... FILE
+# Both: OPTION... FILE. The versions of a language differ in what they accept, not in the code.
+parse() {
+    "$compiler" -fsyntax-only -Wall -Wextra -Wpedantic -Wshadow -Werror "-I$include" "$@"
+}
 compile() {
-    "$compiler" -O1 -Wall -Wextra -Wpedantic -Wshadow -Werror "-I$include" -c -o /dev/null "$@"
+    "$compiler" -O1 -c -o /dev/null -Wall -Wextra -Wpedantic -Wshadow -Werror "-I$include" "$@"
 }
 
-# shellcheck disable=SC2086 # strict is a list of words
+# shellcheck disable=SC2086 # strict and strict_cxx are lists of words
 for compiler in "$@"; do
     case $compiler in
     *++*) language=c++ dialects='c++17 gnu++17 c++20 gnu++20' file=$consumers/consumer.cpp ;;
@@ -34,11 +37,13 @@ for compiler in "$@"; do
         compile $strict $mode -x $language "$consumers/forms.c"
     done
     for dialect in $dialects; do
-        compile "-std=$dialect" "$file"
+        parse "-std=$dialect" "$file"
     done
     if [ $language = c++ ]; then
-        for dialect in c++17 c++20 c++2b; do
-            compile $strict -Wold-style-cast "-std=$dialect" "$consumers/handles.cpp"
+        strict_cxx="$strict -Wold-style-cast"
+        compile $strict_cxx -std=c++17 "$consumers/handles.cpp"
+        for dialect in c++20 c++2b; do
+            parse $strict_cxx "-std=$dialect" "$consumers/handles.cpp"
         done
         compile -std=c++17 "$example"
     fi

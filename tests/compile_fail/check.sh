@@ -25,10 +25,10 @@ compile() {
     clang*) set -- -Wthread-safety "$@" ;;
     gcc*) set -- -Wjump-misses-init -fanalyzer "$@" ;;
     esac
-    # The compiler finds the mistakes of C++ when it parses, and some of C when it optimises.
-    case $file in
-    *.cpp) set -- -fsyntax-only "$@" ;;
-    *) set -- -O1 -c -o /dev/null "$@" ;;
+    # Only gcc finds some mistakes, and only those of C, when it optimises.
+    case $compiler:$file in
+    g*:*.c) set -- -O1 -c -o /dev/null "$@" ;;
+    *) set -- -fsyntax-only "$@" ;;
     esac
     "$compiler" "$@" -Wall -Wextra -Wpedantic -Wshadow -Werror "-I$include" "$file"
 }

@@ -17,7 +17,7 @@ link_option=$5
 shift 5
 
 cmake -S "$source" -B "$build" -DCMAKE_C_COMPILER="$compiler" \
-    -DCMAKE_BUILD_TYPE= -DCMAKE_C_FLAGS=-O2 \
+    -DCMAKE_BUILD_TYPE= -DCMAKE_C_FLAGS=-O1 \
     -DCMAKE_EXE_LINKER_FLAGS="$link_option" -DPKEYGUARD_WERROR=ON \
     -DPKEYGUARD_CHECK_SOURCE="$check" "$@"
 cmake --build "$build" --parallel 2

@@ -57,9 +57,9 @@ pkeyguard_suite(fault CHECKS 121 IN asan tsan valgrind guest-6.1 guest-protected
         records.c)
 pkeyguard_suite(pitfalls CHECKS 45 IN asan guest-6.1 musl aarch64
     FILES test_pitfalls.c kernels_key_tests.c kernels_signal_tests.c)
-pkeyguard_suite(neighbour CHECKS 38 IN asan tsan guest-6.1 guest-mprotect musl
+pkeyguard_suite(neighbour CHECKS 38 IN asan tsan guest-mprotect musl
     FILES test_neighbour.c fixture.c rights.c pkeys.c threads.c)
-pkeyguard_suite(debug CHECKS 57 IN asan valgrind guest-mprotect musl aarch64
+pkeyguard_suite(debug CHECKS 57 IN asan guest-mprotect musl aarch64
     FILES test_debug.c misuse.c allowed.c unchecked.c)
 # Almost every check of it needs PKU, which there is only in guests.
 pkeyguard_suite(records CHECKS 58

@@ -108,7 +108,7 @@ START_TEST(owner_and_another_thread_are_never_inside_together)
     int at = 1;
 
     set_up_owner();
-    for (; step_with_other_thread(at); at += in_guest() ? 17 : 3) {
+    for (; step_with_other_thread(at); at += in_guest() ? 17 : 5) {
         assert_both_were_freed();
         expect(pkeyguard_heap_destroy(heap) == 0);
     }
