@@ -27,6 +27,8 @@ enum line { CONSOLE, OUT, ERR, CONTROL, LINES };
 
 #define GUEST_EMULATOR "qemu-system-x86_64"
 
+enum { NO_DEADLINE = 0 };
+
 /* What this process knows of the running guest. */
 struct guest {
     pid_t emulator;
@@ -236,8 +238,9 @@ static bool start_emulator(struct guest *guest, const char *kernel, int files, s
         fcntl(ends[0], F_SETFD, FD_CLOEXEC);
         guest->lines[i] = ends[0];
         written[i] = ends[1];
-        if (i == CONSOLE || i == CONTROL)
-            guest->kept[i] = open_memstream(&guest->text[i], &guest->length[i]);
+        guest->kept[i] = i == CONSOLE || i == CONTROL
+                             ? open_memstream(&guest->text[i], &guest->length[i])
+                             : NULL;
     }
     guest->emulator = fork();
     if (guest->emulator == 0)
@@ -274,15 +277,12 @@ static long long milliseconds(void)
     return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
-/* Serves the lines until the emulator ends. Returns false if that takes too long. seconds 0: never.
- */
-static bool serve_lines(struct guest *guest, unsigned seconds)
+/* Serves the lines until the emulator ends. Returns false at the deadline; NO_DEADLINE: never. */
+static bool serve_lines(struct guest *guest, long long deadline)
 {
-    long long deadline = milliseconds() + seconds * 1000LL;
-
     for (;;) {
         struct pollfd polls[LINES];
-        long long left = seconds == 0 ? -1 : deadline - milliseconds();
+        long long left = deadline == NO_DEADLINE ? -1 : deadline - milliseconds();
         bool open = false;
 
         for (int i = 0; i < LINES; i++) {
@@ -291,7 +291,7 @@ static bool serve_lines(struct guest *guest, unsigned seconds)
         }
         if (!open)
             return true;
-        if (seconds != 0 && left <= 0)
+        if (deadline != NO_DEADLINE && left <= 0)
             return false;
         if (poll(polls, LINES, (int)left) <= 0)
             continue;
@@ -312,12 +312,17 @@ static void show_console(const struct guest *guest)
     fwrite(guest->text[CONSOLE] + length - shown, 1, shown, stderr);
 }
 
-/* What follows a word of guest.h in the control line; NULL if the line begins otherwise. */
+static const char *after_word(const char *text, const char *word)
+{
+    return strncmp(text, word, strlen(word)) == 0 ? text + strlen(word) : NULL;
+}
+
+/* What follows a word of guest.h in the last control line; NULL if the line begins otherwise. */
 static const char *after(const struct guest *guest, const char *word)
 {
-    const char *text = guest->text[CONTROL];
+    const char *text = guest->text[CONTROL], *last = after_word(text, GUEST_BEGAN);
 
-    return strncmp(text, word, strlen(word)) == 0 ? text + strlen(word) : NULL;
+    return after_word(last != NULL ? last : text, word);
 }
 
 /* The exit status of this command, from what the guest's first process said. */
@@ -340,22 +345,42 @@ static int status_of(const struct guest *guest, const char *program)
     return TOOL_GUEST_FAILED;
 }
 
+/* Kills an emulator that has not ended. Returns whether the machine switched itself off. */
+static bool end_emulator(struct guest *guest, bool ended)
+{
+    int status;
+
+    if (!ended)
+        kill(guest->emulator, SIGKILL);
+    waitpid(guest->emulator, &status, 0);
+    fclose(guest->kept[CONSOLE]);
+    fclose(guest->kept[CONTROL]);
+    return status == 0;
+}
+
+/*
+ * A guest that switches itself off before the program begins is started again. QEMU before 8.1 may
+ * run an instruction of which another processor has written half, and the kernel panics; its commit
+ * deba78709ae8 tells of it. This is rare, and most likely while the kernel starts.
+ */
 static int run_guest(const struct tool_options *options, const char *program, const char *kernel,
                      int files, size_t size)
 {
-    static struct guest guest;
-    bool ended;
+    enum { TRIES = 3 };
+    long long deadline = NO_DEADLINE;
+    struct guest guest;
+    bool ended = false, again = true;
 
-    if (!start_emulator(&guest, kernel, files, size)) {
-        complain("cannot start " GUEST_EMULATOR ": %s", strerror(errno));
-        return TOOL_GUEST_FAILED;
+    if (options->seconds != 0)
+        deadline = milliseconds() + options->seconds * 1000LL;
+    for (int i = 0; i < TRIES && again; i++) {
+        if (!start_emulator(&guest, kernel, files, size)) {
+            complain("cannot start " GUEST_EMULATOR ": %s", strerror(errno));
+            return TOOL_GUEST_FAILED;
+        }
+        ended = serve_lines(&guest, deadline);
+        again = end_emulator(&guest, ended) && guest.length[CONTROL] == 0;
     }
-    ended = serve_lines(&guest, options->seconds);
-    if (!ended)
-        kill(guest.emulator, SIGKILL);
-    waitpid(guest.emulator, NULL, 0);
-    fclose(guest.kept[CONSOLE]);
-    fclose(guest.kept[CONTROL]);
     if (!ended)
         complain("%s did not end in %u seconds", program, options->seconds);
     return ended ? status_of(&guest, program) : TOOL_TIMED_OUT;

@@ -4,8 +4,9 @@
  * other
  *
  * The guest has four serial lines: the kernel's messages, the program's stdout, its stderr, and one
- * on which the first process writes a single line, which begins as below. If stdout and stderr are
- * the same file here, both use the line of stdout, so that their order stays.
+ * on which the first process writes GUEST_BEGAN before it runs the program, and then one more line,
+ * which begins as below. If stdout and stderr are the same file here, both use the line of stdout,
+ * so that their order stays.
  */
 #ifndef GUEST_H
 #define GUEST_H
@@ -18,6 +19,7 @@
 #define GUEST_TERMINAL    "/.guest/terminal" /* and "1" or "2": that stream is a terminal here */
 #define GUEST_ONE_OUTPUT  "/.guest/one"      /* stdout and stderr are the same file here */
 
+#define GUEST_BEGAN   "began\n"
 #define GUEST_EXITED  "exited "  /* and the exit status */
 #define GUEST_KILLED  "killed "  /* and the signal */
 #define GUEST_NOT_RUN "not run " /* and the text of the error of execve(2) */

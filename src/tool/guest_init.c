@@ -257,6 +257,7 @@ int main(void)
     open_stream(&streams[0], "/dev/ttyS1", GUEST_TERMINAL "1");
     open_stream(&streams[1], "/dev/ttyS2", GUEST_TERMINAL "2");
     one_output = access(GUEST_ONE_OUTPUT, F_OK) == 0;
+    dprintf(control, GUEST_BEGAN);
     status = run_program();
     if (WIFEXITED(status))
         dprintf(control, GUEST_EXITED "%d\n", WEXITSTATUS(status));

@@ -40,8 +40,16 @@ printf '\000\377no newline'
 exit 77
 END
 chmod +x script
-VARIABLE='two words' run 77 --file "$(command -v cat)" --file "$(command -v grep)" \
-    --file folder ./script 'a b' ''
+# The first guest stops before the program begins, so there is another.
+mkdir bin
+cat > bin/qemu-system-x86_64 << END
+#!/bin/sh
+mkdir "$work/stopped" 2> /dev/null || exec $(command -v qemu-system-x86_64) "\$@"
+END
+chmod +x bin/qemu-system-x86_64
+VARIABLE='two words' PATH=$work/bin:$PATH run 77 --file "$(command -v cat)" \
+    --file "$(command -v grep)" --file folder ./script 'a b' ''
+test -d stopped
 printf 'arguments <a b> <>\nvariable two words, folder %s\ndata\nkeys\n\000\377no newline' \
     "$work" > expected
 cmp expected out
