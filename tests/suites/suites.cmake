@@ -103,6 +103,13 @@ set(wrapped calloc mmap mremap munmap mprotect madvise mlock ftruncate syscall
     pkeyguard_pkru_supported thread_records_unpinned os_milliseconds)
 list(TRANSFORM wrapped PREPEND -Wl,--wrap=)
 
+function(pkeyguard_suite_test variant suite tool)
+    add_test(NAME ${variant}/${suite} COMMAND test_${suite}_${variant})
+    if(tool)
+        set_tests_properties(${variant}/${suite} PROPERTIES ENVIRONMENT PKEYGUARD_TEST_TOOL=${tool})
+    endif()
+endfunction()
+
 # pkeyguard_build_suites(VARIANT LIBRARY SUITES NAME... [COMPILE OPTION...] [OPTIONS OPTION...]
 #                        [TOOL NAME])
 #
@@ -124,10 +131,22 @@ function(pkeyguard_build_suites variant library)
         add_executable(${target} ${${suite}_files})
         target_compile_definitions(${target} PRIVATE ${${suite}_definitions})
         target_link_libraries(${target} PRIVATE support_${variant} ${${suite}_libraries})
-        add_test(NAME ${variant}/${suite} COMMAND ${target})
-        if(build_TOOL)
-            set_tests_properties(${variant}/${suite} PROPERTIES
-                ENVIRONMENT PKEYGUARD_TEST_TOOL=${build_TOOL})
-        endif()
+        pkeyguard_suite_test(${variant} ${suite} "${build_TOOL}")
+    endforeach()
+endfunction()
+
+# pkeyguard_link_suites(VARIANT LIBRARY SUITES NAME... [OPTIONS OPTION...] [TOOL NAME])
+#
+# The same, but the programs consist of what was compiled for the variant native.
+function(pkeyguard_link_suites variant library)
+    cmake_parse_arguments(PARSE_ARGV 2 link "" "TOOL" "SUITES;OPTIONS")
+    foreach(suite IN LISTS link_SUITES)
+        set(target test_${suite}_${variant})
+        add_executable(${target} $<TARGET_OBJECTS:test_${suite}_native>
+            $<TARGET_OBJECTS:support_native>)
+        set_target_properties(${target} PROPERTIES LINKER_LANGUAGE C)
+        target_link_libraries(${target} PRIVATE ${library} ${libcheck} ${${suite}_libraries})
+        target_link_options(${target} PRIVATE ${wrapped} ${link_OPTIONS})
+        pkeyguard_suite_test(${variant} ${suite} "${link_TOOL}")
     endforeach()
 endfunction()

@@ -374,7 +374,7 @@ START_TEST(refused_adoptions_take_no_memory)
     struct pkeyguard_region *taken = new_region(NULL), *region;
 
     fail_call(CALL_MMAP, 0, ENOMEM, 1);
-    for (int i = 0; i < 1000; i++)
+    for (int i = 0; i < 200; i++)
         ck_assert_int_eq(
             pkeyguard_region_adopt(NULL, address_of(taken), PAGE_BYTES, PAGE_RW, 0, &region),
             -EBUSY);
