@@ -19,12 +19,15 @@ strict='-Wconversion -Wsign-conversion -Wcast-qual -Wcast-align -Wundef -Wwrite-
 sed -n '/^ \*\/$/q; s/^ \*     //p' "$include/pkeyguard.hpp" | sed 's/;  .*/;/' > "$example"
 grep -q 'int main' "$example"
 
-# Both: OPTION... FILE. The versions of a language differ in what they accept, not in the code.
+# All three: OPTION... FILE. The versions of a language differ in what they accept, not in the code.
+accept() {
+    "$compiler" -Wall -Wextra -Wpedantic -Wshadow -Werror "-I$include" "$@"
+}
 parse() {
-    "$compiler" -fsyntax-only -Wall -Wextra -Wpedantic -Wshadow -Werror "-I$include" "$@"
+    accept -fsyntax-only "$@"
 }
 compile() {
-    "$compiler" -O1 -c -o /dev/null -Wall -Wextra -Wpedantic -Wshadow -Werror "-I$include" "$@"
+    accept -O1 -c -o /dev/null "$@"
 }
 
 # shellcheck disable=SC2086 # strict and strict_cxx are lists of words

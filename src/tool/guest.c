@@ -230,6 +230,7 @@ static bool start_emulator(struct guest *guest, const char *kernel, int files, s
 {
     int written[LINES];
 
+    *guest = (struct guest){0};
     for (int i = 0; i < LINES; i++) {
         int ends[2];
 
@@ -238,9 +239,8 @@ static bool start_emulator(struct guest *guest, const char *kernel, int files, s
         fcntl(ends[0], F_SETFD, FD_CLOEXEC);
         guest->lines[i] = ends[0];
         written[i] = ends[1];
-        guest->kept[i] = i == CONSOLE || i == CONTROL
-                             ? open_memstream(&guest->text[i], &guest->length[i])
-                             : NULL;
+        if (i == CONSOLE || i == CONTROL)
+            guest->kept[i] = open_memstream(&guest->text[i], &guest->length[i]);
     }
     guest->emulator = fork();
     if (guest->emulator == 0)
@@ -359,9 +359,9 @@ static bool end_emulator(struct guest *guest, bool ended)
 }
 
 /*
- * A guest that switches itself off before the program begins is started again. QEMU before 8.1 may
- * run an instruction of which another processor has written half, and the kernel panics; its commit
- * deba78709ae8 tells of it. This is rare, and most likely while the kernel starts.
+ * A guest that switches itself off before the program begins is started again. QEMU before 8.1
+ * (mended by its commit deba78709ae8) may run an instruction of which another processor has written
+ * half, and the kernel panics. This is rare, and most likely while the kernel starts.
  */
 static int run_guest(const struct tool_options *options, const char *program, const char *kernel,
                      int files, size_t size)

@@ -25,7 +25,7 @@ compile() {
     clang*) set -- -Wthread-safety "$@" ;;
     gcc*) set -- -Wjump-misses-init -fanalyzer "$@" ;;
     esac
-    # Only gcc finds some mistakes, and only those of C, when it optimises.
+    # gcc finds some mistakes of C when it optimises. Parsing finds all others.
     case $compiler:$file in
     g*:*.c) set -- -O1 -c -o /dev/null "$@" ;;
     *) set -- -fsyntax-only "$@" ;;

@@ -24,7 +24,7 @@
 # GUEST_MEMORY   MiB (1024)
 # GUEST_CPUS     processors (2); only for x86_64
 # GUEST_OPTIONS  further options of the kernel
-# GUEST_FAST     0: a kernel as others have it, for times and counts of its system calls (1)
+# GUEST_FAST     0: a kernel with its defaults, for times and counts of its system calls (1)
 # GUEST_CPU      x86_64 or aarch64 (x86_64); an aarch64 guest has one processor: several would
 #                wait for each other whenever a fork changes page tables
 # GUEST_ICOUNT   1: one processor whose clock counts instructions, one per nanosecond. A run can be
@@ -83,8 +83,8 @@ rm -rf "$work/root"
 token=$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
 options="console=ttyS0 quiet panic=-1 ${GUEST_OPTIONS:-}"
 if [ "${GUEST_FAST:-1}" = 1 ]; then
-    # What the kernel does for security and accounting takes a fifth of the time. So do page tables
-    # of five levels, and erms and fsrm, with which it copies bytes where it could copy words.
+    # Together these take a fifth of the time: what the kernel does for security and accounting,
+    # page tables of five levels, and erms and fsrm, with which it copies bytes instead of words.
     options="$options mitigations=off lsm= init_on_alloc=0 cgroup_disable=memory"
     [ "$qemu" = qemu-system-aarch64 ] || options="$options nosmap no5lvl clearcpuid=erms,fsrm"
 fi

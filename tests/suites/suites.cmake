@@ -103,6 +103,7 @@ set(wrapped calloc mmap mremap munmap mprotect madvise mlock ftruncate syscall
     pkeyguard_pkru_supported thread_records_unpinned os_milliseconds)
 list(TRANSFORM wrapped PREPEND -Wl,--wrap=)
 
+# Adds the test VARIANT/NAME. The tool that it runs under may be empty.
 function(pkeyguard_suite_test variant suite tool)
     add_test(NAME ${variant}/${suite} COMMAND test_${suite}_${variant})
     if(tool)
